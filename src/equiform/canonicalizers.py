@@ -1,0 +1,226 @@
+"""Canonicalizers: from images to poses. A score per element; the likeliest element is the pose.
+
+Turning the input permutes the scores, which makes the pose equivariant whatever the weights are.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from . import groups
+from .actions import act_image
+from .groups import Group, inverse
+from .networks import GroupConvNetwork, ScoreNetwork
+from .poses import Pose, pose_of
+from .trees import children, is_container
+from .views import disc, orbit_views, square_view, view_size
+
+Images = Tensor | Sequence[Tensor]
+
+
+class Canonicalizer(nn.Module):
+    """From images (b, c, h, w), or a list of (c, h, w), to a `Pose`. Subclasses say `scores` of views and their `config`.
+
+    A view is what `view` makes of an image; training works on views, so that it can keep a whole data set of them.
+    """
+
+    name = ""
+    learns = True
+    elements: Tensor
+
+    def __init__(self, group: str | Group, resolution: int = 64, channels: int = 3):
+        super().__init__()
+        self.group = groups.group(group)
+        if self.group.order is None:
+            raise ValueError(
+                f"{self.group.name} is continuous and canonicalizers score finite groups: take a fine one, such as "
+                f"{'D16' if self.group.reflections else 'C16'}"
+            )
+        for what, value in (("resolution", resolution), ("channels", channels)):
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{what} must be a whole number >= 1; got {value!r}")
+        self.resolution, self.channels = resolution, channels
+        self.register_buffer("elements", self.group.elements, persistent=False)
+
+    def config(self) -> dict[str, Any]:
+        """The arguments that build this canonicalizer again, but for a network of the caller's own."""
+        return {"group": self.group.name, "resolution": self.resolution, "channels": self.channels}
+
+    @property
+    def view_size(self) -> int:
+        """The side of the views that `scores` takes."""
+        return view_size(self.group, self.resolution)
+
+    def view(self, images: Images) -> Float[Tensor, "b c s s"]:
+        """What the canonicalizer looks at: the whole image in a small square, standardised."""
+        return square_view(images, self.view_size, self.channels)
+
+    def scores(self, view: Float[Tensor, "b c s s"]) -> Float[Tensor, "b n"]:
+        """One score per element and row: how much the view, brought back by that element, looks like canonical input."""
+        raise TypeError(f"{type(self).__name__} has no scores of views")
+
+    def forward(self, images: Images) -> Pose:
+        """The pose of every image."""
+        view = self.view(images)
+        if len(view) == 0:
+            return pose_of(torch.zeros(0, len(self.elements), device=view.device), self.elements)
+        # a few small layers gain nothing from half precision, and poses would be blurred by it
+        with torch.autocast(view.device.type, enabled=self.training and torch.is_autocast_enabled(view.device.type)):
+            return pose_of(self.scores(view).float(), self.elements)
+
+    def _dtype(self) -> torch.dtype:
+        return next((p.dtype for p in self.parameters() if p.dtype.is_floating_point), torch.float32)
+
+
+class OrbitCanonicalizer(Canonicalizer):
+    """Score element g by what a network thinks of g^-1.x: equivariant by construction, costs |G| small forward passes.
+
+    `network` maps views (b, channels, resolution, resolution) to one score per row; see `equiform.scorer` for using a
+    pretrained backbone. Optimised over the orbit as in Panigrahi & Mondal 2024, arXiv 2405.14089.
+    """
+
+    name = "orbit"
+
+    def __init__(self, group: str | Group, network: nn.Module | None = None, *, resolution: int = 64, channels: int = 3):
+        super().__init__(group, resolution, channels)
+        self.own_network = network is None
+        self.network = ScoreNetwork(channels) if network is None else network
+
+    def scores(self, view: Float[Tensor, "b c s s"]) -> Float[Tensor, "b n"]:
+        """Raises ValueError where the network gives more than one score per row."""
+        orbit = orbit_views(view, self.group)
+        n, b = orbit.shape[:2]
+        flat = orbit.flatten(0, 1).to(self._dtype()).contiguous(memory_format=torch.channels_last)
+        scores = self.network(flat)
+        if not isinstance(scores, Tensor) or scores.numel() != n * b:
+            came = f"shape {tuple(scores.shape)}" if isinstance(scores, Tensor) else f"a {type(scores).__name__}"
+            raise ValueError(f"the network must give one score per row, ({n * b},); got {came}: see equiform.scorer(backbone)")
+        return scores.reshape(n, b).mT
+
+
+class GroupConvCanonicalizer(Canonicalizer):
+    """One pass of a group-convolution network; exact for quarter turns and flips, approximate for other elements.
+
+    Kaba et al. 2023, arXiv 2211.06489, sec. 4, with the layers of Cohen & Welling 2016. The resolution is a multiple of 16
+    with the default widths.
+    """
+
+    name = "group-conv"
+
+    def __init__(
+        self,
+        group: str | Group,
+        *,
+        widths: Sequence[int] = (8, 16, 24, 32),
+        resolution: int = 64,
+        channels: int = 3,
+    ):
+        super().__init__(group, resolution, channels)
+        if resolution % 2 ** len(widths):
+            raise ValueError(f"resolution must be a multiple of {2 ** len(widths)} for {len(widths)} widths; got {resolution}")
+        self.widths = tuple(widths)
+        self.network = GroupConvNetwork(self.group.name, channels, self.widths)
+
+    def config(self) -> dict[str, Any]:
+        return super().config() | {"widths": list(self.widths)}
+
+    def scores(self, view: Float[Tensor, "b c s s"]) -> Float[Tensor, "b n"]:
+        if not self.group.on_grid:
+            view = disc(nn.functional.avg_pool2d(view, 2))
+        return self.network(view.to(self._dtype()))
+
+
+def max_probability(logits: Float[Tensor, "b k"]) -> Float[Tensor, " b"]:
+    """log max_k p(k | x): high where the predictor is sure of one class."""
+    return logits.log_softmax(-1).amax(-1)
+
+
+def negative_entropy(logits: Float[Tensor, "b k"]) -> Float[Tensor, " b"]:
+    """sum_k p log p."""
+    return -torch.distributions.Categorical(logits=logits).entropy()
+
+
+def energy(logits: Float[Tensor, "b k"]) -> Float[Tensor, " b"]:
+    """log sum_k exp(logit_k), minus the energy of Liu et al. 2020, arXiv 2010.03759."""
+    return logits.logsumexp(-1)
+
+
+CONFIDENCES: dict[str, Callable[[Tensor], Tensor]] = {
+    "max_probability": max_probability,
+    "negative_entropy": negative_entropy,
+    "energy": energy,
+}
+
+
+class EnergyCanonicalizer(Canonicalizer):
+    """Training-free: the predictor's own confidence over the orbit, at the cost of |G| forward passes of the predictor.
+
+    `confidence`: "max_probability", "negative_entropy" or "energy". The predictor takes the image alone and gives logits
+    (b, k), or per-pixel logits (b, k, h, w), whose confidence is averaged; in a nested output the first such tensor counts.
+    """
+
+    name = "energy"
+    learns = False
+
+    def __init__(self, group: str | Group, predictor: Callable[..., Any], *, confidence: str = "max_probability"):
+        super().__init__(group)
+        if confidence not in CONFIDENCES:
+            raise ValueError(f"unknown confidence {confidence!r}; known: {', '.join(CONFIDENCES)}")
+        if not callable(predictor):
+            raise TypeError(f"a predictor is a callable; got a {type(predictor).__name__}")
+        self.confidence = confidence
+        self._predictor = (predictor,)  # in a tuple, so that its weights are not taken for the canonicalizer's
+
+    def config(self) -> dict[str, Any]:
+        return {"group": self.group.name, "confidence": self.confidence}
+
+    def forward(self, images: Images) -> Pose:
+        if not isinstance(images, Tensor):
+            rows = [self.forward(image[None]).scores for image in images]
+            scores = torch.cat(rows) if rows else torch.zeros(0, len(self.elements))
+            return pose_of(scores, self.elements)
+        if images.ndim != 4:
+            raise ValueError(f"images have shape (b, channels, height, width); got {tuple(images.shape)}")
+        if len(images) == 0:
+            return pose_of(torch.zeros(0, len(self.elements), device=images.device), self.elements)
+        back = inverse(self.elements)
+        answers = [self._predictor[0](act_image(g.expand(len(images), 3, 3), images, None)) for g in back]
+        scores = torch.stack([self._confidence(answer) for answer in answers], 1)
+        return pose_of(scores.float(), self.elements)
+
+    def _confidence(self, answer: Any) -> Float[Tensor, " b"]:
+        logits = _first_logits(answer)
+        if logits is None:
+            raise ValueError(f"no logits (b, k) or (b, k, h, w) in the predictor's answer, a {type(answer).__name__}")
+        score = CONFIDENCES[self.confidence](logits.float().movedim(1, -1))
+        return score.flatten(1).mean(1) if score.ndim > 1 else score
+
+
+def _first_logits(answer: Any) -> Tensor | None:
+    if is_container(answer):
+        found = (_first_logits(child) for _, child in children(answer))
+        return next((tensor for tensor in found if tensor is not None), None)
+    tensor = torch.as_tensor(answer) if hasattr(answer, "__array__") else answer
+    return tensor if isinstance(tensor, Tensor) and tensor.ndim >= 2 and tensor.dtype.is_floating_point else None
+
+
+class UniformCanonicalizer(Canonicalizer):
+    """Every pose alike. With `top_k` = |G| the wrapper then averages over the orbit, the classical baseline."""
+
+    name = "uniform"
+    learns = False
+
+    def config(self) -> dict[str, Any]:
+        return {"group": self.group.name}
+
+    def forward(self, images: Images) -> Pose:
+        device = images.device if isinstance(images, Tensor) else None
+        return pose_of(torch.zeros(len(images), len(self.elements), device=device), self.elements)
+
+
+CANONICALIZERS: dict[str, type[Canonicalizer]] = {
+    cls.name: cls for cls in (OrbitCanonicalizer, GroupConvCanonicalizer, EnergyCanonicalizer, UniformCanonicalizer)
+}

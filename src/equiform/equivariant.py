@@ -1,0 +1,153 @@
+"""The wrapper: estimate the pose, bring the input back, let the predictor answer, move the answer to where it belongs."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from . import groups, hub, kinds
+from .actions import Size
+from .adapters import known_kinds
+from .calls import Call, by_canvas
+from .canonicalizers import Canonicalizer, OrbitCanonicalizer
+from .groups import Group, inverse
+from .kinds import act, as_kinds
+from .poses import Pose, choose, straight_through
+
+
+class Prediction(NamedTuple):
+    """What the predictor says, moved to where it belongs, and the pose that was found."""
+
+    output: Any
+    pose: Pose
+
+
+class Equivariant(nn.Module):
+    """A predictor made equivariant by a canonicalizer. Made by `adapt`; keeps nothing about its last call.
+
+    `model(x)` has the structure and types of `predictor(x)`. In `canonicalizer.train()` mode gradients reach the
+    canonicalizer straight through its choice; otherwise it is an ordinary hard choice.
+    """
+
+    def __init__(
+        self,
+        predictor: Callable[..., Any],
+        canonicalizer: Canonicalizer,
+        inputs: Any,
+        outputs: Any,
+        top_k: int = 1,
+        coverage: float | None = None,
+    ):
+        super().__init__()
+        self.predictor, self.canonicalizer = predictor, canonicalizer
+        self.inputs, self.outputs = as_kinds(inputs, canonicalizer.group), as_kinds(outputs, canonicalizer.group)
+        self.top_k, self.coverage = top_k, coverage
+        self.training = isinstance(predictor, nn.Module) and predictor.training
+
+    @property
+    def group(self) -> Group:
+        """The group the model is equivariant to."""
+        return self.canonicalizer.group
+
+    @property
+    def averages(self) -> bool:
+        """Whether an answer may be the mean over several poses."""
+        return self.top_k > 1 or self.coverage is not None
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What predictor(*args, **kwargs) would return, equivariant."""
+        return self.predict(*args, **kwargs).output
+
+    def predict(self, *args: Any, **kwargs: Any) -> Prediction:
+        """The output and the pose. Raises ValueError or TypeError where an input or output does not fit its kind."""
+        call = Call.bind(self.predictor, self.inputs, args, kwargs)
+        pose = self.canonicalizer(call.images)
+        chosen = choose(pose.scores, self.top_k, self.coverage)
+        g = self.canonicalizer.elements[chosen.index.to(self.canonicalizer.elements.device)]
+        zero = straight_through(pose.scores) if self.canonicalizer.training and pose.scores.requires_grad else None
+        answers, parts = [], by_canvas(inverse(g), [call.sizes[i] for i in chosen.row.tolist()], call.canvas)
+        for before, canvas, part in parts:
+            rows = chosen.row[part]
+            upright = self._move(inverse(g[part]), call.take(rows), call.kinds, before, zero, rows, inverse)
+            answer = kinds.snap(call.run(upright), self.outputs, canvas)
+            answers.append(self._move(g[part], answer, self.outputs, canvas, zero, rows, _same))
+        output = kinds.join(answers, self.outputs, [part for _, _, part in parts])
+        return Prediction(kinds.average(output, self.outputs, chosen) if self.averages else output, pose)
+
+    def _move(
+        self, g: Tensor, x: Any, kind: Any, canvas: Size, zero: Tensor | None, rows: Tensor, side: Callable[[Tensor], Tensor]
+    ) -> Any:
+        """act(g, x), and in training the gradient of the choice: `zero` carries it and adds nothing to the value."""
+        moved = act(g, x, kind, canvas)
+        if zero is None:
+            return moved
+        for k, element in enumerate(side(self.canonicalizer.elements)):
+            other = act(element[None], x, kind, canvas)
+            moved = kinds.add(moved, other, kind, zero[rows.to(zero.device), k])
+        return moved
+
+    def save(self, folder: str | Path) -> None:
+        """Write config.json and model.safetensors: the canonicalizer and the kinds, nothing of the predictor."""
+        hub.save(self, folder)
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Save to the Hugging Face Hub; `options` go to `HfApi.create_repo` (private, token, ...). Returns the address."""
+        return hub.push(self, repo_id, **options)
+
+
+def _same(g: Tensor) -> Tensor:
+    return g
+
+
+def adapt(
+    predictor: Callable[..., Any],
+    group: str | Group,
+    *,
+    inputs: Any = None,
+    outputs: Any = None,
+    canonicalizer: Canonicalizer | None = None,
+    top_k: int = 1,
+    coverage: float | None = None,
+) -> Equivariant:
+    """Make a predictor equivariant. Its weights, its mode and its architecture stay as they are.
+
+    `inputs`, `outputs`: how the arguments and the result move: a kind ("image", "mask", "points", "boxes", "logits", ...), or
+    a dict, list or tuple of kinds shaped like them. Left out, they are looked up by the predictor's class.
+    `top_k`: answer with the mean over that many likeliest poses; `coverage`: with as many as cover that share of the posterior.
+
+    Raises ValueError or TypeError for an unknown group or kind, or where `outputs` is not known and not given.
+    """
+    if not callable(predictor):
+        raise TypeError(f"a predictor is a callable (a module, a function); got a {type(predictor).__name__}")
+    known = known_kinds(predictor)
+    inputs = inputs if inputs is not None else known[0] if known[0] is not None else "image"
+    outputs = outputs if outputs is not None else known[1]
+    if outputs is None:
+        raise ValueError(
+            f"how the outputs of {_name(predictor)} move is not known: pass outputs=, for example outputs='logits' for a "
+            f"classifier, 'mask' for a segmenter, {{'boxes': 'boxes', 'scores': 'invariant'}} for a dict"
+        )
+    canonicalizer = OrbitCanonicalizer(group) if canonicalizer is None else canonicalizer
+    if canonicalizer.group != groups.group(group):
+        raise ValueError(f"the canonicalizer is for {canonicalizer.group.name}, not for {groups.group(group).name}")
+    order = len(canonicalizer.elements)
+    if not isinstance(top_k, int) or not 1 <= top_k <= order:
+        raise ValueError(f"top_k is a number of poses, 1 to {order} for {canonicalizer.group.name}; got {top_k!r}")
+    if coverage is not None and (top_k > 1 or not 0 < coverage <= 1):
+        raise ValueError(f"coverage is a share of the posterior in (0, 1], instead of top_k; got {coverage!r}, top_k={top_k}")
+    return Equivariant(predictor, canonicalizer.eval(), inputs, outputs, top_k, coverage)
+
+
+def _name(predictor: Any) -> str:
+    return getattr(predictor, "__name__", type(predictor).__name__)
+
+
+def load(path_or_repo: str | Path, predictor: Callable[..., Any], *, network: nn.Module | None = None) -> Equivariant:
+    """A saved model around its predictor, from a folder or a Hub repository (owner/name). Nothing is unpickled.
+
+    `network`: the module of a canonicalizer that was given its own; the saved weights are loaded into it.
+    Raises FileNotFoundError or ValueError naming what is missing, damaged or of another version.
+    """
+    canonicalizer, settings = hub.restore(path_or_repo, predictor, network)
+    return Equivariant(predictor, canonicalizer, **settings)

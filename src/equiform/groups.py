@@ -1,0 +1,168 @@
+"""Groups and their elements.
+
+An element is a homogeneous matrix (d+1, d+1): compose with `@`, invert with `inverse`. In two dimensions x points
+right and y down, so a positive (counter-clockwise on the screen) turn by t is [[cos t, sin t], [-sin t, cos t]].
+"""
+
+import math
+import re
+from functools import cached_property
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+def inverse(g: Float[Tensor, "*b n n"]) -> Float[Tensor, "*b n n"]:
+    """The inverse of similarities (rotation, reflection, scale, translation). Exact for signed permutations."""
+    dim = g.shape[-1] - 1
+    linear, offset = g[..., :dim, :dim], g[..., :dim, dim:]
+    squared_scale = linear.square().sum((-2, -1), keepdim=True) / dim
+    back = linear.mT / squared_scale
+    result = torch.zeros_like(g)
+    result[..., :dim, :dim] = back
+    result[..., :dim, dim:] = -(back @ offset)
+    result[..., dim, dim] = 1
+    return result
+
+
+def turn(angle: Float[Tensor, " *b"], flip: Tensor | None = None) -> Float[Tensor, "*b 3 3"]:
+    """Turns by `angle` radians, counter-clockwise on the screen, after a left-right flip where `flip` is true.
+
+    Multiples of a quarter turn come out exact.
+    """
+    quarters = angle / (math.pi / 2)
+    exact = (quarters - quarters.round()).abs() < 1e-9
+    c, s = torch.cos(angle), torch.sin(angle)
+    c, s = torch.where(exact, c.round(), c), torch.where(exact, s.round(), s)
+    sign = torch.ones_like(c) if flip is None else torch.where(flip, -1.0, 1.0).to(c)
+    zero, one = torch.zeros_like(c), torch.ones_like(c)
+    # adding zero turns -0.0 into 0.0, so that elements print well
+    rows = [torch.stack([c * sign, s, zero], -1), torch.stack([-s * sign, c, zero], -1), torch.stack([zero, zero, one], -1)]
+    return torch.stack(rows, -2) + 0.0
+
+
+class Group:
+    """A group of plane isometries about the centre. `order` and `elements` are None for continuous groups.
+
+    Groups are values: equal by name, hashable, cheap to make.
+    """
+
+    dim = 2
+
+    def __init__(self, name: str, order: int | None, *, reflections: bool):
+        self.name, self.order, self.reflections = name, order, reflections
+
+    def __repr__(self) -> str:
+        return f"equiform.group({self.name!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Group) and self.name == other.name
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    @property
+    def on_grid(self) -> bool:
+        """Whether every element moves pixels to pixels (quarter turns and flips)."""
+        return self.order is not None and 4 % self.num_turns == 0
+
+    @property
+    def num_turns(self) -> int:
+        """The number of rotations of a finite group."""
+        if self.order is None:
+            raise ValueError(f"{self.name} is continuous: it has no finite number of rotations")
+        return self.order // 2 if self.reflections else self.order
+
+    @cached_property
+    def elements(self) -> Float[Tensor, "order 3 3"]:
+        """All elements, the identity first; with reflections, element n + k is a left-right flip followed by turn k.
+
+        Raises ValueError for a continuous group.
+        """
+        n = self.num_turns
+        angles = 2 * math.pi * torch.arange(n, dtype=torch.float64) / n
+        flips = torch.zeros(n, dtype=torch.bool)
+        if self.reflections:
+            angles, flips = angles.repeat(2), torch.cat([flips, ~flips])
+        return turn(angles, flips).to(torch.get_default_dtype())
+
+    def identity(self, b: int = 1) -> Float[Tensor, "b 3 3"]:
+        """The identity, b times."""
+        return torch.eye(self.dim + 1).repeat(b, 1, 1)
+
+    def random(self, b: int, generator: torch.Generator | None = None) -> Float[Tensor, "b 3 3"]:
+        """b elements drawn uniformly (Haar measure for continuous groups)."""
+        if self.order is not None:
+            return self.elements[torch.randint(self.order, (b,), generator=generator)]
+        angle = 2 * math.pi * torch.rand(b, dtype=torch.float64, generator=generator)
+        flip = torch.rand(b, generator=generator) < (0.5 if self.reflections else 0.0)
+        return turn(angle, flip).to(torch.get_default_dtype())
+
+    def index(self, g: Float[Tensor, "b 3 3"]) -> Int[Tensor, " b"]:
+        """The index of the nearest element of a finite group (Frobenius distance of the linear parts)."""
+        elements = self.elements.to(g)[:, :2, :2]
+        return (g[:, None, :2, :2] - elements).square().sum((-2, -1)).argmin(1)
+
+    def nearest(self, g: Float[Tensor, "b 3 3"]) -> Float[Tensor, "b 3 3"]:
+        """The element nearest to each matrix. Of a continuous group: the closest turn (and flip)."""
+        if self.order is not None:
+            return self.elements.to(g)[self.index(g)]
+        u, _, vh = torch.linalg.svd(g[:, :2, :2])
+        if not self.reflections:
+            sign = torch.linalg.det(u @ vh).sign()
+            u = torch.stack([u[..., 0], u[..., 1] * sign[:, None]], -1)
+        result = self.identity(len(g)).to(g)
+        result[:, :2, :2] = u @ vh
+        return result
+
+    @staticmethod
+    def distance(g: Float[Tensor, "*b 3 3"], h: Float[Tensor, "*b 3 3"]) -> Float[Tensor, " *b"]:
+        """The angle in radians, 0 to pi, between two elements; pi between a turn and a reflection. Bi-invariant."""
+        a = (g[..., :2, :2].mT @ h[..., :2, :2]).double()
+        angle = torch.atan2(a[..., 0, 1] - a[..., 1, 0], a[..., 0, 0] + a[..., 1, 1]).abs()
+        return torch.where(torch.linalg.det(a) > 0, angle, torch.full_like(angle, math.pi)).to(g.dtype)
+
+
+def _order(n: int) -> int:
+    if not isinstance(n, int) or isinstance(n, bool) or n < 1:
+        raise ValueError(f"a group has n >= 1 turns, a whole number; got {n!r}")
+    return n
+
+
+def Cyclic(n: int) -> Group:
+    """C_n: turns by multiples of 360/n degrees."""
+    return Group(f"C{_order(n)}", n, reflections=False)
+
+
+def Dihedral(n: int) -> Group:
+    """D_n: the turns of C_n and each of them after a left-right flip."""
+    return Group(f"D{_order(n)}", 2 * n, reflections=True)
+
+
+def SO2() -> Group:
+    """SO(2): all turns of the plane."""
+    return Group("SO2", None, reflections=False)
+
+
+def O2() -> Group:
+    """O(2): all turns and reflections of the plane."""
+    return Group("O2", None, reflections=True)
+
+
+def group(name: "str | Group") -> Group:
+    """The group of that name: "C4", "D4", "C8", "SO2", "O2"; a group is returned as it is.
+
+    >>> group("C4").order
+    4
+
+    Raises ValueError for an unknown name.
+    """
+    if isinstance(name, Group):
+        return name
+    if isinstance(name, str):
+        if name in ("SO2", "O2"):
+            return SO2() if name == "SO2" else O2()
+        if match := re.fullmatch(r"([CD])([1-9]\d{0,3})", name):
+            return (Cyclic if match[1] == "C" else Dihedral)(int(match[2]))
+    raise ValueError(f"unknown group {name!r}; known groups: Cn and Dn (C4, D4, C8, ...), SO2, O2")

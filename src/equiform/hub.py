@@ -1,0 +1,145 @@
+"""Keeping a canonicalizer: config.json and model.safetensors in a folder, or a repository on the Hugging Face Hub.
+
+Nothing is ever unpickled. config.json holds the checksum of the weights, so that a mixture of two saves is noticed.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import safetensors.torch
+import torch
+from torch import nn
+
+from . import kinds
+from ._optional import optional
+from .canonicalizers import CANONICALIZERS, Canonicalizer, EnergyCanonicalizer, OrbitCanonicalizer
+
+if TYPE_CHECKING:
+    from .equivariant import Equivariant
+
+FORMAT_VERSION = 1
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+
+
+def save(model: "Equivariant", folder: str | Path) -> None:
+    """Write the canonicalizer, the kinds and the doubt settings. Each file is written beside its place, then renamed."""
+    canonicalizer = model.canonicalizer
+    if CANONICALIZERS.get(canonicalizer.name) is not type(canonicalizer):
+        raise ValueError(f"{type(canonicalizer).__name__} is not in the table of canonicalizers and cannot be saved")
+    weights = {name: tensor.contiguous() for name, tensor in canonicalizer.state_dict().items()}
+    data = safetensors.torch.save(weights)
+    own = getattr(canonicalizer, "own_network", True)
+    config = {
+        "format": "equiform",
+        "format_version": FORMAT_VERSION,
+        "canonicalizer": canonicalizer.name,
+        "arguments": canonicalizer.config(),
+        "network": None if own else type(canonicalizer.network).__qualname__,
+        "inputs": kinds.to_json(model.inputs),
+        "outputs": kinds.to_json(model.outputs),
+        "top_k": model.top_k,
+        "coverage": model.coverage,
+        "sha256": hashlib.sha256(data).hexdigest(),
+    }
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"{folder} is a file; save needs a folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    write(folder / WEIGHTS, data)
+    write(folder / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write a file as a whole or not at all: under a temporary name in the same folder, then renamed."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(name).chmod(0o666 & ~umask)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink()
+        raise
+
+
+def push(model: "Equivariant", repo_id: str, **options: Any) -> str:
+    """Upload a save to the Hub, creating the repository where needed. Returns its address."""
+    hub = optional("huggingface_hub", "all")
+    with tempfile.TemporaryDirectory() as folder:
+        save(model, folder)
+        url = hub.HfApi(token=options.pop("token", None)).create_repo(repo_id, exist_ok=True, **options)
+        hub.HfApi().upload_folder(repo_id=repo_id, folder_path=folder)
+    return str(url)
+
+
+def read(path_or_repo: str | Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """The config and the weights of a save, checked. Raises FileNotFoundError or ValueError naming what is wrong."""
+    folder = Path(path_or_repo)
+    if not folder.is_dir():
+        folder = _download(str(path_or_repo))
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder} is no saved canonicalizer: it has no {name}")
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except (ValueError, UnicodeDecodeError) as error:
+        raise ValueError(f"{folder / CONFIG} is damaged: {error}") from None
+    if not isinstance(config, dict) or config.get("format") != "equiform":
+        raise ValueError(f"{folder / CONFIG} was not written by equiform")
+    if config.get("format_version") != FORMAT_VERSION:
+        raise ValueError(
+            f"{folder / CONFIG} has format version {config.get('format_version')!r}, this release reads {FORMAT_VERSION}: "
+            "upgrade equiform"
+        )
+    data = (folder / WEIGHTS).read_bytes()
+    if hashlib.sha256(data).hexdigest() != config.get("sha256"):
+        raise ValueError(f"{folder / WEIGHTS} is damaged or belongs to another save: its checksum is not the one in {CONFIG}")
+    try:
+        return config, safetensors.torch.load(data)
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{folder / WEIGHTS} is damaged: {error}") from None
+
+
+def _download(repo: str) -> Path:
+    if repo.count("/") != 1 or repo.startswith((".", "/", "~")):
+        raise FileNotFoundError(f"no folder {repo}, and not the name of a repository (owner/name)")
+    hub = optional("huggingface_hub", "all")
+    try:
+        return Path(hub.snapshot_download(repo, allow_patterns=[CONFIG, WEIGHTS]))
+    except Exception as error:
+        raise FileNotFoundError(f"no folder {repo}, and the Hub has not given it: {error}") from error
+
+
+def restore(
+    path_or_repo: str | Path, predictor: Callable[..., Any], network: nn.Module | None
+) -> tuple[Canonicalizer, dict[str, Any]]:
+    """The saved canonicalizer, in eval mode, and the other settings of the wrapper."""
+    config, weights = read(path_or_repo)
+    try:
+        cls = CANONICALIZERS[config["canonicalizer"]]
+        arguments = dict(config["arguments"])
+        settings = {name: kinds.from_json(config[name]) for name in ("inputs", "outputs")}
+        settings |= {name: config[name] for name in ("top_k", "coverage")}
+        saved_network = config["network"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path_or_repo}: config.json is damaged: {error}") from None
+    if (saved_network is None) != (network is None):
+        message = f"has a network of its own, a {saved_network}: pass network=" if saved_network else "takes no network="
+        raise ValueError(f"the canonicalizer in {path_or_repo} {message}")
+    if issubclass(cls, EnergyCanonicalizer):
+        arguments["predictor"] = predictor
+    if network is not None and issubclass(cls, OrbitCanonicalizer):
+        arguments["network"] = network
+    try:
+        canonicalizer = cls(**arguments)
+        canonicalizer.load_state_dict(weights)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{path_or_repo} does not fit this canonicalizer: {str(error).strip()}") from None
+    return canonicalizer.eval(), settings

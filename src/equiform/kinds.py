@@ -1,0 +1,349 @@
+"""Kinds as values, and what is done with nested values leaf by leaf: move, snap, take rows, join rows, average poses."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from . import actions, trees
+from .actions import ACTIONS, BORDERS, BOX_FORMATS, INTERPOLATIONS, Size
+from .groups import Group
+from .poses import Chosen
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a tensor moves: a row of the table of actions, with its options. Made by `Image`, `Boxes`, ... or a name."""
+
+    name: str
+    options: tuple[tuple[str, Any], ...] = ()
+    takes_lists: ClassVar[bool] = False
+
+    def __repr__(self) -> str:
+        return repr(self.name) if not self.options else f"{self.name}({', '.join(f'{k}={v!r}' for k, v in self.options)})"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A list with one entry per row of the batch: images of mixed sizes, the detection dicts of each photo.
+
+    `kinds` describes one entry, whose tensors have no batch axis: `Rows("image")`, `Rows({"boxes": "boxes"})`.
+    """
+
+    kinds: Any
+    takes_lists: ClassVar[bool] = True
+
+
+Leaf = Kind | Rows
+
+
+def Image(interpolation: str = "bilinear", border: str = "zeros") -> Kind:
+    """Pixels (b, ..., h, w). Off the grid: bilinear, bicubic or nearest; beyond the border zeros, edge or reflect."""
+    _among("interpolation", interpolation, INTERPOLATIONS)
+    _among("border", border, BORDERS)
+    return Kind("image", (("interpolation", interpolation), ("border", border)))
+
+
+def Points(normalized: bool = False) -> Kind:
+    """(x, y) points in pixels (b, ..., 2), or in shares of width and height."""
+    return Kind("points", (("normalized", normalized),))
+
+
+def Boxes(format: str = "xyxy", normalized: bool = False) -> Kind:
+    """Axis-aligned boxes (b, ..., 4) as xyxy, xywh or cxcywh, in pixels or in shares of width and height."""
+    _among("format", format, BOX_FORMATS)
+    return Kind("boxes", (("format", format), ("normalized", normalized)))
+
+
+def Field(interpolation: str = "bilinear") -> Kind:
+    """A grid of (x, y) arrows in pixels (b, 2, h, w), such as optical flow."""
+    _among("interpolation", interpolation, INTERPOLATIONS)
+    return Kind("field", (("interpolation", interpolation),))
+
+
+def Regular(group: str) -> Kind:
+    """Group channels (b, order, ...), one per element of a finite group."""
+    return Kind("regular", (("group", group),))
+
+
+def _among(what: str, value: str, known: Sequence[str] | dict) -> None:
+    if value not in known:
+        raise ValueError(f"unknown {what} {value!r}; known: {', '.join(known)}")
+
+
+def as_kinds(kinds: Any, group: Group | None = None) -> Any:
+    """Names turned into kinds, in the same structure. A list of one dict is one dict per row (`Rows`).
+
+    Raises ValueError for an unknown kind, TypeError for something that is not one.
+    """
+    if isinstance(kinds, (list, tuple)) and len(kinds) == 1 and isinstance(kinds[0], dict):
+        return Rows(as_kinds(kinds[0], group))
+    if isinstance(kinds, (list, tuple)):
+        return type(kinds)(as_kinds(kind, group) for kind in kinds)
+    if isinstance(kinds, dict):
+        return {key: as_kinds(kind, group) for key, kind in kinds.items()}
+    if isinstance(kinds, Rows):
+        return Rows(as_kinds(kinds.kinds, group))
+    if isinstance(kinds, str):
+        _among("kind", kinds, sorted(ACTIONS))
+        kinds = Kind(kinds)
+    if not isinstance(kinds, Kind):
+        raise TypeError(f"a kind is a name, a Kind, or a dict, list or tuple of them; got a {type(kinds).__name__}")
+    if kinds == Kind("regular") and group is not None:
+        return Regular(group.name)
+    return kinds
+
+
+def to_json(kinds: Any) -> Any:
+    """Kinds as plain JSON values; `from_json` reads them back."""
+    if isinstance(kinds, Rows):
+        return {"rows": to_json(kinds.kinds)}
+    if isinstance(kinds, Kind):
+        return {"kind": kinds.name, **dict(kinds.options)}
+    if isinstance(kinds, dict):
+        return {"dict": {key: to_json(kind) for key, kind in kinds.items()}}
+    return {type(kinds).__name__: [to_json(kind) for kind in kinds]}
+
+
+def from_json(value: Any) -> Any:
+    """The kinds of `to_json`. Raises ValueError where the value is something else."""
+    match value:
+        case {"rows": inner}:
+            return Rows(from_json(inner))
+        case {"kind": str(name), **options} if name in ACTIONS:
+            maker = {"image": Image, "points": Points, "boxes": Boxes, "field": Field, "regular": Regular}.get(name)
+            return maker(**options) if options and maker else Kind(name)
+        case {"dict": dict(inner)}:
+            return {key: from_json(kind) for key, kind in inner.items()}
+        case {"list": list(inner)}:
+            return [from_json(kind) for kind in inner]
+        case {"tuple": list(inner)}:
+            return tuple(from_json(kind) for kind in inner)
+    raise ValueError(f"not the description of a kind: {value!r}")
+
+
+# ---------------------------------------------------------------------------------------------------- moving values
+
+
+def act(g: Float[Tensor, "b 3 3"], x: Any, kind: Any = "image", canvas: Size | None = None) -> Any:
+    """Move x by g: a tensor, an array, or a nested value with a kind (or a structure of kinds) for its leaves.
+
+    Row i moves by g[i]; one element moves every row. `canvas` is the (height, width) that points and boxes live on, before
+    the move; without it, the size of the first image in x.
+
+    >>> import torch
+    >>> x = torch.rand(2, 3, 4, 6)
+    >>> quarter = group("C4").elements[1:2]
+    >>> torch.equal(act(quarter, x), torch.rot90(x, 1, (-2, -1)))
+    True
+
+    Raises ValueError or TypeError naming the leaf that does not fit its kind.
+    """
+    if not isinstance(g, Tensor) or g.ndim != 3 or g.shape[1:] != (3, 3) or not g.dtype.is_floating_point:
+        came = f"{tuple(g.shape)} of {g.dtype}" if isinstance(g, Tensor) else f"a {type(g).__name__}"
+        raise ValueError(f"g must be elements, floating point of shape (b, 3, 3); got {came}")
+    kinds = as_kinds(kind)
+    if canvas is None:
+        sizes = image_sizes(x, kinds)
+        canvas = sizes[0] if sizes and len(set(sizes)) == 1 else None
+    return trees.walk(partial(_act_leaf, g, canvas), kinds, x, "x")
+
+
+def _act_leaf(g: Tensor, canvas: Size | None, kind: Leaf, x: Any, path: str) -> Any:
+    if isinstance(kind, Rows):
+        elements = g.expand(len(x), -1, -1) if len(g) == 1 else g
+        _check_rows(len(x), len(elements), path)
+        sizes = image_sizes(x, kind)
+        return [
+            _row(partial(_act_leaf, elements[i : i + 1], sizes[i] if sizes else canvas), kind.kinds, value, f"{path}[{i}]")
+            for i, value in enumerate(x)
+        ]
+    row = ACTIONS[kind.name]
+    if row.act is actions.act_invariant:
+        return x
+    if not isinstance(x, (Tensor, np.ndarray)):
+        raise TypeError(f"{path}: {kind!r} is for a tensor or an array, got a {type(x).__name__}")
+    if row.on_canvas and canvas is None:
+        raise ValueError(f"{path}: {kind!r} needs the canvas it lives on: pass canvas=(height, width)")
+    tensor = torch.as_tensor(x)
+    if tensor.ndim == 0 or len(g) not in (1, len(tensor)):
+        raise ValueError(f"{path}: {len(g)} elements for {kind!r} of shape {tuple(tensor.shape)}: one element per row, or one")
+    g = g.to(tensor.device).expand(len(tensor), -1, -1)
+    try:
+        moved = row.act(g, tensor, canvas, **dict(kind.options))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return moved.numpy() if isinstance(x, np.ndarray) else moved
+
+
+def _row(function: Any, kinds: Any, value: Any, path: str) -> Any:
+    """`function` on the leaves of one entry of a `Rows` list, given a batch axis for the time being."""
+
+    def on_row(kind: Leaf, x: Any, where: str) -> Any:
+        batched = isinstance(x, (Tensor, np.ndarray))
+        y = function(kind, x[None] if batched else x, where)
+        return y[0] if batched else y
+
+    return trees.walk(on_row, kinds, value, path)
+
+
+def _check_rows(got: int, expected: int, path: str) -> None:
+    if got != expected:
+        raise ValueError(f"{path}: expected one entry per row, {expected} in all; got {got}")
+
+
+def first_image(x: Any, kinds: Any) -> Tensor | list[Tensor] | None:
+    """The leaf that the canonicalizer looks at: (b, c, h, w), or a list of (c, h, w) for `Rows`; None without an image."""
+    for kind, leaf, path in trees.leaves(kinds, x, "input"):
+        if isinstance(kind, Rows):
+            images = [first_image(value, kind.kinds) for value in leaf]
+            if all(isinstance(image, Tensor) for image in images):
+                return [image for image in images if isinstance(image, Tensor)]
+        elif kind.name == "image":
+            if not isinstance(leaf, (Tensor, np.ndarray)):
+                raise TypeError(f"{path}: an image is a tensor or an array, got a {type(leaf).__name__}")
+            return torch.as_tensor(leaf)
+    return None
+
+
+def image_sizes(x: Any, kinds: Any) -> list[Size] | None:
+    """The (height, width) of every row, from the first image among the leaves; None where there is no image."""
+    images = first_image(x, kinds)
+    if images is None:
+        return None
+    return [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
+
+
+def snap(x: Any, kinds: Any, canvas: Size) -> Any:
+    """Round coordinates to the float grid of the canvas, so that quarter turns and flips move them without rounding.
+
+    The step is the spacing of floats just beyond the canvas (0.0001 pixels at 512 in float32), so it costs no more than
+    float rounding does at the far edge. Half precision is left alone: its spacing there is a visible part of a pixel.
+    """
+
+    def snap_leaf(kind: Leaf, leaf: Any, path: str) -> Any:
+        if isinstance(kind, Rows):
+            return [_row(snap_leaf, kind.kinds, value, f"{path}[{i}]") for i, value in enumerate(leaf)]
+        if not ACTIONS[kind.name].on_canvas or not isinstance(leaf, (Tensor, np.ndarray)):
+            return leaf
+        tensor = torch.as_tensor(leaf)
+        if tensor.dtype not in (torch.float32, torch.float64):
+            return leaf
+        extent = 1 if dict(kind.options).get("normalized") else max(canvas)
+        step = 2.0 ** (math.ceil(math.log2(extent)) + 1) * torch.finfo(tensor.dtype).eps
+        pixels, rest = (tensor[..., :4], tensor[..., 4:]) if kind.name == "rotated_boxes" else (tensor, tensor[..., :0])
+        # the gradient passes as if nothing had been rounded
+        snapped = torch.cat([pixels + ((pixels / step).round() * step - pixels).detach(), rest], -1)
+        return snapped.numpy() if isinstance(leaf, np.ndarray) else snapped
+
+    return trees.walk(snap_leaf, kinds, x, "x")
+
+
+def add(x: Any, y: Any, kinds: Any, weight: Float[Tensor, " b"]) -> Any:
+    """x + weight y, row by row, on the leaves that can be averaged and have the same shape in both."""
+
+    def add_leaf(kind: Leaf, leaf: Any, path: str) -> Any:
+        other = next(others)
+        if isinstance(kind, Rows) or not (isinstance(leaf, Tensor) and leaf.dtype.is_floating_point):
+            return leaf
+        row = ACTIONS[kind.name]
+        if row.act is actions.act_invariant or not row.averaged or leaf.shape != other.shape:
+            return leaf
+        return leaf + other * weight.to(leaf).reshape(-1, *[1] * (leaf.ndim - 1))
+
+    others = iter([leaf for _, leaf, _ in trees.leaves(kinds, y)])
+    return trees.walk(add_leaf, kinds, x, "value")
+
+
+# ----------------------------------------------------------------------------------------------------- rows of values
+
+
+def check_batch(x: Any, kinds: Any, b: int) -> None:
+    """Raise ValueError naming the first leaf that moves but has not one entry per row."""
+    for kind, leaf, path in trees.leaves(kinds, x, "input"):
+        if isinstance(kind, Rows):
+            _check_rows(len(leaf), b, path)
+        elif ACTIONS[kind.name].act is not actions.act_invariant and len(leaf) != b:
+            raise ValueError(f"{path}: expected {b} rows like the image, got shape {tuple(leaf.shape)}")
+
+
+def take(x: Any, kinds: Any, rows: Tensor, b: int) -> Any:
+    """The rows of every leaf that has one entry per row; other leaves (numbers, shared tensors) as they are."""
+
+    def take_leaf(kind: Leaf, leaf: Any, path: str) -> Any:
+        if isinstance(kind, Rows):
+            return [leaf[i] for i in rows.tolist()]
+        if not isinstance(leaf, (Tensor, np.ndarray)) or leaf.ndim == 0 or len(leaf) != b:
+            return leaf
+        if len(rows) == b and torch.equal(rows, torch.arange(b)):
+            return leaf
+        return leaf[rows.numpy()] if isinstance(leaf, np.ndarray) else leaf[rows.to(leaf.device)]
+
+    return trees.walk(take_leaf, kinds, x, "input")
+
+
+def join(parts: Sequence[Any], kinds: Any, rows: Sequence[Tensor]) -> Any:
+    """The answers of sub-batches put back in the order of their rows. Numbers per sub-batch (a loss) are averaged."""
+    if len(parts) == 1:
+        return parts[0]
+    order = torch.cat(list(rows)).argsort()
+    columns = [[leaf for _, leaf, _ in trees.leaves(kinds, part)] for part in parts]
+    merged = iter([_join_leaves(leaves, rows, order) for leaves in zip(*columns, strict=True)])
+    return trees.walk(lambda kind, leaf, path: next(merged), kinds, parts[0], "output")
+
+
+def _join_leaves(leaves: Sequence[Any], rows: Sequence[Tensor], order: Tensor) -> Any:
+    first = leaves[0]
+    if isinstance(first, list):
+        flat = [entry for leaf in leaves for entry in leaf]
+        return [flat[i] for i in order.tolist()]
+    if not isinstance(first, (Tensor, np.ndarray)):
+        return first
+    tensors = [torch.as_tensor(leaf) for leaf in leaves]
+    if any(tensor.ndim == 0 or len(tensor) != len(part) for tensor, part in zip(tensors, rows, strict=True)):
+        if not tensors[0].dtype.is_floating_point:
+            return first
+        share = [len(part) / len(order) for part in rows]
+        joined = torch.stack([tensor * s for tensor, s in zip(tensors, share, strict=True)]).sum(0)
+    else:
+        joined = torch.cat(tensors)[order.to(tensors[0].device)]
+    return joined.numpy() if isinstance(first, np.ndarray) else joined
+
+
+def average(x: Any, kinds: Any, chosen: Chosen) -> Any:
+    """One answer per row from the answers of its chosen poses: their mean by posterior weight, or the likeliest pose's.
+
+    Logits are averaged as probabilities and come back as log-probabilities; boxes, lists and whole numbers are not averaged.
+    """
+    ranks = [(chosen.rank == r).nonzero()[:, 0] for r in range(int(chosen.rank.max()) + 1 if len(chosen.rank) else 1)]
+    b = len(ranks[0])
+
+    def average_leaf(kind: Leaf, leaf: Any, path: str) -> Any:
+        if isinstance(kind, Rows):
+            return [leaf[i] for i in ranks[0].tolist()]
+        tensor = torch.as_tensor(leaf) if isinstance(leaf, np.ndarray) else leaf
+        if not isinstance(tensor, Tensor) or tensor.ndim == 0 or len(tensor) != len(chosen.row):
+            return leaf
+        if not (ACTIONS[kind.name].averaged and tensor.dtype.is_floating_point):
+            mean = tensor[ranks[0].to(tensor.device)]
+        else:
+            mean = _weighted(tensor.softmax(-1) if kind.name == "logits" else tensor, chosen, ranks, b)
+            mean = mean.log() if kind.name == "logits" else mean
+        return mean.numpy() if isinstance(leaf, np.ndarray) else mean
+
+    return trees.walk(average_leaf, kinds, x, "output")
+
+
+def _weighted(x: Tensor, chosen: Chosen, ranks: Sequence[Tensor], b: int) -> Tensor:
+    # summed in the order of likelihood, which is the same over the whole orbit: so the rounding is too
+    weight = chosen.weight.to(x).reshape(-1, *[1] * (x.ndim - 1))
+    total = x[ranks[0].to(x.device)] * weight[ranks[0].to(x.device)]
+    for i in ranks[1:]:
+        total = total.index_add(0, chosen.row[i].to(x.device), x[i.to(x.device)] * weight[i.to(x.device)])
+    return total
