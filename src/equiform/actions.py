@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Real
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -124,7 +124,8 @@ def _move_rows(codes: list[int], x: Tensor) -> Tensor:
 
 def _resample(g: Tensor, x: Tensor, interpolation: str, border: str) -> Tensor:
     h, w = x.shape[-2:]
-    work = torch.float64 if x.dtype == torch.float64 else torch.float32
+    # labels beyond 2^24 would not survive float32
+    work = torch.float64 if x.dtype in (torch.float64, torch.int32, torch.int64) else torch.float32
     back = groups.inverse(g.double())
     ys = torch.arange(h, dtype=torch.float64, device=x.device) + 0.5 - h / 2
     xs = torch.arange(w, dtype=torch.float64, device=x.device) + 0.5 - w / 2
@@ -142,22 +143,22 @@ def _resample(g: Tensor, x: Tensor, interpolation: str, border: str) -> Tensor:
     return y.round().clamp(limits.min, limits.max).to(x.dtype)
 
 
-def act_points(g: Float[Tensor, "b 3 3"], x: Float[Tensor, "b *k 2"], size: Size, *, normalized: bool = False) -> Tensor:
+def act_points(g: Float[Tensor, "b 3 3"], x: Real[Tensor, "b *k 2"], size: Size, *, normalized: bool = False) -> Tensor:
     """Move (x, y) points in pixels, or in shares of the canvas. Every element to rounding; see `snap` for bit-exactness."""
     _last_axis("points", x, 2)
     a, t = _affine(g, size, normalized, _floating(x))
     y = _apply(a, _floating(x)) + t.reshape(len(t), *[1] * (x.ndim - 2), 2)
-    return y.to(x.dtype)
+    return _like(y, x)
 
 
-def act_vectors(g: Float[Tensor, "b 3 3"], x: Float[Tensor, "b *k 2"], size: Size | None) -> Tensor:
+def act_vectors(g: Float[Tensor, "b 3 3"], x: Real[Tensor, "b *k 2"], size: Size | None) -> Tensor:
     """Turn (x, y) arrows in pixels. A translation leaves them alone; `size` is not needed."""
     _last_axis("vectors", x, 2)
-    return _apply(g[:, :2, :2].to(_floating(x)), _floating(x)).to(x.dtype)
+    return _like(_apply(g[:, :2, :2].to(_floating(x)), _floating(x)), x)
 
 
 def act_boxes(
-    g: Float[Tensor, "b 3 3"], x: Float[Tensor, "b *k 4"], size: Size, *, format: str = "xyxy", normalized: bool = False
+    g: Float[Tensor, "b 3 3"], x: Real[Tensor, "b *k 4"], size: Size, *, format: str = "xyxy", normalized: bool = False
 ) -> Tensor:
     """Move axis-aligned boxes: exact for quarter turns and flips, the enclosing box for anything else."""
     _last_axis("boxes", x, 4)
@@ -166,21 +167,21 @@ def act_boxes(
     first, second = _floating(x).split(2, -1)
     if format == "cxcywh":  # centre and size move apart, so that halves never round
         # on the grid |A| swaps or keeps the sizes; off it, it gives the enclosing box
-        return torch.cat([_apply(a, first) + t, _apply(a.abs(), second)], -1).to(x.dtype)
+        return _like(torch.cat([_apply(a, first) + t, _apply(a.abs(), second)], -1), x)
     far = second if format == "xyxy" else first + second
     corners = [torch.stack([u[..., 0], v[..., 1]], -1) for u in (first, far) for v in (first, far)]
     moved = torch.stack([_apply(a, corner) + t for corner in corners])
     low, high = moved.amin(0), moved.amax(0)
-    return torch.cat([low, high if format == "xyxy" else high - low], -1).to(x.dtype)
+    return _like(torch.cat([low, high if format == "xyxy" else high - low], -1), x)
 
 
-def act_rotated_boxes(g: Float[Tensor, "b 3 3"], x: Float[Tensor, "b *k 5"], size: Size) -> Tensor:
+def act_rotated_boxes(g: Float[Tensor, "b 3 3"], x: Real[Tensor, "b *k 5"], size: Size) -> Tensor:
     """Move (cx, cy, w, h, angle) boxes, the angle counter-clockwise in degrees. Exact for every isometry."""
     _last_axis("rotated_boxes", x, 5)
     angle = torch.rad2deg(torch.atan2(g[:, 0, 1].double(), g[:, 1, 1].double()))
     angle, sign = (v.reshape(len(g), *[1] * (x.ndim - 2), 1).to(_floating(x)) for v in (angle, torch.linalg.det(g.double())))
     turned = sign * _floating(x)[..., 4:] + angle
-    return torch.cat([act_points(g, x[..., :2], size), x[..., 2:4], turned.to(x.dtype)], -1)
+    return torch.cat([act_points(g, x[..., :2], size), x[..., 2:4], _like(turned, x)], -1)
 
 
 def act_field(
@@ -217,6 +218,10 @@ def _last_axis(name: str, x: Tensor, n: int) -> None:
 
 def _floating(x: Tensor) -> Tensor:
     return x if x.dtype.is_floating_point else x.double()
+
+
+def _like(y: Tensor, x: Tensor) -> Tensor:
+    return (y if x.dtype.is_floating_point else y.round()).to(x.dtype)
 
 
 class Row(NamedTuple):

@@ -192,16 +192,17 @@ class EnergyCanonicalizer(Canonicalizer):
         return pose_of(scores.float(), self.elements)
 
     def _confidence(self, answer: Any) -> Float[Tensor, " b"]:
-        logits = _first_logits(answer)
+        logits = first_logits(answer)
         if logits is None:
             raise ValueError(f"no logits (b, k) or (b, k, h, w) in the predictor's answer, a {type(answer).__name__}")
         score = CONFIDENCES[self.confidence](logits.float().movedim(1, -1))
         return score.flatten(1).mean(1) if score.ndim > 1 else score
 
 
-def _first_logits(answer: Any) -> Tensor | None:
+def first_logits(answer: Any) -> Tensor | None:
+    """The first floating-point tensor of two or more axes in an answer, where a classifier keeps its logits."""
     if is_container(answer):
-        found = (_first_logits(child) for _, child in children(answer))
+        found = (first_logits(child) for _, child in children(answer))
         return next((tensor for tensor in found if tensor is not None), None)
     tensor = torch.as_tensor(answer) if hasattr(answer, "__array__") else answer
     return tensor if isinstance(tensor, Tensor) and tensor.ndim >= 2 and tensor.dtype.is_floating_point else None

@@ -1,9 +1,43 @@
 """What `evaluate` found: a table, plots, and files (JSON, CSV, one self-contained HTML page)."""
 
-from dataclasses import dataclass, field
+import base64
+import csv
+import html
+import io
+import json
+import math
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args, get_origin
 
-import torch
+import numpy as np
 from torch import Tensor
+
+from .hub import write
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from rich.table import Table
+
+FORMAT, FORMAT_VERSION = "equiform report", 1
+COLUMNS = ["method", "upright", "mean", "worst", "at", "pose", "error", "passes", "time", "+params"]
+LEGEND = [
+    "upright: on unmoved inputs; mean, worst (at): over all elements",
+    "pose: share of poses found; error: greatest |f(g.x) - g.f(x)|",
+    "passes: predictor runs per input; time, +params: relative to bare predictor",
+]
+# Okabe and Ito's colours, for all kinds of colour vision; the markers say the same again
+COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+STYLE = """
+:root { color-scheme: light dark; --line: #d0d5dd; --soft: #5b6472; }
+@media (prefers-color-scheme: dark) { :root { --line: #3c434e; --soft: #a3adba; } }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; } p.note { color: var(--soft); font-size: .875rem; }
+div { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .35rem .8rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
+th:first-child { text-align: left; } thead th { color: var(--soft); } tbody th { font-weight: 500; }
+img { max-width: 100%; background: #fff; border: 1px solid var(--line); border-radius: 8px; }
+"""
 
 
 @dataclass(frozen=True)
@@ -23,6 +57,21 @@ class Method:
     passes: float = 1.0
     time: float | None = None
     parameters: float | None = None
+
+    @property
+    def mean(self) -> float:
+        """The mean over the orbit; nan as soon as one value is."""
+        return float(np.mean(self.values))
+
+    @property
+    def worst(self) -> float:
+        """The smallest value (greater is better); nan as soon as one value is."""
+        return float(np.min(self.values))
+
+    @property
+    def worst_index(self) -> int:
+        """Where the smallest value is: the first one of several, and the first nan before all others."""
+        return int(np.argmin(self.values))
 
 
 @dataclass(frozen=True)
@@ -48,3 +97,304 @@ class OrbitReport:
     num_samples: int
     methods: list[Method]
     samples: list[Sample] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if not self.elements or not self.methods:
+            raise ValueError("a report needs at least one element and one method")
+        counts = [len(self.angles), len(self.flips), *[len(method.values) for method in self.methods]]
+        if set(counts) != {len(self.elements)}:
+            raise ValueError(f"expected {len(self.elements)} angles, flips and values of each method; got {counts}")
+        if len({method.name for method in self.methods}) < len(self.methods):
+            raise ValueError(f"two methods have the same name: {', '.join(method.name for method in self.methods)}")
+
+    def __getitem__(self, name: str) -> Method:
+        """The method of that name. Raises KeyError naming those there are."""
+        methods = {method.name: method for method in self.methods}
+        if name not in methods:
+            raise KeyError(f"no method {name!r}; known methods: {', '.join(methods)}")
+        return methods[name]
+
+    def upright_of(self, name: str) -> float:
+        """The value of a method on the element with angle 0 and no flip; nan where there is none."""
+        for value, angle, flip in zip(self[name].values, self.angles, self.flips, strict=True):
+            if abs(math.remainder(angle, 360)) < 1e-6 and not flip:
+                return value
+        return math.nan
+
+    @property
+    def upright(self) -> float:  # this and what follows: of the adapted model, the first method
+        return self.upright_of(self.methods[0].name)
+
+    @property
+    def mean(self) -> float:
+        return self.methods[0].mean
+
+    @property
+    def worst(self) -> float:
+        return self.methods[0].worst
+
+    @property
+    def worst_element(self) -> str:
+        return self.elements[self.methods[0].worst_index]
+
+    @property
+    def pose_accuracy(self) -> float | None:
+        return self.methods[0].pose_accuracy
+
+    @property
+    def equivariance_error(self) -> float | None:
+        return self.methods[0].equivariance_error
+
+    @property
+    def title(self) -> str:
+        """One line: the metric, the group and the number of samples."""
+        return f"{self.metric} over {self.group}, {self.num_samples:,} samples"
+
+    def _cells(self, method: Method) -> list[str]:
+        """What the table says of a method, in the order of COLUMNS."""
+        error = method.equivariance_error
+        level = len(method.values) > 1 and min(method.values) == max(method.values)
+        return [
+            method.name,
+            *[_number(value) for value in (self.upright_of(method.name), method.mean, method.worst)],
+            "all" if level else self.elements[method.worst_index],
+            _number(method.pose_accuracy),
+            "-" if error is None else f"{error:.2g}",
+            _number(method.passes, 2),
+            "-" if method.time is None else f"{method.time:.2f}x",
+            "-" if method.parameters is None else f"+{100 * method.parameters:.1f} %" if method.parameters else "0",
+        ]
+
+    def _rows(self) -> list[tuple[list[str], bool]]:
+        """The cells of every method, and whether its mean is the best."""
+        return list(zip(map(self._cells, self.methods), _best([method.mean for method in self.methods]), strict=True))
+
+    def __str__(self) -> str:
+        from rich.console import Console
+
+        file = io.StringIO()
+        # far wider than any table, so that nothing is cut off whatever the terminal is
+        Console(file=file, width=1000, color_system=None, force_terminal=False, force_jupyter=False).print(self)
+        return "\n".join(line.rstrip() for line in file.getvalue().strip().splitlines())
+
+    def __rich__(self) -> "Table":
+        from rich import box
+        from rich.table import Table
+        from rich.text import Text
+
+        # Text wherever a name may hold what rich would read as markup; where it is narrow, names fold and numbers do not
+        table = Table(title=Text(self.title), caption="\n".join(LEGEND), box=box.SIMPLE_HEAD)
+        table.title_justify = table.caption_justify = "left"
+        table.collapse_padding, table.pad_edge = True, False
+        table.add_column(COLUMNS[0], overflow="fold")
+        for column in COLUMNS[1:]:
+            table.add_column(column, justify="right", no_wrap=column != "at")
+        for cells, best in self._rows():
+            table.add_row(*[Text(cell, "bold" if best and place == 2 else "") for place, cell in enumerate(cells)])
+        return table
+
+    def to_markdown(self) -> str:
+        """The table for a README on GitHub, best mean in bold."""
+        lines = [" | ".join(COLUMNS), ":-- |" + " --: |" * (len(COLUMNS) - 2) + " --:"]
+        for cells, best in self._rows():
+            cells = [html.escape(" ".join(cell.split()), quote=False).replace("|", "\\|") for cell in cells]
+            lines.append(" | ".join([*cells[:2], f"**{cells[2]}**" if best else cells[2], *cells[3:]]))
+        return "".join(f"| {line} |\n" for line in lines)
+
+    def plot(self, path: str | Path | None = None) -> "Figure":
+        """The metric by angle, 0 degrees up, counter-clockwise as the images turn; markers are measured, lines interpolated."""
+        from matplotlib.ticker import MaxNLocator
+
+        figure = _figure(7.4, 5.2)
+        axes: Any = figure.add_subplot(projection="polar")
+        axes.set_theta_zero_location("N")
+        axes.set_title(self.title, pad=14, parse_math=False)
+        lines = [self._draw(axes, method, position) for position, method in enumerate(self.methods)]
+        values = [value for method in self.methods for value in method.values if math.isfinite(value)] or [1.0]
+        ticks = MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(min(0.0, *values), max(0.0, *values))
+        angles = sorted({angle % 360 for angle in self.angles})
+        angles = angles if 2 <= len(angles) <= 12 else range(0, 360, 45)
+        axes.set(xticks=np.radians(angles), ylim=(ticks[0], ticks[-1]), yticks=ticks, yticklabels=[])
+        axes.grid(color="#d0d5dd")
+        box = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1}
+        for tick in ticks[1:]:  # matplotlib's own labels would lie below the lines
+            axes.text(math.radians(sum(angles[:2]) / 2), tick, f"{tick:g}", ha="center", va="center", bbox=box, zorder=7)
+        # named afterwards: matplotlib leaves out labels that start with "_"
+        legend = figure.legend(lines, ["-"] * len(lines), loc="outside right upper", frameon=False, alignment="left")
+        legend.set_title("dashed: flipped" if any(self.flips) else "")
+        for text, method in zip(legend.get_texts(), self.methods, strict=True):
+            text.set(text=method.name, parse_math=False)
+        return _drawn(figure, path)
+
+    def _draw(self, axes: Any, method: Method, position: int) -> Any:
+        """A closed line with markers, and a dashed one where inputs were flipped; the first method above the others."""
+        colour, marker = COLOURS[position % len(COLOURS)], "osD^vPX"[position % len(COLOURS)]
+        drawn = []
+        for flipped in sorted(set(self.flips)):
+            chosen = np.array(self.flips) == flipped
+            angles, values = np.array(self.angles, float)[chosen] % 360, np.array(method.values, float)[chosen]
+            values[~np.isfinite(values)] = np.nan
+            around = np.union1d(np.linspace(0, 360, 361), angles)
+            # arcs, not chords: a model that answers alike in every pose is a circle
+            drawn += axes.plot(np.radians(around), np.interp(around, angles, values, period=360), color=colour, marker=marker)
+            drawn[-1].set(markevery=np.flatnonzero(np.isin(around, angles)).tolist(), clip_on=False)
+            drawn[-1].set(linestyle="--" if flipped else "-", markerfacecolor="white" if flipped else colour)
+            drawn[-1].set(linewidth=1.8 if position else 2.6, zorder=4 if position else 5)
+        return drawn[0]
+
+    def plot_samples(self, path: str | Path | None = None) -> "Figure":
+        """A sheet of inputs with their canonical forms, element and confidence; wrong ones are marked."""
+        if not self.samples:
+            raise ValueError("this report holds no samples (a saved one keeps no pictures): run evaluate to get some")
+        columns = min(4, len(self.samples))
+        rows = math.ceil(len(self.samples) / columns)
+        figure = _figure(3.1 * columns, 1.75 * rows + 0.3)
+        for axes in figure.subplots(rows, columns, squeeze=False).flat:
+            axes.axis("off")
+        for axes, sample in zip(figure.axes, self.samples, strict=False):  # the last row may have room left
+            _draw_sample(axes, sample)
+        figure.suptitle("input \u2192 canonical form (moved by, confidence)")
+        return _drawn(figure, path)
+
+    def save(self, path: str | Path) -> None:
+        """Write .json (all but the pictures), .csv (a row per method) or .html (a self-contained page), whole or not at all."""
+        path = Path(path)
+        forms = {".csv": self._csv, ".html": self._html, ".json": self._json}
+        if path.suffix.lower() not in forms:
+            raise ValueError(f"unknown suffix {path.suffix!r} of {path}; known suffixes: {', '.join(forms)}")
+        data = forms[path.suffix.lower()]().encode()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(path, data)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "OrbitReport":
+        """The report saved as JSON, without its pictures. Raises ValueError for any other file."""
+        try:
+            data = json.loads(Path(path).read_text(encoding="utf-8"))
+        except ValueError:
+            data = None
+        if not isinstance(data, dict) or data.get("format") != FORMAT:
+            raise ValueError(f"{path} is not a saved report: load reads what save wrote as .json")
+        if (version := data.get("format_version")) != FORMAT_VERSION:
+            raise ValueError(f"{path} has format version {version!r}, this release reads {FORMAT_VERSION}: upgrade equiform")
+        try:
+            return _checked(data, cls, "report")
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} is damaged: {error!r}") from None
+
+    def _json(self) -> str:
+        data: dict[str, Any] = {"format": FORMAT, "format_version": FORMAT_VERSION}
+        data |= {item.name: getattr(self, item.name) for item in fields(self) if item.name != "samples"}
+        data["methods"] = [asdict(method) for method in self.methods]
+        return json.dumps(_finite(data), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+    def _csv(self) -> str:
+        """A row per method: the summary and the cost, then a column per element."""
+        file = io.StringIO()
+        table = csv.writer(file)
+        summary = ["upright", "mean", "worst", "worst element", "pose accuracy", "equivariance error"]
+        table.writerow(["method", "metric", "group", "samples", *summary, "passes", "time", "parameters", *self.elements])
+        for method in self.methods:
+            row = [method.name, self.metric, self.group, self.num_samples, self.upright_of(method.name), method.mean]
+            row += [method.worst, self.elements[method.worst_index], method.pose_accuracy, method.equivariance_error]
+            table.writerow(_finite([*row, method.passes, method.time, method.parameters, *method.values]))
+        return "\ufeff" + file.getvalue()  # without the byte order mark spreadsheets misread the degree sign
+
+    def _repr_html_(self) -> str:
+        marks = [[place == 2 and best for place in range(len(COLUMNS))] for _, best in self._rows()]
+        table = _html_table(COLUMNS, [cells for cells, _ in self._rows()], marks)
+        return f'{table}\n<p class="note">{"<br>".join(LEGEND)}</p>'
+
+    def _html(self) -> str:
+        title, values = html.escape(self.title), list(map(list, zip(*[method.values for method in self.methods], strict=True)))
+        rows = [[element, *map(_number, row)] for element, row in zip(self.elements, values, strict=True)]
+        headings, marks = ["element", *[method.name for method in self.methods]], [[False, *_best(row)] for row in values]
+        body = [f"<h1>{title}</h1>", self._repr_html_(), "<h2>By angle</h2>"]
+        body += [_html_image(self.plot(), f"Polar plot of {self.metric} by angle; the table by element has its numbers")]
+        body += ["<h2>By element</h2>", _html_table(headings, rows, marks)]
+        if self.samples:
+            alt = f"{len(self.samples)} inputs and canonical forms, {sum(not sample.right for sample in self.samples)} wrong"
+            body += ["<h2>Samples</h2>", _html_image(self.plot_samples(), alt)]
+        head = ['<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">', f"<title>{title}</title>"]
+        head += ['<meta name="viewport" content="width=device-width, initial-scale=1">', f"<style>{STYLE}</style>\n</head>"]
+        return "\n".join([*head, "<body>\n<main>", *body, "</main>\n</body>\n</html>\n"])
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _best(values: list[float]) -> list[bool]:
+    """Which values print like the greatest one."""
+    best = _number(max((value for value in values if math.isfinite(value)), default=None))
+    return [_number(value) == best for value in values]
+
+
+def _finite(value: Any) -> Any:
+    """The same, with None for every float that JSON and spreadsheets cannot hold."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _checked(value: Any, kind: Any, name: str) -> Any:
+    """What JSON holds as an annotation says it should be; null where a number has to be is nan, as save wrote it."""
+    if get_origin(kind) is list and isinstance(value, list):
+        return [_checked(item, get_args(kind)[0], name) for item in value]
+    if kind in (OrbitReport, Method) and isinstance(value, dict):
+        kept = [item for item in fields(kind) if item.name != "samples"]
+        return kind(**{item.name: _checked(value[item.name], item.type, item.name) for item in kept})
+    if kind is float and value is None:
+        return math.nan
+    types = () if get_origin(kind) is list else get_args(kind) or (kind,)
+    if type(value) not in types and not (type(value) is int and float in types):
+        raise TypeError(f"{name} should be {kind}, got {value!r}")
+    return value
+
+
+def _figure(width: float, height: float) -> "Figure":
+    """An empty figure of its own: pyplot would keep it alive and pick a window system."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    return FigureCanvasAgg(Figure(figsize=(width, height), layout="constrained")).figure
+
+
+def _drawn(figure: "Figure", path: str | Path | None) -> "Figure":
+    if path is not None:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=150)
+    return figure
+
+
+def _draw_sample(axes: Any, sample: Sample) -> None:
+    """Input and canonical form, each fitted into a unit square."""
+    for left, image in ((0.0, sample.image), (1.25, sample.canonical)):
+        height, width = (length / max(image.shape[:2]) for length in image.shape[:2])
+        x, y = left + (1 - width) / 2, (1 - height) / 2
+        axes.imshow(image.numpy(force=True), extent=(x, x + width, y, y + height))
+    axes.text(1.125, 0.5, "\u2192", ha="center", va="center", fontsize=13)
+    axes.set(xlim=(-0.08, 2.33), ylim=(0, 1))
+    text = axes.set_title(f"{sample.element}, {sample.confidence:.0%}", fontsize=11, parse_math=False)
+    if not sample.right:
+        text.set(text=f"{text.get_text()}  \u2717 wrong", color="#B34700", fontweight="bold")
+
+
+def _html_table(headings: list[str], rows: list[list[str]], marks: list[list[bool]]) -> str:
+    """A table with the first column as headings of the rows, marked cells in bold, wide ones scrolling."""
+    head = "".join(f'<th scope="col">{html.escape(heading)}</th>' for heading in headings)
+    lines = [f"<thead><tr>{head}</tr></thead>", "<tbody>"]
+    for row, mark in zip(rows, marks, strict=True):
+        cells = [html.escape(cell) for cell in row]
+        cells = [f"<strong>{cell}</strong>" if marked else cell for cell, marked in zip(cells, mark, strict=True)]
+        lines.append(f'<tr><th scope="row">{cells[0]}</th><td>{"</td><td>".join(cells[1:])}</td></tr>')
+    return "\n".join(["<div><table>", *lines, "</tbody>", "</table></div>"])
+
+
+def _html_image(figure: "Figure", alt: str) -> str:
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=150)
+    data = base64.b64encode(file.getvalue()).decode()
+    return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{data}">'

@@ -1,20 +1,23 @@
 """The small square view of an image that canonicalizers look at, the same for every numeric range and every size."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.nn import functional as F
 
 from .actions import act_image
-from .groups import Group, inverse
+from .groups import Group, inverse, turn
 
 VIEW_STEP = 2.0**-12
 
 
 def square_view(
-    images: Float[Tensor, "b k h w"] | Sequence[Tensor], resolution: int, channels: int = 3
+    images: Shaped[Tensor, "b k h w"] | Sequence[Tensor], resolution: int, channels: int = 3
 ) -> Float[Tensor, "b c r r"]:
     """The whole image, squeezed to (resolution, resolution) with antialiasing and standardised by `standardise`.
 
@@ -66,6 +69,91 @@ def orbit_views(view: Float[Tensor, "b c s s"], group: Group) -> Float[Tensor, "
     if not group.on_grid:
         turned = [disc(F.avg_pool2d(x, 2)) for x in turned]
     return torch.stack(turned)
+
+
+def first_images(batch: Any) -> Any:
+    """The images of a batch of data: the batch itself, a list of (c, h, w), or the first thing in a tuple, list or dict."""
+    while isinstance(batch, (tuple, list, Mapping)):
+        if not batch:
+            raise ValueError("an empty batch in the data")
+        if isinstance(batch, list) and all(isinstance(x, Tensor) and x.ndim == 3 for x in batch):
+            break
+        batch = next(iter(batch.values())) if isinstance(batch, Mapping) else batch[0]
+    return batch
+
+
+def squares(batch: Any, side: int) -> Tensor:
+    """The images of a batch squeezed to (b, c, side, side), antialiased; uint8 where they were, else float32.
+
+    Raises ValueError for anything that is not a batch of images.
+    """
+    images = first_images(batch)
+    if isinstance(images, list):
+        return torch.cat([squares(image[None], side) for image in images])
+    if not isinstance(images, Tensor) or images.ndim != 4 or 0 in images.shape[1:]:
+        came = f"shape {tuple(images.shape)}" if isinstance(images, Tensor) else f"a {type(images).__name__}"
+        raise ValueError(f"training images have shape (b, channels, height, width); got {came}")
+    if images.shape[2:] == (side, side):
+        return images if images.dtype == torch.uint8 else images.float()
+    small = F.interpolate(images.float(), size=(side, side), mode="bilinear", antialias=True, align_corners=False)
+    return small.round().clamp(0, 255).to(torch.uint8) if images.dtype == torch.uint8 else small
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How training views vary: ranges of the share of the area kept, of the aspect and of a small turn, and odds of the rest.
+
+    Brightness, contrast and tint are missing on purpose: the view is standardised per channel and does not see them.
+    """
+
+    area: tuple[float, float] = (0.35, 1.0)
+    aspect: float = 4 / 3
+    degrees: float = 10.0
+    grey: float = 0.1
+    mix: float = 0.2  # how far channels are mixed into each other
+    gamma: float = 0.3
+
+
+def training_views(
+    squares: Tensor, group: Group, size: int, augmentation: Augmentation | None, generator: torch.Generator
+) -> tuple[Float[Tensor, "b c s s"], Float[Tensor, "b 3 3"]]:
+    """Standardised views of whole images squeezed to squares, and the elements by which they were moved.
+
+    Crop, flip (where the group has none), small turn and, off the grid, a random element are one resampling, so that every
+    view is resampled alike, the upright one too, and interpolation does not give the pose away.
+    """
+    b = len(squares)
+    x = squares.float() / 255 if squares.dtype == torch.uint8 else squares.float()
+    g = group.identity(b) if group.on_grid else group.random(b, generator)
+    if augmentation is None:
+        augmentation = Augmentation((1.0, 1.0), 1.0, 0.0, 0.0, 0.0, 0.0)
+
+    def uniform(low: float, high: float) -> Tensor:
+        return low + (high - low) * torch.rand(b, generator=generator)
+
+    side = uniform(*augmentation.area).sqrt()
+    stretch = torch.exp(uniform(-1, 1) * math.log(augmentation.aspect) / 2)
+    crop = torch.stack([side * stretch, side / stretch], -1).clamp(max=1)
+    centre = (torch.rand(b, 2, generator=generator) * 2 - 1) * (1 - crop)
+    mirror = (torch.rand(b, generator=generator) < (0.0 if group.reflections or augmentation.area[0] == 1 else 0.5)).float()
+    degrees = min(augmentation.degrees, 90 / group.num_turns)
+    source = turn(torch.deg2rad(uniform(-degrees, degrees)))[:, :2, :2] @ inverse(g)[:, :2, :2]
+    source = source * torch.stack([1 - 2 * mirror, torch.ones(b)], -1)[:, :, None]
+    theta = torch.cat([source * crop[:, :, None], centre[:, :, None]], -1).to(x)
+    grid = F.affine_grid(theta, [b, x.shape[1], size, size], align_corners=False)
+    moved = F.grid_sample(x, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    return standardise(_recolour(moved, augmentation, generator)), g
+
+
+def _recolour(x: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
+    b, c = x.shape[:2]
+    mixing = torch.eye(c) + augmentation.mix * (torch.rand(b, c, c, generator=generator) * 2 - 1)
+    grey = torch.rand(b, generator=generator) < augmentation.grey
+    mixing = torch.where(grey[:, None, None], torch.full((c, c), 1 / c), mixing)
+    x = torch.einsum("bij,bjhw->bihw", mixing.to(x), x)
+    low, high = x.amin((1, 2, 3), keepdim=True), x.amax((1, 2, 3), keepdim=True)
+    gamma = torch.exp((torch.rand(b, generator=generator) * 2 - 1) * augmentation.gamma).to(x)
+    return ((x - low) / (high - low).clamp(min=1e-6)) ** gamma[:, None, None, None]
 
 
 def disc(x: Float[Tensor, "b c r r"]) -> Float[Tensor, "b c r r"]:

@@ -1,0 +1,293 @@
+"""Measuring a model over the orbit of its data: the metric on every element, pose accuracy, equivariance error, cost."""
+
+import contextlib
+import statistics
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+from . import groups, kinds, metrics, testing, trees
+from ._optional import optional
+from .canonicalizers import EnergyCanonicalizer, UniformCanonicalizer
+from .equivariant import Equivariant
+from .groups import Group, inverse, turn
+from .kinds import Rows, act
+from .poses import choose
+from .report import Method, OrbitReport, Sample
+
+BASELINES = ("bare", "orbit averaging", "training-free")
+NUM_SAMPLES_SHOWN = 8
+MIN_TIMINGS = 5
+
+
+def evaluate(
+    model: Equivariant,
+    data: Any,
+    *,
+    metric: str | Callable[[Any, Any], Any] = "accuracy",
+    group: str | Group | Sequence[float] | None = None,
+    baselines: Sequence[str] = (),
+    others: Mapping[str, Callable[..., Any]] | None = None,
+    batch_size: int = 32,
+    progress: bool = False,
+) -> OrbitReport:
+    """Measure `model` on upright labelled data moved by every element of `group`.
+
+    data: (inputs, targets) tensors, a Dataset or a DataLoader of such pairs; inputs may be tuples or dicts of arguments, and
+    targets move as the outputs do. metric: "accuracy", "top5_accuracy", "miou", a torchmetrics Metric, or a callable
+    (output, target) -> mean over the batch. group: a finite group, its name, or a list of angles in degrees; by default the
+    group of the model.
+
+    baselines, in the same table: "bare" (the predictor), "orbit averaging" (|G| passes), "training-free" (the predictor's own
+    confidence). others: more models by name, such as the same model with top_k=2.
+
+    Times are medians of ratios to the bare predictor on the same upright batch, interleaved. The equivariance error is the
+    greatest absolute difference between f(g.x) and g.f(x), of probabilities for logits.
+    Raises ValueError or TypeError where the data, the metric or a baseline is not known or does not fit.
+    """
+    elements, name = _elements(model, group)
+    loader = _loader(data, batch_size)
+    methods = {"adapted": model} | _baselines(model, baselines) | dict(others or {})
+    tallies = [_Tally(label, method, elements, metric, model) for label, method in methods.items()]
+    clock = _Clock()
+    samples: list[Sample] = []
+    num_samples, x = 0, None
+    with _evaluating(methods.values()), torch.no_grad():
+        for batch in _progress(loader, progress):
+            x, target = _pair(batch)
+            x = _to(x, model.canonicalizer.elements.device)
+            target = _to(target, model.canonicalizer.elements.device)
+            samples = samples or _samples(model, x, elements)
+            num_samples += [tally.add(x, target) for tally in tallies][0]
+            clock.measure(methods, model.predictor, x)
+        if num_samples == 0:
+            raise ValueError("there is nothing in the evaluation data")
+        while clock.rounds < MIN_TIMINGS:
+            clock.measure(methods, model.predictor, x)
+    rows = [tally.method(clock.ratio(tally.name)) for tally in tallies]
+    angles, flips = _angles(elements)
+    labels = [("flip " if flip else "") + f"{angle:g}°" for angle, flip in zip(angles, flips, strict=True)]
+    return OrbitReport(metrics.name(metric), name, labels, angles, flips, num_samples, rows, samples)
+
+
+# ------------------------------------------------------------------------------------------------ what is evaluated
+
+
+def _elements(model: Equivariant, which: str | Group | Sequence[float] | None) -> tuple[Tensor, str]:
+    if which is None:
+        which = model.group
+    if isinstance(which, (str, Group)):
+        chosen = groups.group(which)
+        if chosen.order is None:
+            raise ValueError(f"{chosen.name} is continuous: evaluate on a finite group such as C16, or on a list of angles")
+        return chosen.elements, chosen.name
+    angles = torch.as_tensor(list(which), dtype=torch.float64)
+    if angles.ndim != 1 or len(angles) == 0 or not bool(angles.isfinite().all()):
+        raise ValueError(f"group is a group, its name or a list of angles in degrees; got {which!r}")
+    return turn(torch.deg2rad(angles)).float(), "angles"
+
+
+def _angles(elements: Tensor) -> tuple[list[float], list[bool]]:
+    angle = torch.rad2deg(torch.atan2(elements[:, 0, 1], elements[:, 1, 1])) % 360
+    return [round(float(a), 3) % 360 for a in angle], (torch.linalg.det(elements) < 0).tolist()
+
+
+def _loader(data: Any, batch_size: int) -> Iterable[Any]:
+    if isinstance(data, DataLoader):
+        return data
+    if isinstance(data, (tuple, list)) and len(data) == 2 and all(isinstance(part, Tensor) for part in data):
+        if len(data[0]) != len(data[1]):
+            raise ValueError(f"{len(data[0])} inputs and {len(data[1])} targets: one target per input is expected")
+        data = TensorDataset(*data)
+    if isinstance(data, Dataset):
+        return DataLoader(data, batch_size)
+    raise TypeError(f"data is (inputs, targets) tensors, a Dataset or a DataLoader of such pairs; got a {type(data).__name__}")
+
+
+def _baselines(model: Equivariant, names: Sequence[str]) -> dict[str, Callable[..., Any]]:
+    def around(canonicalizer: Any, top_k: int = 1) -> Equivariant:
+        canonicalizer = canonicalizer.to(model.canonicalizer.elements.device)
+        return Equivariant(model.predictor, canonicalizer, model.inputs, model.outputs, top_k)
+
+    made: dict[str, Callable[..., Any]] = {}
+    for name in names:
+        if name == "bare":
+            made[name] = model.predictor
+        elif name == "orbit averaging":
+            made[name] = around(UniformCanonicalizer(model.group), len(model.canonicalizer.elements))
+        elif name == "training-free":
+            made[name] = around(EnergyCanonicalizer(model.group, model.predictor))
+        else:
+            raise ValueError(f"unknown baseline {name!r}; known: {', '.join(BASELINES)}")
+    return made
+
+
+@contextlib.contextmanager
+def _evaluating(methods: Iterable[Any]) -> Iterator[None]:
+    """Everything in eval mode for the time being."""
+    modules = {module for method in methods if isinstance(method, nn.Module) for module in method.modules()}
+    training = [module for module in modules if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def _progress(loader: Iterable[Any], show: bool) -> Iterable[Any]:
+    return optional("rich.progress", "all").track(loader, "evaluating", transient=True) if show else loader
+
+
+def _pair(batch: Any) -> tuple[Any, Any]:
+    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+        raise ValueError(f"evaluation data are (inputs, targets) pairs; got a {type(batch).__name__}")
+    return batch[0], batch[1]
+
+
+def _to(x: Any, device: torch.device) -> Any:
+    return trees.walk(lambda _, leaf, __: leaf.to(device) if isinstance(leaf, Tensor) else leaf, None, x, "data")
+
+
+def _call(model: Callable[..., Any], x: Any) -> Any:
+    if isinstance(x, Mapping):
+        return model(**x)
+    return model(*x) if isinstance(x, tuple) else model(x)
+
+
+def _fitting(kind: Any, x: Any) -> Any:
+    """The kinds for x: where several are named and x is one tensor, the first of them."""
+    several = isinstance(kind, (Mapping, list, tuple))
+    if not several or trees.is_container(x):
+        return Rows(kind) if isinstance(x, list) and kind == kinds.Kind("image") else kind
+    return next(iter(kind.values())) if isinstance(kind, Mapping) else kind[0]
+
+
+# -------------------------------------------------------------------------------------------------------- measuring
+
+
+class _Tally:
+    """One method's metric on every element, and its pose accuracy, equivariance error and passes."""
+
+    def __init__(self, name: str, model: Any, elements: Tensor, metric: Any, reference: Equivariant):
+        self.name, self.model, self.reference = name, model, reference
+        self.elements = elements.to(reference.canonicalizer.elements.device)
+        self.metrics = [metrics.make(metric) for _ in elements]
+        self.error: float | None = None
+        self.right = self.passes = self.num_answers = 0
+
+    def add(self, x: Any, target: Any) -> int:
+        """Take a batch in; returns its number of rows."""
+        inputs = _fitting(self.reference.inputs, x)
+        sizes = kinds.image_sizes(x, inputs) or []
+        canvas = sizes[0] if len(set(sizes)) == 1 else None
+        upright = None
+        for element, metric in zip(self.elements, self.metrics, strict=True):
+            g = element[None]
+            output = self._answer(act(g, x, inputs), g, len(sizes))
+            metric.update(output, act(g, target, _fitting(self.reference.outputs, target), canvas))
+            if torch.equal(element, torch.eye(3).to(element)):
+                upright = output
+            if upright is not None and canvas is not None:
+                self._compare(output, act(g, upright, self.reference.outputs, canvas))
+        return len(sizes)
+
+    def _answer(self, moved: Any, g: Tensor, b: int) -> Any:
+        self.num_answers += b
+        if not isinstance(self.model, Equivariant):
+            self.passes += b
+            return _call(self.model, moved)
+        output, pose = _call(self.model.predict, moved)
+        self.passes += len(choose(pose.scores, self.model.top_k, self.model.coverage).row)
+        if isinstance(self.model.canonicalizer, EnergyCanonicalizer):
+            self.passes += pose.scores.numel()
+        self.right += int((pose.index == self.model.group.index(g)).sum())
+        return output
+
+    def _compare(self, output: Any, expected: Any) -> None:
+        outputs = self.reference.outputs
+        difference = testing.difference(_probabilities(output, outputs), _probabilities(expected, outputs), outputs)
+        self.error = max(self.error or 0.0, difference)
+
+    def method(self, ratio: float) -> Method:
+        """The row of the table."""
+        canonicalizer = self.model.canonicalizer if isinstance(self.model, Equivariant) else None
+        estimates = canonicalizer is not None and not isinstance(canonicalizer, UniformCanonicalizer)
+        return Method(
+            name=self.name,
+            values=[float(metric.compute()) for metric in self.metrics],
+            pose_accuracy=self.right / self.num_answers if estimates else None,
+            equivariance_error=self.error,
+            passes=self.passes / self.num_answers,
+            time=ratio,
+            parameters=_added_parameters(self.reference.predictor, canonicalizer),
+        )
+
+
+def _probabilities(output: Any, outputs: Any) -> Any:
+    def leaf_probabilities(kind: kinds.Leaf, leaf: Any, path: str) -> Any:
+        is_logits = isinstance(kind, kinds.Kind) and kind.name == "logits"
+        return torch.as_tensor(leaf).softmax(-1) if is_logits else leaf
+
+    return trees.walk(leaf_probabilities, outputs, output, "output")
+
+
+def _added_parameters(predictor: Any, canonicalizer: nn.Module | None) -> float | None:
+    if not isinstance(predictor, nn.Module):
+        return None
+    own = sum(p.numel() for p in predictor.parameters())
+    added = sum(p.numel() for p in canonicalizer.parameters()) if canonicalizer is not None else 0
+    return added / own if own else None
+
+
+class _Clock:
+    """Seconds of every method and of the bare predictor, taken in turn on the same batches."""
+
+    def __init__(self) -> None:
+        self.rounds = 0
+        self.seconds: dict[str | None, list[float]] = {}
+
+    def measure(self, methods: Mapping[str, Any], predictor: Any, x: Any) -> None:
+        for name, method in {None: predictor, **methods}.items():
+            start = time.perf_counter()
+            _call(method, x)
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            self.seconds.setdefault(name, []).append(time.perf_counter() - start)
+        self.rounds += 1
+
+    def ratio(self, name: str) -> float:
+        """The median ratio, without the first round, which warms up."""
+        pairs = list(zip(self.seconds[name], self.seconds[None], strict=True))[1:]
+        return statistics.median(method / bare for method, bare in pairs)
+
+
+def _samples(model: Equivariant, x: Any, elements: Tensor) -> list[Sample]:
+    """A few inputs, each moved by another element, with their canonical forms."""
+    images = kinds.first_image(x, _fitting(model.inputs, x))
+    chosen: list[Sample] = []
+    for i in range(min(NUM_SAMPLES_SHOWN, len(images) if images is not None else 0)):
+        g = elements[i % len(elements)][None].to(model.canonicalizer.elements.device)
+        image = act(g, images[i][None])  # pyright: ignore[reportOptionalSubscript]  (the range is empty without images)
+        pose = model.canonicalizer(image)
+        right = bool(model.group.index(g)[0] == pose.index[0])
+        picture, canonical = _picture(image), _picture(act(inverse(pose.g), image))
+        label = _angles(elements[i % len(elements)][None])
+        chosen.append(Sample(picture, canonical, f"{label[0][0]:g}°", float(pose.confidence[0]), right))
+    return chosen
+
+
+def _picture(image: Tensor) -> Tensor:
+    """uint8 (h, w, 3) of a (1, c, h, w) image in any range."""
+    x = image[0].float().cpu()
+    x = x[:3] if len(x) >= 3 else x[:1].expand(3, -1, -1)
+    if image.dtype == torch.uint8:
+        x = x / 255
+    elif bool((x.min() < 0) | (x.max() > 1)):
+        x = (x - x.min()) / (x.max() - x.min()).clamp(min=1e-6)
+    return (x * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous()

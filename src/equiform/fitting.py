@@ -1,0 +1,164 @@
+"""Fitting a canonicalizer: on unlabelled upright inputs with the prior alone, or jointly with a task loss."""
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+
+from . import priors
+from ._optional import optional
+from .equivariant import Equivariant
+from .images import read_squares
+from .views import Augmentation, first_images, squares
+
+SQUARE = 1.5  # side of the images kept for training, in sides of the view: crops down to 2/3 of it lose no detail
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What `fit` did: one dict a epoch (loss, and pose_accuracy where there is validation data), the files it skipped."""
+
+    history: list[dict[str, float]]
+    skipped: list[str] = field(default_factory=list)
+
+
+def fit(
+    model: Equivariant,
+    data: Any,
+    *,
+    val: Any = None,
+    prior: str | Tensor = "identity",
+    task_loss: Callable[[Any, Any], Tensor] | None = None,
+    prior_weight: float = 1.0,
+    train_predictor: bool = False,
+    epochs: int = 25,
+    lr: float = 1e-3,
+    weight_decay: float = 0.05,
+    batch_size: int = 32,
+    augmentation: Augmentation | None = Augmentation(),  # noqa: B008
+    patience: int | None = None,
+    seed: int = 0,
+    checkpoint: str | Path | None = None,
+    **trainer_options: Any,
+) -> Fit:
+    """Train the canonicalizer of `model`, in place. Returns the history; the canonicalizer is left in eval mode.
+
+    data: unlabelled inputs in the poses the predictor knows: a tensor (n, c, h, w), a folder of images, a Dataset or a
+    DataLoader (of images, or of tuples that begin with them). Folders and tensors are kept in memory as small squares.
+    val: the same, held out; pose accuracy on it decides which epoch is kept, and `patience` epochs without a better one end
+    the training. prior: "identity", "uniform", or a histogram of |G| counts.
+
+    By default the predictor never runs. With `task_loss(output, target)` the data are (inputs, target) batches and the whole
+    model is trained, straight through the choice of a pose (Mondal et al. 2023, sec. 3); the prior's loss is added with
+    `prior_weight`. The predictor itself is trained only with `train_predictor=True`.
+
+    checkpoint: a folder; a run that was killed goes on from it when called again. Everything else goes to `lightning.Trainer`
+    (devices, strategy, precision, enable_progress_bar, max_time, ...). Two runs with one seed agree.
+
+    Raises ValueError or TypeError where the data, the options or the canonicalizer cannot be used.
+    """
+    canonicalizer = model.canonicalizer
+    if not canonicalizer.learns or not any(p.requires_grad for p in canonicalizer.parameters()):
+        raise ValueError(f"the {canonicalizer.name} canonicalizer has nothing to learn: use an OrbitCanonicalizer")
+    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} must be a whole number >= 1; got {value!r}")
+    training = optional("equiform.training", "all")
+    side = round(SQUARE * canonicalizer.view_size)
+    loader, skipped = _loader(data, side, batch_size, seed=seed, shuffle=True, pairs=task_loss is not None)
+    held_out = (None, []) if val is None else _loader(val, side, batch_size, seed=seed, shuffle=False, pairs=False)
+    histogram = priors.prior(canonicalizer.group, prior)
+    options = training.Options(epochs, lr, weight_decay, augmentation, seed, side, histogram)
+    if task_loss is None:
+        module = training.PriorTraining(canonicalizer, options)
+    else:
+        module = training.JointTraining(model, options, task_loss, prior_weight, train_predictor)
+    with _quiet(), _restored(model), torch.random.fork_rng():
+        torch.manual_seed(seed)
+        training.run(module, loader, held_out[0], options, patience, checkpoint, trainer_options)
+    return Fit(module.history, skipped + held_out[1])
+
+
+@contextlib.contextmanager
+def _restored(model: Equivariant) -> Iterator[None]:
+    """Leave modes, requires_grad and devices as they were, but for the canonicalizer's mode."""
+    modes = {module: module.training for module in model.modules()}
+    grads = {p: p.requires_grad for p in model.parameters()}
+    device = model.canonicalizer.elements.device
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+        for parameter, needed in grads.items():
+            parameter.requires_grad_(needed)
+        model.to(device)
+        model.canonicalizer.eval()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the trainer's advice on workers and its line on accelerators; real warnings still come through."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        for advice in (
+            "num_workers",
+            "persistent_workers",
+            "log_every_n_steps",
+            "dirpath",
+            "tensorboard",
+            "LeafSpec",
+            "isinstance",
+        ):
+            warnings.filterwarnings("ignore", message=f".*{advice}.*")
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
+
+
+# ---------------------------------------------------------------------------------------------------------------- data
+
+
+def _loader(data: Any, side: int, batch_size: int, *, seed: int, shuffle: bool, pairs: bool) -> tuple[Any, list[str]]:
+    """A loader of batches, and the files that were skipped. A DataLoader is taken as it is."""
+    skipped: list[str] = []
+    if isinstance(data, (str, Path)):
+        if pairs:
+            raise TypeError("with task_loss the data are (inputs, target) pairs, not a folder of images: pass a Dataset")
+        data, skipped = read_squares(data, side)
+    if isinstance(data, Tensor):
+        parts = [squares(part, side) for part in data.split(256)]
+        data = TensorDataset(torch.cat(parts))
+    elif isinstance(data, (tuple, list)) and data and all(isinstance(part, Tensor) for part in data):
+        data = TensorDataset(*data)
+    if isinstance(data, DataLoader):
+        return data, skipped
+    if not isinstance(data, Dataset):
+        raise TypeError(f"data is a tensor, a folder, a Dataset or a DataLoader; got a {type(data).__name__}")
+    stream = isinstance(data, IterableDataset)
+    if not stream and len(data) == 0:  # pyright: ignore[reportArgumentType]  (map-style data sets have a length)
+        raise ValueError("there is nothing in the training data")
+    collate = None if pairs else SquareCollate(side)
+    generator = torch.Generator().manual_seed(seed)
+    return DataLoader(data, batch_size, shuffle=shuffle and not stream, generator=generator, collate_fn=collate), skipped
+
+
+@dataclass(frozen=True)
+class SquareCollate:
+    """Samples to a batch of squares, whatever the sizes of their images (a class, so that workers can be sent it)."""
+
+    side: int
+
+    def __call__(self, samples: Sequence[Any]) -> Tensor:
+        images = [first_images(sample) for sample in samples]
+        return torch.cat([squares(image[None] if isinstance(image, Tensor) else image, self.side) for image in images])

@@ -1,0 +1,73 @@
+"""Equivariance of any model, measured (`equivariance_error`) and judged (`check_equivariant`)."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from . import groups, kinds, trees
+from .groups import Group
+from .kinds import Rows, act, as_kinds
+
+
+def equivariance_error(
+    model: Callable[[Any], Any],
+    x: Any,
+    group: str | Group,
+    inputs: Any = "image",
+    outputs: Any = "invariant",
+    *,
+    canvas: tuple[int, int] | None = None,
+) -> Float[Tensor, " n"]:
+    """The greatest absolute difference between model(g.x) and g.model(x), for every element of a finite group.
+
+    Zero means equal to the bit. Shapes that differ count as infinite. x is the one argument of the model; `canvas`: see `act`.
+    """
+    inputs, outputs = as_kinds(inputs, groups.group(group)), as_kinds(outputs, groups.group(group))
+    if canvas is None:
+        sizes = kinds.image_sizes(x, inputs) or []
+        canvas = sizes[0] if len(set(sizes)) == 1 else None
+    upright = model(x)
+    errors = []
+    for element in groups.group(group).elements:
+        got = model(act(element[None], x, inputs))
+        expected = act(element[None], upright, outputs, canvas)
+        errors.append(difference(got, expected, outputs))
+    return torch.tensor(errors)
+
+
+def check_equivariant(
+    model: Callable[[Any], Any],
+    x: Any,
+    group: str | Group,
+    inputs: Any = "image",
+    outputs: Any = "invariant",
+    *,
+    tolerance: float = 0.0,
+) -> None:
+    """Raise AssertionError, naming the worst element, unless every error is at most `tolerance`."""
+    errors = equivariance_error(model, x, group, inputs, outputs)
+    worst = int(errors.argmax())
+    if not errors[worst] <= tolerance:
+        raise AssertionError(
+            f"not equivariant to {groups.group(group).name}: element {worst} differs by {float(errors[worst]):.3g}, "
+            f"more than {tolerance:g}"
+        )
+
+
+def difference(got: Any, expected: Any, outputs: Any) -> float:
+    """The greatest absolute difference between two values of one structure; infinite where shapes differ."""
+    worst = 0.0
+    for (kind, a, _), (_, b, _) in zip(trees.leaves(outputs, got), trees.leaves(outputs, expected), strict=True):
+        if isinstance(kind, Rows):
+            rows = [difference(i, j, kind.kinds) for i, j in zip(a, b, strict=True)]
+            worst = max([worst, *rows])
+            continue
+        a, b = torch.as_tensor(a), torch.as_tensor(b)
+        if a.shape != b.shape:
+            return float("inf")
+        if a.numel() and not torch.equal(a, b):
+            worst = max(worst, float((a.double() - b.double()).abs().nan_to_num(float("inf")).max()))
+    return worst

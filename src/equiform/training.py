@@ -1,0 +1,187 @@
+"""The training loops behind `fit`, as lightning modules. Imported only when something is fitted."""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
+from torch import Tensor, nn
+
+from .canonicalizers import Canonicalizer
+from .equivariant import Equivariant
+from .poses import pose_of
+from .priors import moved_prior, prior_loss
+from .views import Augmentation, squares, training_views
+
+MONITOR = "pose_accuracy"
+
+
+@dataclass(frozen=True)
+class Options:
+    """The numbers of a run."""
+
+    epochs: int
+    lr: float
+    weight_decay: float
+    augmentation: Augmentation | None
+    seed: int
+    side: int
+    prior: Tensor
+
+
+class PriorTraining(lightning.LightningModule):
+    """The canonicalizer alone: cross-entropy of its posterior with the prior, on varied views of upright inputs."""
+
+    def __init__(self, canonicalizer: Canonicalizer, options: Options):
+        super().__init__()
+        self.canonicalizer, self.options = canonicalizer.train(), options
+        self.history: list[dict[str, float]] = []
+
+    def on_train_epoch_start(self) -> None:
+        # every epoch starts from its own seed, so that a resumed run repeats the uninterrupted one
+        seed = self.options.seed * 10_007 + self.current_epoch
+        torch.manual_seed(seed)
+        generator = getattr(self.trainer.train_dataloader, "generator", None)
+        if generator is not None:
+            generator.manual_seed(seed)
+
+    def _generator(self, step: int) -> torch.Generator:
+        return torch.Generator().manual_seed((self.options.seed * 10_007 + self.current_epoch) * 100_003 + step)
+
+    def _prior_loss(self, batch: Any, augmentation: Augmentation | None, step: int) -> tuple[Tensor, Tensor]:
+        """The loss, and per row whether the likeliest pose is the right one."""
+        images = _channels(squares(batch, self.options.side), self.canonicalizer.channels)
+        group = self.canonicalizer.group
+        views, g = training_views(images, group, self.canonicalizer.view_size, augmentation, self._generator(step))
+        scores = self.canonicalizer.scores(views).float()
+        target = moved_prior(self.options.prior, g, group).to(scores)
+        return prior_loss(scores, target), pose_of(scores, self.canonicalizer.elements).index == target.argmax(1)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        loss, _ = self._prior_loss(batch, self.options.augmentation, batch_idx)
+        self.log("loss", loss.detach(), on_epoch=True, on_step=False, prog_bar=True, batch_size=1)
+        return loss
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        _, right = self._prior_loss(batch, None, batch_idx)
+        self.log(MONITOR, right.float().mean(), prog_bar=True, batch_size=len(right))
+
+    def on_train_epoch_end(self) -> None:
+        metrics = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
+        self.history.append({"epoch": self.current_epoch + 1, **metrics})
+
+    def configure_optimizers(self) -> Any:
+        parameters = [p for p in self.parameters() if p.requires_grad]
+        # no decay on biases and norms, as usual
+        groups = [
+            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": self.options.weight_decay},
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=self.options.lr)
+        steps = max(int(self.trainer.estimated_stepping_batches), 1)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.options.lr, total_steps=steps + 1, pct_start=0.2)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class JointTraining(PriorTraining):
+    """The whole model on a task, straight through the choice of a pose; the predictor frozen unless told otherwise."""
+
+    def __init__(
+        self,
+        model: Equivariant,
+        options: Options,
+        task_loss: Callable[[Any, Any], Tensor],
+        prior_weight: float,
+        train_predictor: bool,
+    ):
+        super().__init__(model.canonicalizer, options)
+        self.model, self.task_loss, self.prior_weight, self.train_predictor = model, task_loss, prior_weight, train_predictor
+        if isinstance(model.predictor, nn.Module):
+            model.predictor.requires_grad_(train_predictor)
+        elif train_predictor:
+            raise TypeError(f"train_predictor needs a module, the predictor is a {type(model.predictor).__name__}")
+
+    def on_train_epoch_start(self) -> None:
+        super().on_train_epoch_start()
+        if isinstance(self.model.predictor, nn.Module):
+            self.model.predictor.train(self.train_predictor)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+            raise ValueError(f"with task_loss the data are (inputs, target) pairs; got a {type(batch).__name__}")
+        answer = self.model.predict(batch[0])
+        task = self.task_loss(answer.output, batch[1])
+        prior = prior_loss(answer.pose.scores, self.options.prior.to(answer.pose.scores))
+        self.log_dict({"loss": task.detach(), "prior_loss": prior.detach()}, on_epoch=True, on_step=False, batch_size=1)
+        return task + self.prior_weight * prior
+
+
+def _channels(images: Tensor, channels: int) -> Tensor:
+    if images.shape[1] not in (1, channels):
+        raise ValueError(
+            f"the canonicalizer looks at {channels} channels (or 1), the training images have {images.shape[1]}: "
+            f"build it for them, OrbitCanonicalizer(group, channels={images.shape[1]})"
+        )
+    return images.expand(-1, channels, -1, -1)
+
+
+def run(
+    module: PriorTraining,
+    loader: Any,
+    held_out: Any,
+    options: Options,
+    patience: int | None,
+    checkpoint: str | Path | None,
+    trainer_options: dict[str, Any],
+) -> None:
+    """Train, keep the best epoch where there is validation data, and go on from `checkpoint` where it holds a run."""
+    if patience is not None and held_out is None:
+        raise ValueError("patience needs validation data: pass val=")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(checkpoint) if checkpoint is not None else Path(scratch)
+        keep = ModelCheckpoint(
+            folder,
+            "best",
+            monitor=MONITOR if held_out is not None else None,
+            mode="max",
+            save_last=True,
+            enable_version_counter=False,
+        )
+        callbacks: list[Callback] = [keep] if checkpoint is not None or held_out is not None else []
+        if patience is not None:
+            callbacks.append(EarlyStopping(MONITOR, mode="max", patience=patience))
+        defaults: dict[str, Any] = {
+            "max_epochs": options.epochs,
+            "gradient_clip_val": 1.0,
+            "logger": False,
+            "enable_model_summary": False,
+            "enable_checkpointing": bool(callbacks),
+        }
+        if trainer_options.get("enable_progress_bar", True):
+            callbacks.append(TQDMProgressBar(leave=False))
+        callbacks += trainer_options.pop("callbacks", [])
+        try:
+            trainer = lightning.Trainer(**{**defaults, **trainer_options}, callbacks=callbacks)
+        except TypeError as error:
+            raise TypeError(f"fit and lightning.Trainer do not know an option: {error}") from None
+        last = folder / "last.ckpt"
+        if last.exists():
+            _check_same(module, last)
+        trainer.fit(module, loader, held_out, ckpt_path=str(last) if last.exists() else None, weights_only=True)
+        if held_out is not None and keep.best_model_path:
+            best = torch.load(keep.best_model_path, map_location="cpu", weights_only=True)
+            module.load_state_dict(best["state_dict"])
+
+
+def _check_same(module: PriorTraining, path: Path) -> None:
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    except Exception as error:
+        raise ValueError(f"{path} is not a checkpoint that can be gone on from: {error}") from None
+    mine = module.state_dict()
+    if saved.keys() != mine.keys() or any(saved[name].shape != mine[name].shape for name in mine):
+        raise ValueError(f"{path} is of another canonicalizer or group: choose another folder, or delete it to start afresh")

@@ -1,0 +1,430 @@
+"""The laws of every kind in the table of actions; a kind without a sample here fails."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from equiform import Boxes, Cyclic, Dihedral, Field, Image, Points, Regular, act, group, inverse
+from equiform.actions import ACTIONS, grid_code, moved_size, moved_sizes
+from equiform.groups import turn
+from equiform.kinds import as_kinds, snap
+
+DTYPES = [torch.uint8, torch.bool, torch.int64, torch.float16, torch.float32, torch.float64, torch.bfloat16]
+CANVASES = [(6, 6), (5, 8), (9, 4), (7, 7), (1, 1)]
+D4 = Dihedral(4).elements
+
+
+def pixels(b: int, h: int, w: int, dtype: torch.dtype = torch.float32, channels: int = 3) -> torch.Tensor:
+    noise = torch.rand(b, channels, h, w)
+    return noise > 0.5 if dtype == torch.bool else (noise * (1 if dtype.is_floating_point else 200)).to(dtype)
+
+
+def on_canvas(b: int, k: int, h: int, w: int) -> torch.Tensor:
+    return torch.rand(b, k, 2) * torch.tensor([w, h])
+
+
+def xyxy(b: int, h: int, w: int) -> torch.Tensor:
+    a, c = on_canvas(b, 4, h, w), on_canvas(b, 4, h, w)
+    return torch.cat([torch.minimum(a, c), torch.maximum(a, c)], -1)
+
+
+def corner_size(b: int, h: int, w: int) -> torch.Tensor:
+    box = xyxy(b, h, w)
+    return torch.cat([box[..., :2], box[..., 2:] - box[..., :2]], -1)
+
+
+def shares(x: torch.Tensor, h: int, w: int) -> torch.Tensor:
+    return x / torch.tensor([w, h] * (x.shape[-1] // 2))
+
+
+# per kind of the table: (the kind with its options, b rows of data on a canvas)
+Sample = tuple[object, Callable[[int, int, int], torch.Tensor]]
+SAMPLES: dict[str, list[Sample]] = {
+    "image": [("image", pixels), (Image("nearest", "edge"), pixels), ("image", lambda b, h, w: pixels(b, h, w)[:, 0])],
+    "mask": [("mask", lambda b, h, w: (9 * pixels(b, h, w, channels=1)).long())],
+    "points": [
+        ("points", lambda b, h, w: on_canvas(b, 5, h, w)),
+        ("points", lambda b, h, w: on_canvas(b, 1, h, w)[:, 0]),
+        (Points(normalized=True), lambda b, h, w: shares(on_canvas(b, 6, h, w), h, w).reshape(b, 2, 3, 2)),
+    ],
+    "vectors": [("vectors", lambda b, h, w: torch.randn(b, 5, 2))],
+    "boxes": [
+        ("boxes", xyxy),
+        (Boxes("xywh"), corner_size),
+        (Boxes("cxcywh"), corner_size),
+        (Boxes("xyxy", normalized=True), lambda b, h, w: shares(xyxy(b, h, w), h, w)),
+        (Boxes("cxcywh", normalized=True), lambda b, h, w: shares(corner_size(b, h, w), h, w)),
+    ],
+    "rotated_boxes": [
+        ("rotated_boxes", lambda b, h, w: torch.cat([corner_size(b, h, w), (torch.rand(b, 4, 1) * 360).round()], -1))
+    ],
+    "field": [("field", lambda b, h, w: torch.randn(b, 2, h, w)), (Field("nearest"), lambda b, h, w: torch.randn(b, 2, h, w))],
+    "regular": [(Regular("D4"), lambda b, h, w: torch.randn(b, 8, 2))],
+    "invariant": [("invariant", lambda b, h, w: torch.randn(b, 3))],
+    "logits": [("logits", lambda b, h, w: torch.randn(b, 3))],
+}
+EVERY = [pytest.param(*sample, id=f"{name}-{i}") for name, samples in SAMPLES.items() for i, sample in enumerate(samples)]
+MOVING = [p for p in EVERY if p.id.rpartition("-")[0] not in ("invariant", "logits")]
+
+
+def test_every_kind_has_a_sample():
+    assert set(SAMPLES) == set(ACTIONS), "a kind in the table of actions needs a row of sample data here"
+
+
+def equal(kind: object, a: torch.Tensor, b: torch.Tensor) -> bool:
+    """To the bit; the angles of rotated boxes up to whole turns."""
+    if kind == "rotated_boxes":
+        return torch.equal(a[..., :4], b[..., :4]) and torch.equal(a[..., 4] % 360, b[..., 4] % 360)
+    return torch.equal(a, b)
+
+
+def batches(first: torch.Tensor, second: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """All pairs, as batches with a different pair in every row, whose rows share a canvas after each step."""
+    odd = [[i for i, code in enumerate(grid_code(e)) if code % 2 == parity] for e in (first, second) for parity in (0, 1)]
+    found = []
+    for i in odd[:2]:
+        for j in odd[2:]:
+            if i and j:
+                found.append((first[i].repeat_interleave(len(j), 0), second[j].repeat(len(i), 1, 1)))
+    return found
+
+
+@pytest.mark.parametrize("canvas", CANVASES, ids=str)
+@pytest.mark.parametrize(("kind", "make"), EVERY)
+def test_identity_composition_and_inverse_to_the_bit(kind, make, canvas):
+    for h, g in batches(D4, D4):
+        x = snap(make(len(g), *canvas), as_kinds(kind), canvas)
+        assert equal(kind, act(Cyclic(4).identity(), x, kind, canvas), x)
+        turned, between = act(h, x, kind, canvas), moved_sizes(h, canvas)[0]
+        assert equal(kind, act(g, turned, kind, between), act(g @ h, x, kind, canvas))
+        assert equal(kind, act(inverse(h), turned, kind, between), x)
+
+
+@pytest.mark.parametrize(("kind", "make"), MOVING)
+def test_the_other_order_is_another_element(kind, make):
+    """The control of the composition law: D4 does not commute, and every kind but invariants shows it."""
+    x = make(1, 7, 7)
+    g, h = D4[1:2], D4[5:6]
+    assert not equal(kind, act(g, act(h, x, kind, (7, 7)), kind, (7, 7)), act(h @ g, x, kind, (7, 7)))
+    assert not equal(kind, act(g, x, kind, (7, 7)), x)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("kind", ["image", "mask"])
+def test_pixels_of_every_dtype_move_by_index(kind, dtype):
+    for h, g in batches(D4, D4):
+        x = pixels(len(g), 5, 8, dtype)
+        y = act(g, act(h, x, kind), kind)
+        assert y.dtype == dtype
+        assert torch.equal(y, act(g @ h, x, kind))
+        assert torch.equal(y.flatten(1).double().sort(1)[0], x.flatten(1).double().sort(1)[0]), "a permutation of the pixels"
+
+
+def test_every_element_on_pixels():
+    x = pixels(1, 5, 8)
+    for k in range(4):
+        assert torch.equal(act(D4[k : k + 1], x), torch.rot90(x, k, (-2, -1)))
+        assert torch.equal(act(D4[4 + k : 5 + k], x), torch.rot90(x.flip(-1), k, (-2, -1)))
+    assert grid_code(D4) == list(range(8))
+    assert grid_code(Cyclic(8).elements) == [0, -1, 1, -1, 2, -1, 3, -1]
+
+
+def test_what_is_off_the_grid():
+    e = torch.eye(3)
+    shifted, scaled, sheared, flat, near = e.clone(), 2 * e, e.clone(), torch.diag(torch.tensor([1.0, 0, 1])), e.clone()
+    shifted[0, 2], sheared[0, 1], scaled[2, 2], near[0, 1] = 1, 1, 1, 1e-6
+    assert grid_code(torch.stack([shifted, sheared, scaled, flat, near])) == [-1, -1, -1, -1, 0]
+    assert {code: moved_size(code, (2, 3)) for code in range(-1, 8)} == dict.fromkeys((-1, 0, 2, 4, 6), (2, 3)) | dict.fromkeys((1, 3, 5, 7), (3, 2))
+
+
+# --------------------------------------------------------------------------------------------------- the kinds agree
+
+
+@pytest.mark.parametrize("g", list(D4.split(1)), ids=lambda g: f"element{grid_code(g)[0]}")
+@pytest.mark.parametrize("canvas", [(5, 8), (6, 6), (4, 3)], ids=str)
+def test_points_and_arrows_go_where_the_pixels_go(g, canvas):
+    h, w = canvas
+    where = torch.cartesian_prod(torch.arange(h), torch.arange(w))
+    x = torch.zeros(h * w, 1, h, w)
+    x[torch.arange(h * w), 0, where[:, 0], where[:, 1]] = 1
+    centres = where.flip(-1)[:, None] + 0.5
+    after = act(g, centres, "points", canvas)[:, 0]
+    bright = torch.stack([image[0].nonzero()[0] for image in act(g, x)])
+    assert torch.equal(bright.flip(-1) + 0.5, after)
+    arrows = centres.flip(0) - centres
+    assert torch.equal(act(g, arrows, "vectors")[:, 0], after.flip(0) - after), "arrows are differences of points"
+    field = torch.zeros(h * w, 2, h, w)
+    field[torch.arange(h * w), :, where[:, 0], where[:, 1]] = arrows[:, 0]
+    moved = act(g, field, "field")
+    assert torch.equal(moved[torch.arange(h * w), :, bright[:, 0], bright[:, 1]], after.flip(0) - after)
+
+
+@pytest.mark.parametrize("g", list(D4.split(1)), ids=lambda g: f"element{grid_code(g)[0]}")
+def test_boxes_in_every_format_go_where_the_rectangle_goes(g):
+    h, w, (x1, y1, x2, y2) = 6, 9, (1, 2, 8, 4)
+    mask = torch.zeros(1, 1, h, w, dtype=torch.uint8)
+    mask[..., y1:y2, x1:x2] = 1
+    moved = act(g, mask, "mask")
+    rows, columns = moved[0, 0].nonzero().T
+    expected = torch.tensor([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]).float()
+    box = torch.tensor([[[x1, y1, x2, y2]]]).float()
+    assert torch.equal(act(g, box, "boxes", (h, w))[0, 0], expected)
+    for to, back in FORMATS:
+        for scale in (torch.ones(4), torch.tensor([w, h, w, h])):
+            normalized = bool(scale[0] != 1)
+            kind = Boxes(to, normalized)
+            after = act(g, as_format(box, to) / scale, kind, (h, w))
+            hw = moved.shape[-2:]
+            size = torch.tensor([hw[1], hw[0]] * 2) if normalized else torch.ones(4)
+            assert torch.allclose(back(after * size)[0, 0], expected, atol=1e-5), kind
+    points = act(g, box.reshape(1, 2, 2) / torch.tensor([w, h]), Points(normalized=True), (h, w))
+    assert torch.allclose(
+        points * torch.tensor(moved.shape[-2:]).flip(0), act(g, box.reshape(1, 2, 2), "points", (h, w)), atol=1e-5
+    )
+
+
+def as_format(box: torch.Tensor, to: str) -> torch.Tensor:
+    low, high = box.split(2, -1)
+    return {"xyxy": box, "xywh": torch.cat([low, high - low], -1), "cxcywh": torch.cat([(low + high) / 2, high - low], -1)}[to]
+
+
+FORMATS = [
+    ("xyxy", lambda box: box),
+    ("xywh", lambda box: torch.cat([box[..., :2], box[..., :2] + box[..., 2:]], -1)),
+    ("cxcywh", lambda box: torch.cat([box[..., :2] - box[..., 2:] / 2, box[..., :2] + box[..., 2:] / 2], -1)),
+]
+
+
+def corners(boxes: torch.Tensor) -> torch.Tensor:
+    """The four corners (b, 4, 2) of (b, 5) rotated boxes, whose angle is counter-clockwise on the screen, in degrees."""
+    centre, size, angle = boxes[:, None, :2], boxes[:, 2:4], boxes[:, 4].deg2rad()[:, None]
+    x, y = (torch.tensor([[1, 1, -1, -1], [1, -1, -1, 1]])[:, None] * size.T[:, :, None] / 2).unbind()
+    return centre + torch.stack([x * angle.cos() + y * angle.sin(), -x * angle.sin() + y * angle.cos()], -1)
+
+
+def same_corners(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return bool((torch.cdist(a, b).amin(-1) < 1e-4).all())
+
+
+@pytest.mark.parametrize("name", ["D4", "C8", "D6", "SO2", "O2"])
+def test_rotated_boxes_keep_their_corners_under_every_isometry(name):
+    g = group(name).random(20)
+    canvas = (50, 50)
+    boxes = torch.cat([10 + 30 * torch.rand(20, 2), 1 + 20 * torch.rand(20, 2), 360 * torch.rand(20, 1)], -1)
+    moved = act(g, boxes[:, None], "rotated_boxes", canvas)[:, 0]
+    expected = act(g, corners(boxes), "points", canvas)
+    assert same_corners(corners(moved), expected)
+    assert not same_corners(corners(moved * torch.tensor([1, 1, 1, 1, -1])), expected), "control: the other sign"
+
+
+def test_rotated_box_worked_example():
+    """A box along x becomes one along the rising diagonal after an eighth turn; its plain box encloses it."""
+    eighth = Cyclic(8).elements[1:2]
+    moved = act(eighth, torch.tensor([[[15.0, 10, 4, 2, 0]]]), "rotated_boxes", (20, 20))
+    r = 5 / math.sqrt(2)
+    assert torch.allclose(moved, torch.tensor([[[10 + r, 10 - r, 4, 2, 45]]]), atol=1e-5)
+    half = 3 / math.sqrt(2)
+    expected = torch.tensor([[[10 + r - half, 10 - r - half, 10 + r + half, 10 - r + half]]])
+    assert torch.allclose(act(eighth, torch.tensor([[[13.0, 9, 17, 11]]]), "boxes", (20, 20)), expected, atol=1e-5)
+    for to, back in FORMATS:
+        box = as_format(torch.tensor([[[13.0, 9, 17, 11]]]), to)
+        assert torch.allclose(back(act(eighth, box, Boxes(to), (20, 20))), expected, atol=1e-5), to
+
+
+# -------------------------------------------------------------------------------------------------------- off the grid
+
+
+def blobs(at: torch.Tensor, h: int, w: int, width: float = 2.5) -> torch.Tensor:
+    """Smooth bumps (b, 1, h, w) around (x, y) points (b, 2)."""
+    ys, xs = torch.arange(h) + 0.5, torch.arange(w) + 0.5
+    square = (xs - at[:, :1])[:, None].square() + (ys - at[:, 1:])[:, :, None].square()
+    return torch.exp(-square / (2 * width**2))[:, None]
+
+
+def centroid(x: torch.Tensor) -> torch.Tensor:
+    h, w = x.shape[-2:]
+    share = x / x.sum((-2, -1), keepdim=True)
+    xs, ys = torch.arange(w) + 0.5, torch.arange(h) + 0.5
+    return torch.cat([(share * xs).sum((-2, -1)), (share * ys[:, None]).sum((-2, -1))], -1)
+
+
+@pytest.mark.parametrize(("interpolation", "error"), [("bilinear", 0.001), ("bicubic", 0.06), ("nearest", 0.3)])
+def test_off_the_grid_pixels_and_points_go_together(interpolation, error):
+    """In pixels. Turns, flips, scales and shifts, a different one in each row, on a canvas that is not square."""
+    h, w = 41, 56
+    at = torch.tensor([[w / 2 + 7.0, h / 2 + 3.0]]).expand(8, 2)
+    g = turn(torch.tensor([0.3, 1.0, -2.0, 0.7, 3.0, -0.2, 0.5, 0.0]), torch.arange(8) % 2 == 1)
+    g[4:6, :2, :2] *= 1.3
+    g[5:, :2, 2] = torch.tensor([2.25, -3.5])
+    moved = act(g, blobs(at, h, w), Image(interpolation))
+    assert moved.shape[-2:] == (h, w)
+    expected = act(g, at[:, None], "points", (h, w))[:, 0]
+    assert (centroid(moved) - expected).norm(dim=-1).max() < error
+    assert (centroid(moved) - at).norm(dim=-1).min() > 1, "control: they did move"
+
+
+def test_off_the_grid_composition_on_smooth_images():
+    """Resampling twice costs up to 6 hundredths of the range on bumps of 2.5 pixels."""
+    g, h = group("D8").random(24), group("D8").random(24)
+    x = blobs(20 + 10 * torch.rand(24, 2), 48, 48)
+    twice, once, wrong = act(g, act(h, x)), act(g @ h, x), act(h @ g, x)
+    error = (twice - once).abs().amax((1, 2, 3))
+    assert error.max() < 0.08
+    assert error.max() > 0.01, "not exact, and not claimed to be"
+    assert (twice - wrong).abs().amax((1, 2, 3)).max() > 0.5, "control"
+    assert (act(inverse(g), act(g, x)) - x).abs().max() < 0.08
+
+
+def test_off_the_grid_composition_of_coordinates():
+    g, h = group("O2").random(30), group("O2").random(30)
+    for kind in ("points", "vectors", "rotated_boxes"):
+        make = SAMPLES[kind][0][1]
+        x = make(30, 9, 12)
+        twice = act(g, act(h, x, kind, (9, 12)), kind, (9, 12))
+        once, wrong = act(g @ h, x, kind, (9, 12)), act(h @ g, x, kind, (9, 12))
+        if kind == "rotated_boxes":
+            twice, once = (torch.cat([y[..., :4], y[..., 4:].deg2rad().sin()], -1) for y in (twice, once))
+        assert torch.allclose(twice, once, atol=1e-4)
+        assert not torch.allclose(twice, wrong, atol=1e-2)
+
+
+def test_off_the_grid_enclosing_boxes_enclose():
+    g = group("O2").random(30)
+    boxes = xyxy(30, 9, 12)
+    for corner in (boxes[..., [0, 1]], boxes[..., [0, 3]], boxes[..., [2, 1]], boxes[..., [2, 3]]):
+        point, box = act(g, corner, "points", (9, 12)), act(g, boxes, "boxes", (9, 12))
+        assert (point >= box[..., :2] - 1e-4).all()
+        assert (point <= box[..., 2:] + 1e-4).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_off_the_grid_dtypes_and_labels(dtype):
+    eighth = Cyclic(8).elements[1:2]
+    x = pixels(2, 16, 16, dtype)
+    image, mask = act(eighth, x), act(eighth, x, "mask")
+    assert image.dtype == mask.dtype == dtype
+    assert set(mask.unique().tolist()) <= {*x.unique().tolist(), 0}, "a mask keeps its labels"
+    reference = act(eighth, x.double())
+    close = 0.5 if not dtype.is_floating_point else 0.01
+    assert (image.double() - reference).abs().max() <= close
+
+
+def test_off_the_grid_large_labels_survive():
+    x = torch.full((1, 1, 9, 9), 2**24 + 1)
+    assert set(act(Cyclic(8).elements[1:2], x, "mask").unique().tolist()) == {0, 2**24 + 1}
+
+
+def test_borders():
+    eighth, x = Cyclic(8).elements[1:2], torch.ones(1, 1, 9, 9)
+    assert act(eighth, x)[0, 0, 0, 0] == 0
+    assert act(eighth, x, Image(border="edge")).min() > 0.999
+    assert act(eighth, x, Image(border="reflect")).min() > 0.999
+    ramp = torch.arange(9.0).expand(1, 1, 9, 9)
+    assert not torch.equal(act(eighth, ramp, Image(border="edge")), act(eighth, ramp, Image(border="reflect")))
+
+
+def test_mixed_rows_on_and_off_the_grid():
+    x, g = pixels(4, 8, 8), Cyclic(8).elements[[2, 1, 0, 3]]
+    together = act(g, x)
+    assert torch.equal(together, torch.cat([act(g[i : i + 1], x[i : i + 1]) for i in range(4)]))
+    assert torch.equal(together[0], torch.rot90(x[0], 1, (-2, -1)))
+    assert torch.equal(together[2], x[2])
+
+
+# ------------------------------------------------------------------------------------------------------ good manners
+
+
+@pytest.mark.parametrize("g", [D4[:1], D4[1:2], D4[6:7], Cyclic(8).elements[1:2]], ids=["identity", "turn", "flip", "eighth"])
+@pytest.mark.parametrize(("kind", "make"), MOVING)
+def test_nothing_is_written_and_nothing_is_shared(kind, make, g):
+    x = make(3, 6, 6)
+    before, element_before = x.clone(), g.clone()
+    y = act(g, x, kind, (6, 6))
+    assert torch.equal(x, before)
+    assert torch.equal(g, element_before)
+    assert y.untyped_storage().data_ptr() != x.untyped_storage().data_ptr()
+    y.zero_()
+    assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize("rows", [D4[[1, 1]], D4[[0, 0]], D4[[1, 3]], D4[[0, 4]]], ids=["turn", "identity", "turns", "mixed"])
+def test_channels_last_is_kept(rows):
+    x = pixels(2, 5, 8)
+    y = act(rows, x.contiguous(memory_format=torch.channels_last))
+    assert y.is_contiguous(memory_format=torch.channels_last)
+    assert not y.is_contiguous()
+    plain = act(rows, x)
+    assert plain.is_contiguous()
+    assert torch.equal(y, plain)
+
+
+def test_images_of_other_ranks():
+    for shape in ((2, 5, 8), (2, 3, 5, 8), (2, 3, 4, 5, 8)):
+        x = torch.rand(shape)
+        assert torch.equal(act(D4[[1, 3]], x), torch.stack([torch.rot90(x[0], 1, (-2, -1)), torch.rot90(x[1], 3, (-2, -1))]))
+
+
+def test_empty_batches():
+    for samples in SAMPLES.values():
+        kind, make = samples[0]
+        x = make(0, 5, 8)
+        assert torch.equal(act(D4[:0], x, kind, (5, 8)), x)
+        if kind != "regular":
+            assert act(D4[1:2], x, kind, (5, 8)).shape[0] == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.int64], ids=str)
+def test_coordinates_keep_their_dtype(dtype):
+    box = torch.tensor([[[1, 2, 5, 4]]]).to(dtype)
+    for kind, x in (("boxes", box), ("points", box[..., :2]), ("vectors", box[..., :2])):
+        for g in (D4[1:2], Cyclic(8).elements[1:2]):
+            y, exact = act(g, x, kind, (6, 8)), act(g, x.double(), kind, (6, 8))
+            assert y.dtype == dtype
+            assert (y.double() - exact).abs().max() <= (0.5 if dtype == torch.int64 else 0.05), "whole numbers are rounded"
+
+
+def test_gradients_flow():
+    for samples in SAMPLES.values():
+        kind, make = samples[0]
+        x = make(1, 6, 6).double().requires_grad_()
+        for g in (D4[5:6], Cyclic(8).elements[1:2]):
+            if kind != Regular("D4") or g is D4:
+                (gradient,) = torch.autograd.grad((act(g, x, kind, (6, 6)) ** 2).sum(), x)
+                assert gradient.abs().sum() > 0
+
+
+def test_infinite_coordinates_spoil_nothing_else():
+    p = torch.tensor([[[math.inf, 2.0], [1.0, math.nan]]])
+    y = act(D4[1:2], p, "points", (6, 8))
+    assert torch.equal(y.isfinite(), torch.tensor([[[True, False], [False, True]]]))
+    assert (y[0, 0, 0], y[0, 1, 1]) == (2, 7)
+
+
+# ------------------------------------------------------------------------------------------------------------- errors
+
+BAD = [
+    ("image", torch.rand(2, 5), r"shape \(b, ..., h, w\); got \(2, 5\)"),
+    ("points", torch.rand(2, 5, 3), r"points have shape \(b, ..., 2\); got \(2, 5, 3\)"),
+    ("points", torch.rand(2), r"points have shape"),
+    ("vectors", torch.rand(2, 3), "vectors have shape"),
+    ("boxes", torch.rand(2, 5), r"boxes have shape \(b, ..., 4\); got \(2, 5\)"),
+    ("rotated_boxes", torch.rand(2, 4), r"rotated_boxes have shape \(b, ..., 5\)"),
+    ("field", torch.rand(2, 3, 4, 4), r"a field has shape \(b, 2, h, w\).*got \(2, 3, 4, 4\)"),
+    (Regular("C4"), torch.rand(2, 8), r"regular channels of C4 have shape \(b, 4, ...\); got \(2, 8\)"),
+    ("regular", torch.rand(2, 8), r"use equiform.Regular\('C4'\)"),
+]
+
+
+@pytest.mark.parametrize(("kind", "x", "message"), BAD, ids=lambda v: str(v)[:20] if isinstance(v, str) else None)
+def test_wrong_shapes_say_what_was_expected(kind, x, message, unchecked):
+    with pytest.raises(ValueError, match=message):
+        act(D4[1:2], x, kind, (4, 4))
+
+
+def test_rows_that_would_end_with_different_canvases():
+    with pytest.raises(ValueError, match=r"canvas \(5, 8\) would end with different canvases \[\(5, 8\), \(8, 5\)\].*Rows"):
+        act(D4[:2], pixels(2, 5, 8))
+    with pytest.raises(ValueError, match="different canvases"):
+        act(Cyclic(8).elements[[1, 2]], pixels(2, 5, 8))

@@ -1,0 +1,255 @@
+"""Group laws over a table of groups, and the conventions of sign and order as worked examples."""
+
+import math
+
+import hypothesis.strategies as st
+import pytest
+import torch
+from hypothesis import given
+
+import equiform
+from equiform import O2, SO2, Cyclic, Dihedral, Group, act, group, inverse
+from equiform.groups import turn
+
+FINITE = [*(Cyclic(n) for n in (1, 2, 3, 4, 5, 8)), *(Dihedral(n) for n in (1, 2, 3, 4, 6))]
+GROUPS = [*FINITE, SO2(), O2()]
+angles = st.floats(-10, 10, allow_nan=False)
+
+
+def by_name(g: Group) -> str:
+    return g.name
+
+
+def every_pair(g: Group) -> tuple[torch.Tensor, torch.Tensor]:
+    """All pairs of elements, or many random ones."""
+    if g.order is None:
+        return g.random(64), g.random(64)
+    n = g.order
+    return g.elements.repeat_interleave(n, 0), g.elements.repeat(n, 1, 1)
+
+
+def belongs(g: Group, h: torch.Tensor) -> bool:
+    return torch.allclose(g.nearest(h), h, atol=1e-6)
+
+
+@pytest.mark.parametrize("g", GROUPS, ids=by_name)
+def test_products_and_inverses_stay_in_the_group(g):
+    a, b = every_pair(g)
+    identity = torch.eye(3).expand_as(a)
+    assert belongs(g, a)
+    assert belongs(g, a @ b)
+    assert belongs(g, inverse(a))
+    assert torch.allclose(inverse(a) @ a, identity, atol=1e-6)
+    assert torch.allclose(a @ inverse(a), identity, atol=1e-6)
+    assert torch.allclose(inverse(a @ b), inverse(b) @ inverse(a), atol=1e-6)
+
+
+def test_what_is_outside_a_group_is_told_apart():
+    """The control of the closure law."""
+    odd = turn(torch.tensor([0.3]))
+    assert not any(belongs(g, odd) for g in FINITE)
+    assert belongs(SO2(), odd)
+    assert not belongs(SO2(), Dihedral(1).elements[1:])
+    assert not belongs(Cyclic(4), Cyclic(8).elements[1:2])
+    assert not belongs(O2(), 2 * odd)
+    a, b = every_pair(Dihedral(3))
+    assert not torch.allclose(inverse(a @ b), inverse(a) @ inverse(b), atol=1e-3)
+
+
+@pytest.mark.parametrize("g", FINITE, ids=by_name)
+def test_elements_are_distinct_and_the_identity_comes_first(g):
+    assert g.elements.shape == (g.order, 3, 3)
+    assert torch.equal(g.elements[:1], g.identity())
+    gap = (g.elements[:, None] - g.elements).abs().amax((-2, -1))
+    assert (gap + 10 * torch.eye(g.order)).min() > 0.5
+    assert torch.equal(g.index(g.elements), torch.arange(g.order))
+
+
+def test_identity_is_repeated():
+    assert torch.equal(O2().identity(3), torch.eye(3).repeat(3, 1, 1))
+    assert Cyclic(4).identity(0).shape == (0, 3, 3)
+
+
+@pytest.mark.parametrize("g", FINITE, ids=by_name)
+def test_index_and_nearest_forgive_noise(g):
+    noisy = g.elements + 0.05 * torch.randn_like(g.elements)
+    assert torch.equal(g.index(noisy), torch.arange(g.order))
+    assert torch.equal(g.nearest(noisy), g.elements)
+
+
+def test_nearest_turn_is_the_closest_one():
+    noisy = turn(torch.tensor([0.3, 2.0, -1.2]))
+    noisy[:, :2, :2] += 0.1 * torch.randn(3, 2, 2)
+    for g in (SO2(), O2()):
+        best = (g.nearest(noisy) - noisy)[:, :2, :2].square().sum((-2, -1))
+        others = turn(torch.linspace(0, 2 * math.pi, 500))[:, None]
+        assert (best <= (others - noisy)[..., :2, :2].square().sum((-2, -1)) + 1e-6).all()
+        assert torch.linalg.det(g.nearest(noisy)).sub(1).abs().max() < 1e-6
+
+
+def test_sign_positive_turns_counter_clockwise_on_the_screen():
+    """Worked example: the pixel on the right goes to the top, the arrow to the right points up (y is down)."""
+    x = torch.zeros(1, 1, 3, 3)
+    x[0, 0, 1, 2] = 1
+    quarter = Cyclic(4).elements[1:2]
+    assert torch.equal(act(quarter, x), torch.rot90(x, 1, (-2, -1)))
+    assert act(quarter, x)[0, 0, 0, 1] == 1
+    assert torch.equal(quarter[0, :2, :2] @ torch.tensor([1.0, 0.0]), torch.tensor([0.0, -1.0]))
+    assert torch.allclose(turn(torch.tensor([math.pi / 2])), quarter)
+    assert torch.allclose(Cyclic(8).elements[2:3], quarter)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 6])
+def test_dihedral_element_n_plus_k_is_a_flip_followed_by_turn_k(n):
+    elements = Dihedral(n).elements
+    flip = torch.diag(torch.tensor([-1.0, 1, 1]))
+    assert torch.equal(elements[:n], Cyclic(n).elements)
+    assert torch.allclose(elements[n:], elements[:n] @ flip, atol=1e-7)
+
+
+def test_dihedral_order_on_pixels():
+    x = torch.arange(6).reshape(1, 1, 2, 3)
+    for k in range(4):
+        expected = torch.rot90(x.flip(-1), k, (-2, -1))
+        assert torch.equal(act(Dihedral(4).elements[4 + k : 5 + k], x), expected)
+        if k % 2:  # control: the other order is another element
+            assert not torch.equal(torch.rot90(x, k, (-2, -1)).flip(-1), expected)
+
+
+def test_quarter_turns_are_exact():
+    values = torch.cat([g.elements for g in (Cyclic(4), Dihedral(4))])
+    assert set(values.unique().tolist()) == {-1, 0, 1}
+    assert not torch.signbit(values[values == 0]).any(), "-0.0 prints badly"
+    assert torch.equal(Dihedral(8).elements[[0, 2, 4, 6, 8, 10, 12, 14]], Dihedral(4).elements)
+
+
+@pytest.mark.parametrize(("g", "expected"), [(g, g.name in {"C1", "C2", "C4", "D1", "D2", "D4"}) for g in GROUPS])
+def test_on_grid(g, expected):
+    assert g.on_grid is expected
+
+
+# -------------------------------------------------------------------------------------------------------- distance
+
+
+def elements_of(angle: float, flipped: bool) -> torch.Tensor:
+    return turn(torch.tensor([angle], dtype=torch.float64), torch.tensor([flipped]))
+
+
+@given(*[st.builds(elements_of, angles, st.booleans())] * 3)
+def test_distance_is_a_bi_invariant_metric(g, h, k):
+    d = Group.distance
+    assert d(g, g) < 1e-6
+    assert 0 <= d(g, h) <= math.pi + 1e-9
+    assert (d(g, h) - d(h, g)).abs() < 1e-6
+    assert d(g, h) <= d(g, k) + d(k, h) + 1e-6
+    assert (d(k @ g, k @ h) - d(g, h)).abs() < 1e-6
+    assert (d(g @ k, h @ k) - d(g, h)).abs() < 1e-6
+    if (g - h).abs().max() > 1e-3:
+        assert d(g, h) > 1e-4
+
+
+def test_distance_is_the_angle_in_radians():
+    e, quarter, half = Cyclic(4).elements[[0, 1, 2]]
+    flip = Dihedral(1).elements[1]
+    assert Group.distance(e, quarter) == pytest.approx(math.pi / 2)
+    assert Group.distance(quarter, e) == pytest.approx(math.pi / 2)
+    assert Group.distance(e, half) == pytest.approx(math.pi)
+    assert Group.distance(e, flip) == pytest.approx(math.pi)
+    assert Group.distance(flip, quarter @ flip) == pytest.approx(math.pi / 2)
+
+
+# ---------------------------------------------------------------------------------------------------------- random
+
+
+@pytest.mark.parametrize("g", FINITE, ids=by_name)
+def test_random_elements_are_uniform(g):
+    b = 400 * g.order
+    counts = g.index(g.random(b)).bincount(minlength=g.order)
+    chi2 = ((counts - 400.0) ** 2 / 400).sum()
+    assert chi2 < g.order - 1 + 4 * math.sqrt(2 * g.order), counts
+
+
+@pytest.mark.parametrize("g", [SO2(), O2()], ids=by_name)
+def test_random_turns_are_uniform(g):
+    h = g.random(4000)
+    flipped = torch.linalg.det(h[:, :2, :2]) < 0
+    assert flipped.float().mean().sub(0.5 if g.reflections else 0.0).abs() < 0.03
+    for part in (h[flipped], h[~flipped]):
+        if len(part):
+            angle = torch.atan2(part[:, 0, 1], part[:, 1, 1]).double()
+            for harmonic in (1, 2, 3):  # all means vanish under the uniform law
+                assert (angle * harmonic).cos().mean().abs() < 0.08
+                assert (angle * harmonic).sin().mean().abs() < 0.08
+
+
+@pytest.mark.parametrize("g", GROUPS, ids=by_name)
+def test_random_elements_follow_the_generator(g):
+    first, again, other = (g.random(50, torch.Generator().manual_seed(seed)) for seed in (3, 3, 4))
+    assert torch.equal(first, again)
+    if g.order != 1:
+        assert not torch.equal(first, other)
+    state = torch.random.get_rng_state()
+    g.random(5, torch.Generator())
+    assert torch.equal(torch.random.get_rng_state(), state), "a generator of one's own leaves the global one alone"
+
+
+# ----------------------------------------------------------------------------------------------------------- names
+
+
+@pytest.mark.parametrize("g", GROUPS, ids=by_name)
+def test_names_round_trip(g):
+    assert group(g.name) == g
+    assert hash(group(g.name)) == hash(g)
+    assert group(g) is g
+    assert eval(repr(g), {"equiform": equiform}) == g
+    assert [h for h in GROUPS if h == g] == [g]
+    assert g != g.name
+
+
+def test_groups_of_equal_order_differ():
+    assert Cyclic(4) != Dihedral(2)
+    assert Cyclic(4).order == Dihedral(2).order == 4
+    assert Dihedral(4).num_turns == Cyclic(4).num_turns == 4
+
+
+@pytest.mark.parametrize("name", ["c4", "C0", "C-1", "C4 ", "C", "C4.0", "SO3", "so2", "D4x", "Z4", "", "C99999", 4, None, 1.5])
+def test_bad_names_list_the_known_ones(name, unchecked):
+    with pytest.raises(ValueError, match=r"unknown group .*known groups: Cn and Dn \(C4, D4, C8, ...\), SO2, O2"):
+        group(name)
+
+
+@pytest.mark.parametrize("n", [0, -1, 2.0, True, "4", None])
+@pytest.mark.parametrize("make", [Cyclic, Dihedral])
+def test_bad_orders_say_what_came(make, n, unchecked):
+    with pytest.raises(ValueError, match=rf"whole number; got {n!r}"):
+        make(n)
+
+
+@pytest.mark.parametrize("g", [SO2(), O2()], ids=by_name)
+def test_continuous_groups_have_no_elements(g):
+    assert g.order is None
+    with pytest.raises(ValueError, match=f"{g.name} is continuous"):
+        _ = g.elements
+
+
+# -------------------------------------------------------------------------------------------------------- inverse
+
+
+@given(angles, st.booleans(), st.floats(0.2, 5), st.floats(-9, 9), st.floats(-9, 9))
+def test_inverse_of_similarities(angle, flipped, scale, dx, dy):
+    g = elements_of(angle, flipped)
+    g[:, :2, :2] *= scale
+    g[:, :2, 2] = torch.tensor([dx, dy])
+    before = g.clone()
+    assert torch.allclose(inverse(g) @ g, torch.eye(3, dtype=torch.float64), atol=1e-9)
+    assert torch.equal(g, before)
+
+
+def test_inverse_is_exact_on_the_grid_and_keeps_the_axes():
+    d4 = Dihedral(4).elements
+    assert torch.equal(inverse(d4) @ d4, torch.eye(3).repeat(8, 1, 1))
+    assert torch.equal(inverse(d4.reshape(2, 4, 3, 3)).reshape(8, 3, 3), inverse(d4))
+    assert torch.equal(inverse(d4[1]), d4[3])
+    four = torch.eye(4)
+    four[:3, 3] = torch.tensor([1.0, 2, 3])
+    assert torch.equal(inverse(four) @ four, torch.eye(4))
