@@ -182,7 +182,8 @@ def breaks(model: Callable[..., Any], x: Tensor, g: Tensor, outputs: Any = KINDS
 @pytest.mark.parametrize("predictor", PREDICTORS)
 @pytest.mark.parametrize("canonicalizer", CANONICALIZERS)
 @pytest.mark.parametrize("name", GRID_GROUPS)
-def test_any_wrapped_model_is_equivariant_to_the_bit(name, canonicalizer, predictor, canvas, dtype):
+def test_any_wrapped_model_is_equivariant_to_the_bit(name, canonicalizer, predictor, canvas, dtype, unchecked):
+    """The whole table, without the run-time shape checks, which would take most of its time; the tests below have them."""
     bare = PREDICTORS[predictor]()
     model = adapted(bare, name, canonicalizer)
     for g in each_parity(name):
@@ -258,7 +259,6 @@ def test_off_the_grid_the_error_is_measured():
             followed = (after.pose.index == group("C8").index(c8 @ before.pose.g)).float().mean()
             error = (after.output - before.output).abs().mean()
             control = (bare(act(c8, x)) - bare(x)).abs().mean()
-        print(followed,error,control)
         assert followed >= share, canonicalizer
         assert error < 0.5 * control, canonicalizer
 
@@ -568,10 +568,10 @@ def test_the_inputs_of_a_predictor_that_writes_are_safe():
     assert torch.equal(x, before)
 
 
-def test_threads():
+def test_threads(unchecked):
     model = adapted(Convolutions(), "D4", top_k=2)
     inputs = [photos(3, 12 + i, 20 - i) for i in range(8)]
-    expected, answers = [model(x) for x in inputs], [None] * 8
+    expected, answers = [model(x) for x in inputs], [None] * len(inputs)
 
     def work(i: int) -> None:
         for _ in range(3):

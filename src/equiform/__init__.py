@@ -9,18 +9,21 @@ from .canonicalizers import (
 )
 from .equivariant import Equivariant, Prediction, adapt, load
 from .evaluation import evaluate
-from .fitting import fit
+from .fitting import fit, fit_opinion
 from .groups import O2, SO2, Cyclic, Dihedral, Group, group, inverse
 from .kinds import Boxes, Field, Image, Points, Regular, Rows, act
 from .networks import scorer
 from .poses import Pose
 from .report import OrbitReport
+from .teaching import Teacher
+from .views import Augmentation
 
 __version__ = "0.1.0"
 
 __all__ = [
     "O2",
     "SO2",
+    "Augmentation",
     "Boxes",
     "Canonicalizer",
     "Cyclic",
@@ -38,11 +41,13 @@ __all__ = [
     "Prediction",
     "Regular",
     "Rows",
+    "Teacher",
     "UniformCanonicalizer",
     "act",
     "adapt",
     "evaluate",
     "fit",
+    "fit_opinion",
     "group",
     "inverse",
     "load",

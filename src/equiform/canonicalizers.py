@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from . import groups
 from .actions import act_image
 from .groups import Group, inverse
+from .kinds import as_tensor
 from .networks import GroupConvNetwork, ScoreNetwork
 from .poses import Pose, pose_of
 from .trees import children, is_container
@@ -94,9 +95,10 @@ class OrbitCanonicalizer(Canonicalizer):
         orbit = orbit_views(view, self.group)
         n, b = orbit.shape[:2]
         flat = orbit.flatten(0, 1).to(self._dtype()).contiguous(memory_format=torch.channels_last)
-        scores = self.network(flat)
+        answer = self.network(flat)
+        scores = first_logits(answer) if is_container(answer) else answer  # transformers classifiers answer with a dict
         if not isinstance(scores, Tensor) or scores.numel() != n * b:
-            came = f"shape {tuple(scores.shape)}" if isinstance(scores, Tensor) else f"a {type(scores).__name__}"
+            came = f"shape {tuple(scores.shape)}" if isinstance(scores, Tensor) else f"a {type(answer).__name__}"
             raise ValueError(f"the network must give one score per row, ({n * b},); got {came}: see equiform.scorer(backbone)")
         return scores.reshape(n, b).mT
 
@@ -133,17 +135,17 @@ class GroupConvCanonicalizer(Canonicalizer):
         return self.network(view.to(self._dtype()))
 
 
-def max_probability(logits: Float[Tensor, "b k"]) -> Float[Tensor, " b"]:
+def max_probability(logits: Float[Tensor, "b *hw k"]) -> Float[Tensor, "b *hw"]:
     """log max_k p(k | x): high where the predictor is sure of one class."""
     return logits.log_softmax(-1).amax(-1)
 
 
-def negative_entropy(logits: Float[Tensor, "b k"]) -> Float[Tensor, " b"]:
+def negative_entropy(logits: Float[Tensor, "b *hw k"]) -> Float[Tensor, "b *hw"]:
     """sum_k p log p."""
-    return -torch.distributions.Categorical(logits=logits).entropy()
+    return -torch.distributions.Categorical(logits=logits, validate_args=False).entropy()  # NaN rows stay theirs
 
 
-def energy(logits: Float[Tensor, "b k"]) -> Float[Tensor, " b"]:
+def energy(logits: Float[Tensor, "b *hw k"]) -> Float[Tensor, "b *hw"]:
     """log sum_k exp(logit_k), minus the energy of Liu et al. 2020, arXiv 2010.03759."""
     return logits.logsumexp(-1)
 
@@ -204,7 +206,7 @@ def first_logits(answer: Any) -> Tensor | None:
     if is_container(answer):
         found = (first_logits(child) for _, child in children(answer))
         return next((tensor for tensor in found if tensor is not None), None)
-    tensor = torch.as_tensor(answer) if hasattr(answer, "__array__") else answer
+    tensor = as_tensor(answer) if hasattr(answer, "__array__") else answer
     return tensor if isinstance(tensor, Tensor) and tensor.ndim >= 2 and tensor.dtype.is_floating_point else None
 
 

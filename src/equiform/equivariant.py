@@ -13,7 +13,8 @@ from .calls import Call, by_canvas
 from .canonicalizers import Canonicalizer, OrbitCanonicalizer
 from .groups import Group, inverse
 from .kinds import act, as_kinds
-from .poses import Pose, choose, straight_through
+from .opinions import Opinion
+from .poses import Pose, choose, reweighted, straight_through
 
 
 class Prediction(NamedTuple):
@@ -26,7 +27,8 @@ class Prediction(NamedTuple):
 class Equivariant(nn.Module):
     """A predictor made equivariant by a canonicalizer. Made by `adapt`; keeps nothing about its last call.
 
-    `model(x)` has the structure and types of `predictor(x)`. In `canonicalizer.train()` mode gradients reach the
+    `model(x)` has the structure and types of `predictor(x)`. `opinion`, fitted by `equiform.fit_opinion`, corrects the
+    weights of several poses by the predictor's own answers. In `canonicalizer.train()` mode gradients reach the
     canonicalizer straight through its choice; otherwise it is an ordinary hard choice.
     """
 
@@ -38,11 +40,12 @@ class Equivariant(nn.Module):
         outputs: Any,
         top_k: int = 1,
         coverage: float | None = None,
+        opinion: Opinion | None = None,
     ):
         super().__init__()
         self.predictor, self.canonicalizer = predictor, canonicalizer
         self.inputs, self.outputs = as_kinds(inputs, canonicalizer.group), as_kinds(outputs, canonicalizer.group)
-        self.top_k, self.coverage = top_k, coverage
+        self.top_k, self.coverage, self.opinion = top_k, coverage, opinion
         self.training = isinstance(predictor, nn.Module) and predictor.training
 
     @property
@@ -73,7 +76,11 @@ class Equivariant(nn.Module):
             answer = kinds.snap(call.run(upright), self.outputs, canvas)
             answers.append(self._move(g[part], answer, self.outputs, canvas, zero, rows, _same))
         output = kinds.join(answers, self.outputs, [part for _, _, part in parts])
-        return Prediction(kinds.average(output, self.outputs, chosen) if self.averages else output, pose)
+        if not self.averages:
+            return Prediction(output, pose)
+        if self.opinion is not None and len(chosen.row):
+            chosen = reweighted(chosen, self.opinion(output))
+        return Prediction(kinds.average(output, self.outputs, chosen), pose)
 
     def _move(
         self, g: Tensor, x: Any, kind: Any, canvas: Size, zero: Tensor | None, rows: Tensor, side: Callable[[Tensor], Tensor]

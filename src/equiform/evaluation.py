@@ -62,7 +62,8 @@ def evaluate(
             x = _to(x, model.canonicalizer.elements.device)
             target = _to(target, model.canonicalizer.elements.device)
             samples = samples or _samples(model, x, elements)
-            num_samples += [tally.add(x, target) for tally in tallies][0]
+            num_rows = [tally.add(x, target) for tally in tallies]
+            num_samples += num_rows[0]
             clock.measure(methods, model.predictor, x)
         if num_samples == 0:
             raise ValueError("there is nothing in the evaluation data")
@@ -70,8 +71,7 @@ def evaluate(
             clock.measure(methods, model.predictor, x)
     rows = [tally.method(clock.ratio(tally.name)) for tally in tallies]
     angles, flips = _angles(elements)
-    labels = [("flip " if flip else "") + f"{angle:g}°" for angle, flip in zip(angles, flips, strict=True)]
-    return OrbitReport(metrics.name(metric), name, labels, angles, flips, num_samples, rows, samples)
+    return OrbitReport(metrics.name(metric), name, _labels(elements), angles, flips, num_samples, rows, samples)
 
 
 # ------------------------------------------------------------------------------------------------ what is evaluated
@@ -94,6 +94,11 @@ def _elements(model: Equivariant, which: str | Group | Sequence[float] | None) -
 def _angles(elements: Tensor) -> tuple[list[float], list[bool]]:
     angle = torch.rad2deg(torch.atan2(elements[:, 0, 1], elements[:, 1, 1])) % 360
     return [round(float(a), 3) % 360 for a in angle], (torch.linalg.det(elements) < 0).tolist()
+
+
+def _labels(elements: Tensor) -> list[str]:
+    angles, flips = _angles(elements)
+    return [("flip " if flip else "") + f"{angle:g}°" for angle, flip in zip(angles, flips, strict=True)]
 
 
 def _loader(data: Any, batch_size: int) -> Iterable[Any]:
@@ -277,8 +282,8 @@ def _samples(model: Equivariant, x: Any, elements: Tensor) -> list[Sample]:
         pose = model.canonicalizer(image)
         right = bool(model.group.index(g)[0] == pose.index[0])
         picture, canonical = _picture(image), _picture(act(inverse(pose.g), image))
-        label = _angles(elements[i % len(elements)][None])
-        chosen.append(Sample(picture, canonical, f"{label[0][0]:g}°", float(pose.confidence[0]), right))
+        label = _labels(elements)[i % len(elements)]
+        chosen.append(Sample(picture, canonical, label, float(pose.confidence[0]), right))
     return chosen
 
 

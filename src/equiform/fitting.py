@@ -15,7 +15,11 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 from . import priors
 from ._optional import optional
 from .equivariant import Equivariant
+from .groups import inverse
 from .images import read_squares
+from .kinds import Rows, act
+from .opinions import Opinion, linear_scorer, orbit_logits
+from .teaching import Teacher
 from .views import Augmentation, first_images, squares
 
 SQUARE = 1.5  # side of the images kept for training, in sides of the view: crops down to 2/3 of it lose no detail
@@ -34,12 +38,13 @@ def fit(
     data: Any,
     *,
     val: Any = None,
+    teacher: Teacher | None = None,
     prior: str | Tensor = "identity",
     task_loss: Callable[[Any, Any], Tensor] | None = None,
     prior_weight: float = 1.0,
     train_predictor: bool = False,
     epochs: int = 25,
-    lr: float = 1e-3,
+    lr: float = 2e-3,
     weight_decay: float = 0.05,
     batch_size: int = 32,
     augmentation: Augmentation | None = Augmentation(),  # noqa: B008
@@ -52,6 +57,7 @@ def fit(
 
     data: unlabelled inputs in the poses the predictor knows: a tensor (n, c, h, w), a folder of images, a Dataset or a
     DataLoader (of images, or of tuples that begin with them). Folders and tensors are kept in memory as small squares.
+    teacher: large pretrained features that judge each image once before training, against overfitting on few images.
     val: the same, held out; pose accuracy on it decides which epoch is kept, and `patience` epochs without a better one end
     the training. prior: "identity", "uniform", or a histogram of |G| counts.
 
@@ -72,18 +78,45 @@ def fit(
             raise ValueError(f"{name} must be a whole number >= 1; got {value!r}")
     training = optional("equiform.training", "all")
     side = round(SQUARE * canonicalizer.view_size)
-    loader, skipped = _loader(data, side, batch_size, seed=seed, shuffle=True, pairs=task_loss is not None)
-    held_out = (None, []) if val is None else _loader(val, side, batch_size, seed=seed, shuffle=False, pairs=False)
     histogram = priors.prior(canonicalizer.group, prior)
-    options = training.Options(epochs, lr, weight_decay, augmentation, seed, side, histogram)
+    data, skipped = _in_memory(data, side) if task_loss is None else (data, [])
+    if teacher is not None:
+        if not isinstance(data, Tensor):
+            raise TypeError("a teacher needs a tensor or a folder of images, and no task_loss")
+        posteriors = teacher.posteriors(data, canonicalizer.group, seed)
+        data = TensorDataset(data, (1 - teacher.weight) * histogram + teacher.weight * posteriors)
+    collate = None if task_loss is not None or teacher is not None else SquareCollate(side)
+    loader = _loader(data, batch_size, seed, collate)
+    held_out, skipped_too = _in_memory(val, side)
+    held_out = None if val is None else _loader(held_out, batch_size, None, SquareCollate(side))
+    options = training.Options(epochs, lr, weight_decay, augmentation, seed, side, histogram, teacher is not None)
     if task_loss is None:
         module = training.PriorTraining(canonicalizer, options)
     else:
         module = training.JointTraining(model, options, task_loss, prior_weight, train_predictor)
-    with _quiet(), _restored(model), torch.random.fork_rng():
+    with quiet(), _restored(model), torch.random.fork_rng():
         torch.manual_seed(seed)
-        training.run(module, loader, held_out[0], options, patience, checkpoint, trainer_options)
-    return Fit(module.history, skipped + held_out[1])
+        training.run(module, loader, held_out, options, patience, checkpoint, trainer_options)
+    return Fit(module.history, skipped + skipped_too)
+
+
+def fit_opinion(model: Equivariant, data: Any, *, batch_size: int = 32, penalty: float = 0.05) -> None:
+    """Fit the predictor's second opinion on unlabelled canonical inputs, in place; for classifiers.
+
+    data: inputs as the predictor takes them: a tensor (n, c, h, w), a Dataset or a DataLoader (of images, or of tuples that
+    begin with them). Costs |G| forward passes an input, once. It counts wherever several poses are run (top_k, coverage).
+    """
+    loader = _loader(data, batch_size, None, None)
+    back = inverse(model.canonicalizer.elements)
+    logits = []
+    with torch.no_grad():
+        for batch in loader:
+            images = first_images(batch)
+            images = images.to(back.device) if isinstance(images, Tensor) else images
+            orbit = (act(g[None], images, Rows("image") if isinstance(images, list) else "image") for g in back)
+            logits.append(orbit_logits(model.predictor(x) for x in orbit))
+    weight = linear_scorer(torch.cat(logits), penalty)
+    model.opinion = Opinion(weight).to(back.device)
 
 
 @contextlib.contextmanager
@@ -104,21 +137,13 @@ def _restored(model: Equivariant) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without the trainer's advice on workers and its line on accelerators; real warnings still come through."""
     logger = logging.getLogger("lightning.pytorch")
     level = logger.level
     logger.setLevel(logging.WARNING)
     with warnings.catch_warnings():
-        for advice in (
-            "num_workers",
-            "persistent_workers",
-            "log_every_n_steps",
-            "dirpath",
-            "tensorboard",
-            "LeafSpec",
-            "isinstance",
-        ):
+        for advice in ("num_workers", "log_every_n_steps", "in eval mode", "validation_step", "LeafSpec"):
             warnings.filterwarnings("ignore", message=f".*{advice}.*")
         try:
             yield
@@ -129,28 +154,33 @@ def _quiet() -> Iterator[None]:
 # ---------------------------------------------------------------------------------------------------------------- data
 
 
-def _loader(data: Any, side: int, batch_size: int, *, seed: int, shuffle: bool, pairs: bool) -> tuple[Any, list[str]]:
-    """A loader of batches, and the files that were skipped. A DataLoader is taken as it is."""
-    skipped: list[str] = []
+def _in_memory(data: Any, side: int) -> tuple[Any, list[str]]:
+    """Folders and tensors as one tensor of squares, other data as they are; and the files that were skipped."""
     if isinstance(data, (str, Path)):
-        if pairs:
-            raise TypeError("with task_loss the data are (inputs, target) pairs, not a folder of images: pass a Dataset")
-        data, skipped = read_squares(data, side)
+        return read_squares(data, side)
     if isinstance(data, Tensor):
-        parts = [squares(part, side) for part in data.split(256)]
-        data = TensorDataset(torch.cat(parts))
+        return torch.cat([squares(part, side) for part in data.split(256)]), []
+    return data, []
+
+
+def _loader(data: Any, batch_size: int, seed: int | None, collate: Callable[[Sequence[Any]], Any] | None) -> Any:
+    """Batches of the data, shuffled where there is a seed. A DataLoader is taken as it is."""
+    if isinstance(data, DataLoader):
+        return data
+    if isinstance(data, (str, Path)):
+        raise TypeError("with task_loss the data are (inputs, target) pairs, not a folder of images: pass a Dataset")
+    if isinstance(data, Tensor):
+        data = TensorDataset(data)
     elif isinstance(data, (tuple, list)) and data and all(isinstance(part, Tensor) for part in data):
         data = TensorDataset(*data)
-    if isinstance(data, DataLoader):
-        return data, skipped
     if not isinstance(data, Dataset):
         raise TypeError(f"data is a tensor, a folder, a Dataset or a DataLoader; got a {type(data).__name__}")
     stream = isinstance(data, IterableDataset)
     if not stream and len(data) == 0:  # pyright: ignore[reportArgumentType]  (map-style data sets have a length)
         raise ValueError("there is nothing in the training data")
-    collate = None if pairs else SquareCollate(side)
-    generator = torch.Generator().manual_seed(seed)
-    return DataLoader(data, batch_size, shuffle=shuffle and not stream, generator=generator, collate_fn=collate), skipped
+    generator = torch.Generator().manual_seed(seed or 0)
+    shuffle = seed is not None and not stream
+    return DataLoader(data, batch_size, shuffle=shuffle, generator=generator, collate_fn=collate)
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,14 @@ from torch import nn
 from . import kinds
 from ._optional import optional
 from .canonicalizers import CANONICALIZERS, Canonicalizer, EnergyCanonicalizer, OrbitCanonicalizer
+from .opinions import Opinion
 
 if TYPE_CHECKING:
     from .equivariant import Equivariant
 
 FORMAT_VERSION = 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+OPINION = "opinion.weight"
 
 
 def save(model: "Equivariant", folder: str | Path) -> None:
@@ -32,6 +34,8 @@ def save(model: "Equivariant", folder: str | Path) -> None:
     if CANONICALIZERS.get(canonicalizer.name) is not type(canonicalizer):
         raise ValueError(f"{type(canonicalizer).__name__} is not in the table of canonicalizers and cannot be saved")
     weights = {name: tensor.contiguous() for name, tensor in canonicalizer.state_dict().items()}
+    if model.opinion is not None:
+        weights[OPINION] = model.opinion.weight.contiguous()
     data = safetensors.torch.save(weights)
     own = getattr(canonicalizer, "own_network", True)
     config = {
@@ -74,8 +78,9 @@ def push(model: "Equivariant", repo_id: str, **options: Any) -> str:
     hub = optional("huggingface_hub", "all")
     with tempfile.TemporaryDirectory() as folder:
         save(model, folder)
-        url = hub.HfApi(token=options.pop("token", None)).create_repo(repo_id, exist_ok=True, **options)
-        hub.HfApi().upload_folder(repo_id=repo_id, folder_path=folder)
+        api = hub.HfApi(token=options.pop("token", None))
+        url = api.create_repo(repo_id, exist_ok=True, **options)
+        api.upload_folder(repo_id=repo_id, folder_path=folder)
     return str(url)
 
 
@@ -137,6 +142,8 @@ def restore(
         arguments["predictor"] = predictor
     if network is not None and issubclass(cls, OrbitCanonicalizer):
         arguments["network"] = network
+    if OPINION in weights:
+        settings["opinion"] = Opinion(weights.pop(OPINION))
     try:
         canonicalizer = cls(**arguments)
         canonicalizer.load_state_dict(weights)

@@ -1,14 +1,18 @@
 """Reading image files as people have them: rotated by EXIF, CMYK, 16-bit, palettes, truncated, far too large."""
 
+import contextlib
+import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import chain, zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
+from torch.utils.data import IterableDataset
 
 from ._optional import optional
 
@@ -17,6 +21,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif"})
 MAX_MEGAPIXELS = 178  # the limit at which pillow takes a file for a decompression bomb
+ORIENTATION = 0x0112  # the EXIF tag
 
 
 class UnreadableImage(ValueError):
@@ -41,22 +46,39 @@ def find_images(path: str | Path) -> list[Path]:
 
 
 def open_image(path: str | Path, *, at_least: int | None = None) -> "Image":
-    """The first frame, decoded and turned as its EXIF orientation says, in the file's own mode.
+    """The first frame, decoded and turned as its EXIF orientation says, in the file's own mode; `.format` is the file's.
 
     `at_least`: a side of pixels that is enough, which lets large JPEGs decode at a fraction of their size.
     Raises UnreadableImage for a damaged file, a file that is no image, or one above 178 megapixels.
     """
-    pillow, ops = optional("PIL.Image", "all"), optional("PIL.ImageOps", "all")
+    with _opened(path) as image:
+        if at_least:
+            image.draft(None, (at_least, at_least))
+        image.load()
+        upright = optional("PIL.ImageOps", "all").exif_transpose(image)
+        upright.format = image.format  # pillow forgets it
+        return upright
+
+
+def frames_and_orientation(path: str | Path) -> tuple[int, int]:
+    """How many pictures a file holds, and its EXIF orientation, 1 where it says none. Raises UnreadableImage."""
+    with _opened(path) as image:
+        # the second picture of an MPO, as phones write them, is a preview or a depth map
+        frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+        return frames, image.getexif().get(ORIENTATION, 1)
+
+
+@contextlib.contextmanager
+def _opened(path: str | Path) -> Iterator[Any]:
+    """The file opened by pillow, with whatever goes wrong in the block as an UnreadableImage."""
+    pillow = optional("PIL.Image", "all")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pillow warns of odd metadata and of large images; here they are read or refused
             with pillow.open(path) as image:
                 if image.width * image.height > MAX_MEGAPIXELS * 1_000_000:
                     raise pillow.DecompressionBombError  # pillow itself leaves some formats unchecked
-                if at_least:
-                    image.draft(None, (at_least, at_least))
-                image.load()
-                return ops.exif_transpose(image)
+                yield image
     except FileNotFoundError:
         raise
     except pillow.DecompressionBombError:
@@ -116,3 +138,51 @@ def read_images(files: list[Path]) -> Iterator[tuple[Path, UInt8[Tensor, "3 h w"
             yield file, to_tensor(open_image(file))
         except UnreadableImage as error:
             yield file, error
+
+
+class LabelledImages(IterableDataset):
+    """(image, class index) of a folder with a subfolder for each class, class by class in turn; unreadable files are listed."""
+
+    def __init__(self, folder: Path, labels: Path | None, size: int):
+        if not folder.is_dir():
+            raise FileNotFoundError(f"no folder {folder}")
+        classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        if not classes:
+            raise ValueError(f"{folder} has no subfolders: one for each class is expected, such as {folder}/cats/1.jpg")
+        self.index = {path.name: i for i, path in enumerate(classes)}
+        if labels is not None:
+            self.index = _read_labels(labels, list(self.index))
+        rows = zip_longest(*([(file, self.index[path.name]) for file in find_images(path)] for path in classes))
+        self.files: list[tuple[Path, int]] = [pair for pair in chain(*rows) if pair is not None]
+        self.size, self.normalisation, self.skipped = size, None, []
+
+    normalisation: tuple[Sequence[float], Sequence[float]] | None
+    skipped: list[str]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, int]]:
+        self.skipped.clear()
+        for file, label in self.files:
+            try:
+                image = read_square(file, self.size).float() / 255
+            except UnreadableImage as error:
+                self.skipped.append(str(error))
+                continue
+            if self.normalisation is not None:
+                mean, deviation = (torch.tensor(values)[:, None, None] for values in self.normalisation)
+                image = (image - mean) / deviation
+            yield image, label
+
+
+def _read_labels(path: Path, classes: list[str]) -> dict[str, int]:
+    try:
+        labels = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from None
+    if not isinstance(labels, dict) or not all(type(index) is int and index >= 0 for index in labels.values()):
+        raise ValueError(f'{path} should hold the class index of each subfolder, {{"cats": 281, ...}}')
+    if missing := [name for name in classes if name not in labels]:
+        raise ValueError(f"{path} says nothing of {len(missing)} of {len(classes)} subfolders: {', '.join(missing[:20])}")
+    return labels

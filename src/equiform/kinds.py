@@ -171,7 +171,7 @@ def _act_leaf(g: Tensor, canvas: Size | None, kind: Leaf, x: Any, path: str) -> 
         raise TypeError(f"{path}: {kind!r} is for a tensor or an array, got a {type(x).__name__}")
     if row.on_canvas and canvas is None:
         raise ValueError(f"{path}: {kind!r} needs the canvas it lives on: pass canvas=(height, width)")
-    tensor = torch.as_tensor(x)
+    tensor = as_tensor(x)
     if tensor.ndim == 0 or len(g) not in (1, len(tensor)):
         raise ValueError(f"{path}: {len(g)} elements for {kind!r} of shape {tuple(tensor.shape)}: one element per row, or one")
     g = g.to(tensor.device).expand(len(tensor), -1, -1)
@@ -208,8 +208,15 @@ def first_image(x: Any, kinds: Any) -> Tensor | list[Tensor] | None:
         elif kind.name == "image":
             if not isinstance(leaf, (Tensor, np.ndarray)):
                 raise TypeError(f"{path}: an image is a tensor or an array, got a {type(leaf).__name__}")
-            return torch.as_tensor(leaf)
+            return as_tensor(leaf)
     return None
+
+
+def as_tensor(x: Any) -> Tensor:
+    """A tensor with the memory of an array; of a copy where torch does not take it as it is (read-only or mirrored ones)."""
+    if isinstance(x, np.ndarray) and (not x.flags.writeable or min(x.strides, default=0) < 0):
+        x = x.copy()
+    return torch.as_tensor(x)
 
 
 def image_sizes(x: Any, kinds: Any) -> list[Size] | None:
@@ -232,7 +239,7 @@ def snap(x: Any, kinds: Any, canvas: Size) -> Any:
             return [_row(snap_leaf, kind.kinds, value, f"{path}[{i}]") for i, value in enumerate(leaf)]
         if not ACTIONS[kind.name].on_canvas or not isinstance(leaf, (Tensor, np.ndarray)):
             return leaf
-        tensor = torch.as_tensor(leaf)
+        tensor = as_tensor(leaf)
         if tensor.dtype not in (torch.float32, torch.float64):
             return leaf
         extent = 1 if dict(kind.options).get("normalized") else max(canvas)
@@ -305,7 +312,7 @@ def _join_leaves(leaves: Sequence[Any], rows: Sequence[Tensor], order: Tensor) -
         return [flat[i] for i in order.tolist()]
     if not isinstance(first, (Tensor, np.ndarray)):
         return first
-    tensors = [torch.as_tensor(leaf) for leaf in leaves]
+    tensors = [as_tensor(leaf) for leaf in leaves]
     if any(tensor.ndim == 0 or len(tensor) != len(part) for tensor, part in zip(tensors, rows, strict=True)):
         if not tensors[0].dtype.is_floating_point:
             return first
@@ -327,7 +334,7 @@ def average(x: Any, kinds: Any, chosen: Chosen) -> Any:
     def average_leaf(kind: Leaf, leaf: Any, path: str) -> Any:
         if isinstance(kind, Rows):
             return [leaf[i] for i in ranks[0].tolist()]
-        tensor = torch.as_tensor(leaf) if isinstance(leaf, np.ndarray) else leaf
+        tensor = as_tensor(leaf) if isinstance(leaf, np.ndarray) else leaf
         if not isinstance(tensor, Tensor) or tensor.ndim == 0 or len(tensor) != len(chosen.row):
             return leaf
         if not (ACTIONS[kind.name].averaged and tensor.dtype.is_floating_point):

@@ -66,6 +66,14 @@ def choose(scores: Float[Tensor, "b n"], top_k: int = 1, coverage: float | None 
     return Chosen(row, rank, index[row, rank], weight[row, rank])
 
 
+def reweighted(chosen: Chosen, evidence: Float[Tensor, " m"]) -> Chosen:
+    """The weights times exp(evidence), renormalised over each row (Bayes' rule over the poses that were run)."""
+    evidence = evidence.detach().float().cpu().nan_to_num(0.0)
+    logs = torch.full((int(chosen.row.max()) + 1, int(chosen.rank.max()) + 1), -torch.inf)
+    logs[chosen.row, chosen.rank] = chosen.weight.log() + evidence
+    return Chosen(chosen.row, chosen.rank, chosen.index, logs.softmax(1)[chosen.row, chosen.rank])
+
+
 def straight_through(scores: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
     """All zeros, with the gradient of the posterior: added to a hard choice it lets the gradient through.
 

@@ -42,9 +42,9 @@ def prior(group: Group, which: str | Tensor) -> Float[Tensor, " n"]:
     return histogram_prior(group, which)
 
 
-def moved_prior(prior: Float[Tensor, " n"], g: Float[Tensor, "b 3 3"], group: Group) -> Float[Tensor, "b n"]:
-    """The prior of inputs that were moved by g: p'(h) = p(g^-1 h)."""
-    return actions.act_regular(g, prior.expand(len(g), -1), None, group=group.name)
+def moved_prior(prior: Float[Tensor, "*b n"], g: Float[Tensor, "b 3 3"], group: Group) -> Float[Tensor, "b n"]:
+    """The prior (one, or one per row) of inputs that were moved by g: p'(h) = p(g^-1 h)."""
+    return actions.act_regular(g, prior.to(g).expand(len(g), -1), None, group=group.name)
 
 
 def prior_loss(scores: Float[Tensor, "b n"], prior: Float[Tensor, "*b n"], smoothing: float = 0.0) -> Float[Tensor, ""]:

@@ -259,7 +259,7 @@ class OrbitReport:
     def save(self, path: str | Path) -> None:
         """Write .json (all but the pictures), .csv (a row per method) or .html (a self-contained page), whole or not at all."""
         path = Path(path)
-        forms = {".csv": self._csv, ".html": self._html, ".json": self._json}
+        forms = {".csv": self._csv, ".html": self._html, ".json": self.to_json}
         if path.suffix.lower() not in forms:
             raise ValueError(f"unknown suffix {path.suffix!r} of {path}; known suffixes: {', '.join(forms)}")
         data = forms[path.suffix.lower()]().encode()
@@ -282,7 +282,7 @@ class OrbitReport:
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is damaged: {error!r}") from None
 
-    def _json(self) -> str:
+    def to_json(self) -> str:
         data: dict[str, Any] = {"format": FORMAT, "format_version": FORMAT_VERSION}
         data |= {item.name: getattr(self, item.name) for item in fields(self) if item.name != "samples"}
         data["methods"] = [asdict(method) for method in self.methods]

@@ -1,5 +1,6 @@
 """The training loops behind `fit`, as lightning modules. Imported only when something is fitted."""
 
+import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ class Options:
     seed: int
     side: int
     prior: Tensor
+    taught: bool = False
 
 
 class PriorTraining(lightning.LightningModule):
@@ -54,11 +56,12 @@ class PriorTraining(lightning.LightningModule):
 
     def _prior_loss(self, batch: Any, augmentation: Augmentation | None, step: int) -> tuple[Tensor, Tensor]:
         """The loss, and per row whether the likeliest pose is the right one."""
+        taught = batch[1] if self.options.taught and isinstance(batch, (tuple, list)) and len(batch) == 2 else None
         images = _channels(squares(batch, self.options.side), self.canonicalizer.channels)
         group = self.canonicalizer.group
         views, g = training_views(images, group, self.canonicalizer.view_size, augmentation, self._generator(step))
         scores = self.canonicalizer.scores(views).float()
-        target = moved_prior(self.options.prior, g, group).to(scores)
+        target = moved_prior(self.options.prior if taught is None else taught, g, group).to(scores)
         return prior_loss(scores, target), pose_of(scores, self.canonicalizer.elements).index == target.argmax(1)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
@@ -83,7 +86,9 @@ class PriorTraining(lightning.LightningModule):
         ]
         optimizer = torch.optim.AdamW(groups, lr=self.options.lr)
         steps = max(int(self.trainer.estimated_stepping_batches), 1)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.options.lr, total_steps=steps + 1, pct_start=0.2)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, self.options.lr, total_steps=steps + 1, pct_start=0.05, cycle_momentum=False
+        )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
@@ -160,12 +165,14 @@ def run(
             "logger": False,
             "enable_model_summary": False,
             "enable_checkpointing": bool(callbacks),
+            "enable_progress_bar": sys.stdout.isatty(),  # in a log file a bar is thousands of lines
         }
-        if trainer_options.get("enable_progress_bar", True):
+        trainer_options = {**defaults, **trainer_options}
+        if trainer_options["enable_progress_bar"]:
             callbacks.append(TQDMProgressBar(leave=False))
         callbacks += trainer_options.pop("callbacks", [])
         try:
-            trainer = lightning.Trainer(**{**defaults, **trainer_options}, callbacks=callbacks)
+            trainer = lightning.Trainer(**trainer_options, callbacks=callbacks)
         except TypeError as error:
             raise TypeError(f"fit and lightning.Trainer do not know an option: {error}") from None
         last = folder / "last.ckpt"

@@ -107,11 +107,12 @@ class Augmentation:
     """
 
     area: tuple[float, float] = (0.35, 1.0)
-    aspect: float = 4 / 3
+    aspect: float = 1.3
     degrees: float = 10.0
-    grey: float = 0.1
-    mix: float = 0.2  # how far channels are mixed into each other
-    gamma: float = 0.3
+    flip: bool = True  # only where the group has no reflections
+    grey: float = 0.15
+    mix: float = 0.15  # the deviation with which channels are mixed into each other
+    gamma: float = 1.6
 
 
 def training_views(
@@ -122,11 +123,24 @@ def training_views(
     Crop, flip (where the group has none), small turn and, off the grid, a random element are one resampling, so that every
     view is resampled alike, the upright one too, and interpolation does not give the pose away.
     """
+    g = group.identity(len(squares)) if group.on_grid else group.random(len(squares), generator)
+    if augmentation is None:
+        augmentation = Augmentation(area=(1.0, 1.0), aspect=1.0, degrees=0.0, flip=False, grey=0.0, mix=0.0, gamma=1.0)
+    moved = random_crops(squares, group, size, augmentation, generator, g)
+    return standardise(_recolour(moved, augmentation, generator)), g
+
+
+def random_crops(
+    squares: Tensor,
+    group: Group,
+    size: int,
+    augmentation: Augmentation,
+    generator: torch.Generator,
+    g: Float[Tensor, "b 3 3"],
+) -> Float[Tensor, "b c s s"]:
+    """A crop of each image, flipped and turned a little at random and by g; uint8 comes out in [0, 1]."""
     b = len(squares)
     x = squares.float() / 255 if squares.dtype == torch.uint8 else squares.float()
-    g = group.identity(b) if group.on_grid else group.random(b, generator)
-    if augmentation is None:
-        augmentation = Augmentation((1.0, 1.0), 1.0, 0.0, 0.0, 0.0, 0.0)
 
     def uniform(low: float, high: float) -> Tensor:
         return low + (high - low) * torch.rand(b, generator=generator)
@@ -134,26 +148,32 @@ def training_views(
     side = uniform(*augmentation.area).sqrt()
     stretch = torch.exp(uniform(-1, 1) * math.log(augmentation.aspect) / 2)
     crop = torch.stack([side * stretch, side / stretch], -1).clamp(max=1)
-    centre = (torch.rand(b, 2, generator=generator) * 2 - 1) * (1 - crop)
-    mirror = (torch.rand(b, generator=generator) < (0.0 if group.reflections or augmentation.area[0] == 1 else 0.5)).float()
+    centre = torch.stack([uniform(-1, 1), uniform(-1, 1)], -1) * (1 - crop)
+    odds = 0.5 if augmentation.flip and not group.reflections else 0.0
+    mirror = torch.where(uniform(0, 1) < odds, -1.0, 1.0)
     degrees = min(augmentation.degrees, 90 / group.num_turns)
-    source = turn(torch.deg2rad(uniform(-degrees, degrees)))[:, :2, :2] @ inverse(g)[:, :2, :2]
-    source = source * torch.stack([1 - 2 * mirror, torch.ones(b)], -1)[:, :, None]
-    theta = torch.cat([source * crop[:, :, None], centre[:, :, None]], -1).to(x)
-    grid = F.affine_grid(theta, [b, x.shape[1], size, size], align_corners=False)
+    back = turn(torch.deg2rad(uniform(-degrees, degrees)))[:, :2, :2] @ inverse(g)[:, :2, :2]
+    # target -> source: first turned back, then mirrored, then into the crop
+    scale = crop * torch.stack([mirror, torch.ones(b)], -1)
+    theta = torch.cat([scale[:, :, None] * back, centre[:, :, None]], -1).to(x)
+    # sampled at twice the size and halved where the crop is reduced, against aliasing
+    factor = 2 if size < x.shape[-1] else 1
+    grid = F.affine_grid(theta, [b, x.shape[1], factor * size, factor * size], align_corners=False)
     moved = F.grid_sample(x, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
-    return standardise(_recolour(moved, augmentation, generator)), g
+    return F.avg_pool2d(moved, factor) if factor > 1 else moved
 
 
 def _recolour(x: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
+    if augmentation.grey == augmentation.mix == 0 and augmentation.gamma == 1:
+        return x
     b, c = x.shape[:2]
-    mixing = torch.eye(c) + augmentation.mix * (torch.rand(b, c, c, generator=generator) * 2 - 1)
+    mixing = torch.eye(c) + augmentation.mix * torch.randn(b, c, c, generator=generator)
     grey = torch.rand(b, generator=generator) < augmentation.grey
     mixing = torch.where(grey[:, None, None], torch.full((c, c), 1 / c), mixing)
-    x = torch.einsum("bij,bjhw->bihw", mixing.to(x), x)
     low, high = x.amin((1, 2, 3), keepdim=True), x.amax((1, 2, 3), keepdim=True)
-    gamma = torch.exp((torch.rand(b, generator=generator) * 2 - 1) * augmentation.gamma).to(x)
-    return ((x - low) / (high - low).clamp(min=1e-6)) ** gamma[:, None, None, None]
+    exponent = augmentation.gamma ** (torch.rand(b, generator=generator) * 2 - 1)
+    x = ((x - low) / (high - low).clamp(min=1e-6)) ** exponent.to(x)[:, None, None, None]
+    return torch.einsum("bij,bjhw->bihw", mixing.to(x), x)
 
 
 def disc(x: Float[Tensor, "b c r r"]) -> Float[Tensor, "b c r r"]:

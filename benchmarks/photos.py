@@ -1,0 +1,127 @@
+"""Photos turned by quarter turns: an ImageNet classifier, bare and adapted.
+
+The canonicalizer is fitted on unlabelled upright photos alone; the table is measured on other photos. By default: the
+Imagenette photos and MobileNets beside the project. With your own:
+
+    python benchmarks/photos.py --train photos/ --test labelled/ --labels labels.json --predictor timm:resnet50
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+import backbones
+import common
+import equiform
+from equiform import Equivariant, OrbitCanonicalizer, Teacher, adapt, evaluate, fit, fit_opinion, scorer
+from equiform.evaluation import BASELINES
+
+IMAGENETTE = (0, 217, 482, 491, 497, 566, 569, 571, 574, 701)  # ImageNet index of its ten folders in alphabetical order
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--train", type=Path, help="folder of unlabelled upright photos")
+    parser.add_argument("--test", type=Path, help="folder of photos, one subfolder per class")
+    parser.add_argument("--labels", type=Path, help="JSON: name of a subfolder -> class index")
+    parser.add_argument("--predictor", default="mobilenet_v2", help="timm:NAME, torchvision:NAME, FILE.py:FUNCTION, ...")
+    parser.add_argument("--backbone", default="mobilenet_v1_025", help="network whose last layer becomes the score")
+    parser.add_argument("--resolution", type=int, default=160)
+    parser.add_argument("--epochs", type=int, default=28)
+    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--teacher-weight", type=float, default=0.4)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--adapter", type=Path, help="save the fitted adapter in this folder")
+    parser.add_argument("--out", type=Path, help="JSON file for the figures")
+    return parser.parse_args()
+
+
+def class_indices(folders: list[str], labels: Path | None) -> Tensor:
+    names = sorted(set(folders))
+    mapping = json.loads(labels.read_text()) if labels else dict(zip(names, IMAGENETTE, strict=True))
+    return torch.tensor([mapping[name] for name in folders])
+
+
+def scoring_network(reference: str, x: Tensor) -> nn.Module:
+    """The backbone with one score for its last layer, dropout before it and batch norms where they had been folded away."""
+    network = scorer(common.predictor(reference))
+    if isinstance(getattr(network, "classifier", None), nn.Linear):
+        network.classifier = nn.Sequential(nn.Dropout(0.2), network.classifier)
+    return backbones.with_batch_norms(network, x)
+
+
+def features_of(predictor: nn.Module) -> object:
+    """What the teacher looks at: two depths of a MobileNetV2's trunk, or the answers of any other predictor."""
+    trunk = getattr(predictor, "features", None)
+    if type(predictor).__name__ != "MobileNetV2" or trunk is None:
+        return predictor
+
+    def features(x: Tensor) -> Tensor:
+        middle = trunk[:15]((x * 2 - 1).contiguous(memory_format=torch.channels_last))
+        return torch.cat([middle.mean((2, 3)), trunk[15:](middle).mean((2, 3))], 1)
+
+    return features
+
+
+def main() -> None:
+    args = arguments()
+    torch.set_num_threads(args.threads)
+    predictor = common.predictor(args.predictor)
+    train, _ = common.photos(args.train or common.shared("data/imagenette/train"), 224)
+    test, folders = common.photos(args.test or common.shared("data/imagenette/val"), 224)
+    labels = class_indices(folders, args.labels)
+    print(f"{len(train)} unlabelled photos to fit on, {len(test)} to measure on")
+
+    start = time.perf_counter()
+    torch.manual_seed(args.seed)
+    probe = OrbitCanonicalizer("C4", resolution=args.resolution)
+    network = scoring_network(args.backbone, probe.view(train[:: max(1, len(train) // 64)]))
+    canonicalizer = OrbitCanonicalizer("C4", network, resolution=args.resolution)
+    model = adapt(predictor, "C4", outputs="logits", canonicalizer=canonicalizer)
+    teacher = Teacher(features_of(predictor), weight=args.teacher_weight)  # type: ignore[arg-type]
+    options = {"epochs": args.epochs, "lr": args.lr, "seed": args.seed}
+    history = fit(model, train, teacher=teacher, **options).history
+    fit_opinion(model, common.Photos(train, torch.zeros(len(train))))
+    canonicalizer.network = backbones.folded(canonicalizer.network)
+    minutes = (time.perf_counter() - start) / 60
+    print(f"fitted in {minutes:.1f} minutes; last epoch {history[-1]}")
+    if args.adapter:
+        model.save(args.adapter)
+
+    def with_doubt(top_k: int = 1, coverage: float | None = None, opinion: bool = True) -> Equivariant:
+        return Equivariant(
+            predictor, canonicalizer, "image", "logits", top_k, coverage, opinion=model.opinion if opinion else None
+        )
+
+    others = {
+        "two poses": with_doubt(2),
+        "coverage 0.9": with_doubt(coverage=0.9),
+        "coverage 0.7": with_doubt(coverage=0.7),
+        "all four": with_doubt(4),
+        "coverage 0.9, no opinion": with_doubt(coverage=0.9, opinion=False),
+        "all four, no opinion": with_doubt(4, opinion=False),
+    }
+    report = evaluate(model, common.Photos(test, labels), baselines=BASELINES, others=others)
+    print(report)
+    path = common.keep(
+        "photos",
+        {
+            "predictor": args.predictor,
+            "backbone": args.backbone,
+            "resolution": args.resolution,
+            "fit": {**options, "teacher_weight": args.teacher_weight, "num_photos": len(train), "minutes": round(minutes, 1)},
+            "report": json.loads(report.to_json()),
+            "equiform": equiform.__version__,
+        },
+        args.out,
+    )
+    print(f"figures in {path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""Turning image files upright: each file in its own mode and format, beside the pose that was found."""
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ._optional import optional
+from .canonicalizers import Canonicalizer
+from .groups import inverse
+from .hub import write
+from .images import UnreadableImage, find_images, frames_and_orientation, open_image, to_tensor
+from .kinds import act
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+COLUMNS = ("file", "angle", "flip", "confidence", "error")
+INDEXED = ("1", "P", "PA")  # values that name a colour: there is nothing between two of them
+
+
+@dataclass(frozen=True)
+class Turned:
+    """What became of one file: the turn (degrees, counter-clockwise, after a left-right flip) that was undone, or the error."""
+
+    file: Path
+    angle: float | None = None
+    flip: bool = False
+    confidence: float | None = None
+    doubtful: bool = False
+    error: str = ""
+
+
+def plan(inputs: Sequence[Path], out: Path) -> list[tuple[Path, Path]]:
+    """(source, destination) of every image in files and folders: a folder's inner folders are kept below `out`.
+
+    Raises FileNotFoundError or ValueError where there is nothing to read, or where a source or another result would be
+    overwritten.
+    """
+    if out.exists() and not out.is_dir():
+        raise NotADirectoryError(f"{out} is a file; the results need a folder")
+    pairs: dict[Path, Path] = {}
+    for given in inputs:
+        if given.is_dir() and given.resolve() == out.resolve():
+            raise ValueError(f"{out} is the input folder, and its photos would be overwritten: choose another folder for --out")
+        inside = given.is_dir() and out.resolve().is_relative_to(given.resolve())
+        for source in find_images(given):
+            if inside and source.resolve().is_relative_to(out.resolve()):
+                continue  # what an earlier run wrote is no input
+            destination = out / (source.relative_to(given) if given.is_dir() else source.name)
+            other = pairs.setdefault(destination, source)
+            if other.resolve() != source.resolve():
+                raise ValueError(
+                    f"{other} and {source} would both be written to {destination}: give the folder that holds them"
+                )
+    if not pairs:
+        raise ValueError(f"no images but those that an earlier run wrote to {out}")
+    sources = {source.resolve() for source in pairs.values()}
+    for destination, source in pairs.items():
+        if destination.resolve() in sources:
+            raise ValueError(f"{source} would overwrite {destination}, an input: choose another folder for --out")
+    return [(source, destination) for destination, source in pairs.items()]
+
+
+def turn_files(
+    files: Sequence[tuple[Path, Path]], canonicalizer: Canonicalizer, min_confidence: float = 0.0
+) -> Iterator[Turned]:
+    """Write every (source, destination) upright, one at a time, and tell what became of it.
+
+    Below `min_confidence` an image is left as it is. A file that cannot be read or written is told of and skipped. An image
+    that needs no turn is copied byte by byte.
+    """
+    for source, destination in files:
+        try:
+            yield _turn_file(source, destination, canonicalizer, min_confidence)
+        except UnreadableImage as error:
+            yield Turned(source, error=str(error))
+
+
+@torch.no_grad()
+def _turn_file(source: Path, destination: Path, canonicalizer: Canonicalizer, min_confidence: float) -> Turned:
+    image = open_image(source)
+    pose = canonicalizer(to_tensor(image)[None])
+    confidence, index = float(pose.confidence[0]), int(pose.index[0])
+    doubtful = confidence < min_confidence
+    index = 0 if doubtful else index
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    frames, orientation = frames_and_orientation(source)
+    if index == 0 and orientation == 1:
+        write(destination, source.read_bytes())
+    elif frames > 1:
+        raise UnreadableImage(f"{source}: has {frames} frames, and only single pictures are turned")
+    else:
+        write(destination, _encoded(moved(image, inverse(canonicalizer.elements[index][None])), source))
+    turns = canonicalizer.group.num_turns  # element n + k is a flip followed by turn k
+    return Turned(source, 360 * (index % turns) / turns, index >= turns, confidence, doubtful)
+
+
+def moved(image: "Image", g: Float[Tensor, "1 3 3"]) -> "Image":
+    """The image moved by g in its own mode: palettes, CMYK, 16 bits and transparency stay what they are."""
+    pillow = optional("PIL.Image", "all")
+    array = np.asarray(image)
+    wide = array.astype(np.int32) if array.dtype.kind == "u" and array.dtype.itemsize == 2 else array
+    channels = torch.from_numpy(np.array(np.atleast_3d(wide))).permute(2, 0, 1)[None]
+    back = act(g, channels, "mask" if image.mode in INDEXED else "image")[0].permute(1, 2, 0)
+    pixels = back.reshape(back.shape[:2] + array.shape[2:]).numpy().astype(array.dtype)
+    data = np.packbits(pixels, axis=1) if image.mode == "1" else np.ascontiguousarray(pixels)
+    result = pillow.frombytes(image.mode, pixels.shape[1::-1], data.tobytes())
+    if image.palette is not None:
+        result.putpalette(image.palette)
+    result.info, result.format = image.info.copy(), image.format
+    return result
+
+
+def _encoded(image: "Image", source: Path) -> bytes:
+    """The file of an image in its own format, with its EXIF, colour profile and transparency; lossy formats at high quality."""
+    name = "JPEG" if image.format == "MPO" else image.format
+    keep = ("exif", "icc_profile", "dpi", "transparency", "compression")
+    options = {key: image.info[key] for key in keep if image.info.get(key) is not None}
+    if name in ("JPEG", "WEBP", "AVIF"):
+        options["quality"] = 95
+    file = io.BytesIO()
+    try:
+        image.save(file, format=name, **options)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UnreadableImage(f"{source}: cannot be written as {name}: {error}") from None
+    return file.getvalue()
+
+
+def write_csv(path: Path, results: Sequence[Turned]) -> None:
+    """One row per file, in the order of COLUMNS; nothing but the error where there is one."""
+    text = io.StringIO()
+    table = csv.writer(text)
+    table.writerow(COLUMNS)
+    for result in results:
+        known = result.angle is not None and result.confidence is not None
+        pose = (f"{result.angle:g}", int(result.flip), f"{result.confidence:.4f}") if known else ("", "", "")
+        table.writerow([result.file, *pose, result.error])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(path, text.getvalue().encode(errors="surrogateescape"))

@@ -1,0 +1,438 @@
+"""The `equiform` command, as a user types it."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+import equiform
+from equiform import OrbitReport, demo, training
+from equiform.cli import app
+from equiform.images import LabelledImages
+
+# classes: brighter on the left (0) or at the top (1); a quarter turn counter-clockwise makes left of top
+MODELS = """
+import torch
+
+class Net(torch.nn.Module):
+    def forward(self, x):
+        grey = x.mean(1)
+        left = grey[:, :, : x.shape[3] // 2].mean((1, 2)) - grey[:, :, x.shape[3] // 2 :].mean((1, 2))
+        top = grey[:, : x.shape[2] // 2].mean((1, 2)) - grey[:, x.shape[2] // 2 :].mean((1, 2))
+        return 20 * torch.stack([left, top], 1)
+
+def net():
+    return Net()
+
+def backbone():
+    pool = torch.nn.AdaptiveAvgPool2d(1)
+    return torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), pool, torch.nn.Flatten(), torch.nn.Linear(4, 7))
+
+def needs_64():
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 64 * 64, 2))
+
+def picky():
+    def predictor(x):
+        raise RuntimeError("no such shape")
+    return predictor
+
+def slow():
+    import time
+    print("ready", flush=True)
+    time.sleep(60)
+"""
+COMMANDS = ("demo", "fit", "evaluate", "upright", "info")
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def ok(*arguments):
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def error_of(*arguments):
+    """The one line on standard error of a command that fails as expected."""
+    result = run(*arguments)
+    assert result.exit_code == 2, result.output
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
+    assert "Traceback" not in result.output
+    return result.stderr
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """models.py, photos of two classes, one file of text among them, and an adapter fitted to them by the command."""
+    home = tmp_path_factory.mktemp("home")
+    (home / "models.py").write_text(MODELS)
+    rng = np.random.default_rng(0)
+    for name in ("left", "top"):
+        (home / "photos" / name).mkdir(parents=True)
+        for i in range(4):
+            pixels = rng.integers(0, 60, (12, 16, 3), dtype=np.uint8)
+            half = pixels[:, :8] if name == "left" else pixels[:6]
+            half += 120
+            Image.fromarray(pixels).save(home / "photos" / name / f"{i}.png")
+    (home / "photos" / "top" / "text.jpg").write_text("no photo")
+    ok(*fit(home, home / "adapter"))
+    return home
+
+
+def fit(home, out, *more):
+    options = ("--outputs", "logits", "--epochs", 1, "--resolution", 16)
+    return ("fit", f"{home}/models.py:net", home / "photos", "--out", out, *options, *more)
+
+
+def evaluate(home, *more, predictor="net"):
+    return ("evaluate", f"{home}/models.py:{predictor}", home / "photos", "--adapter", home / "adapter", "--size", 16, *more)
+
+
+# ------------------------------------------------------------------------------------------------- help and versions
+
+
+def test_help_has_examples():
+    overview = ok("--help").stdout
+    for command in COMMANDS:
+        text = ok(command, "--help").stdout
+        assert f"\n  equiform {command}" in text, "an example in a line of its own"
+        assert command in overview
+        assert "..." not in overview.partition("Commands:")[2], "a summary is cut off"
+        assert ok(command, "-h").stdout == text
+    assert run().exit_code == 2
+    assert ok("--version").stdout == f"equiform {equiform.__version__}\n"
+
+
+def test_unknown_options_and_commands_are_told_of():
+    for arguments in (["fit", "--epoch", "3"], ["nothing"], ["evaluate"], ["fit", "p", "i", "--out", "o", "--epochs", "0"]):
+        result = run(*arguments)
+        assert result.exit_code == 2
+        assert "Usage: " in result.stderr
+        assert "Traceback" not in result.stderr
+    assert "--epoch" in run("fit", "--epoch", "3").stderr
+
+
+def python(*arguments, **options):
+    source = Path(equiform.__file__).parents[1]
+    environment = os.environ | {"PYTHONPATH": str(source), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        **options,
+    )
+
+
+def test_python_m_equiform_and_light_imports():
+    """`python -m equiform`, and no heavy package before a command needs it."""
+    heavy = ("lightning", "matplotlib", "PIL", "torchmetrics", "transformers", "sklearn", "huggingface_hub")
+    program = f"import sys, equiform.cli; print([name for name in {heavy} if name in sys.modules])"
+    both = python("-m", "equiform", "--version"), python("-W", "error", "-c", program)
+    answers = [process.communicate(timeout=60) for process in both]
+    assert answers[0] == (f"equiform {equiform.__version__}\n", "")
+    assert answers[1] == ("[]\n", "")
+
+
+def test_info(home, monkeypatch):
+    monkeypatch.setattr("importlib.metadata.version", _only_transformers)
+    lines = dict(line.split(maxsplit=1) for line in ok("info").stdout.splitlines())
+    assert lines["equiform"] == equiform.__version__
+    assert lines["torch"] == torch.__version__
+    assert lines["transformers"] == "9.9"
+    assert lines["timm"] == "not installed: pip install 'equiform[timm]'"
+    assert lines["scikit-learn"] == "not installed: pip install 'equiform[demo]'"
+    assert lines["threads"] == str(torch.get_num_threads())
+    assert lines["devices"].startswith("cpu")
+    assert "C4" in lines["groups"]
+    assert "boxes" in lines["kinds"]
+    assert "group-conv" in lines["canonicalizers"]
+    assert "top5_accuracy" in lines["metrics"]
+
+
+def _only_transformers(package):
+    if package == "transformers":
+        return "9.9"
+    raise __import__("importlib.metadata").metadata.PackageNotFoundError(package)
+
+
+def test_info_on_an_adapter(home):
+    lines = dict(line.split(maxsplit=1) for line in ok("info", home / "adapter").stdout.splitlines())
+    assert lines["canonicalizer"] == "orbit"
+    assert json.loads(lines["arguments"]) == {"group": "C4", "resolution": 16, "channels": 3}
+    network = equiform.load(home / "adapter", lambda x: x).canonicalizer
+    assert int(lines["parameters"].replace(",", "")) >= sum(p.numel() for p in network.parameters())
+    assert lines["size"].endswith("MB")
+
+
+# ---------------------------------------------------------------------------------------------------------------- fit
+
+
+def test_fit_saves_what_load_reads(home, tmp_path):
+    result = ok(*fit(home, tmp_path / "a", "--val", home / "photos", "--group", "D4", "--seed", 3))
+    assert "skipped 2 files:" in result.stderr  # the text among the photos, and again among those held out
+    assert str(home / "photos" / "top" / "text.jpg") in result.stderr
+    assert "pose accuracy on" in result.stdout
+    assert f"saved in {tmp_path / 'a'}" in result.stdout
+    model = equiform.load(tmp_path / "a", lambda x: x)
+    assert (model.group.name, model.canonicalizer.resolution, model.outputs.name) == ("D4", 16, "logits")
+    ok(*fit(home, tmp_path / "a", "--group", "D4", "--seed", 3))  # an adapter may be replaced
+
+
+def test_fit_with_one_seed_agrees(home, tmp_path):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        ok(*fit(home, tmp_path / name, "--seed", seed))
+    weights = {name: (tmp_path / name / "model.safetensors").read_bytes() for name in "abc"}
+    assert weights["a"] == weights["b"]
+    assert weights["a"] != weights["c"]
+
+
+def test_fit_goes_on_from_a_checkpoint(home, tmp_path):
+    ok(*fit(home, tmp_path / "a", "--checkpoint", tmp_path / "run"))
+    assert (tmp_path / "run" / "last.ckpt").is_file()
+    ok(*fit(home, tmp_path / "a", "--checkpoint", tmp_path / "run"))
+
+
+def test_a_backbone_is_named_again_to_be_used(home, tmp_path):
+    backbone = ("--backbone", f"{home}/models.py:backbone")
+    ok(*fit(home, tmp_path / "a", *backbone))
+    images = ("upright", home / "photos" / "left", "--out", tmp_path / "out", "--adapter")
+    assert "add --backbone" in error_of(*images, tmp_path / "a")
+    ok(*images, tmp_path / "a", *backbone)
+    assert "without a backbone" in error_of(*images, home / "adapter", *backbone)
+    assert "does not take 16 x 16 images (see --resolution)" in error_of(
+        *fit(home, tmp_path / "b", "--backbone", f"{home}/models.py:needs_64")
+    )
+
+
+def test_fit_refuses_before_it_starts(home, tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").write_text("")
+    assert "is a file" in error_of(*fit(home, tmp_path / "file"))
+    assert "holds other files" in error_of(*fit(home, tmp_path / "full"))
+    assert "unknown group 'Q4'" in error_of(*fit(home, tmp_path / "a", "--group", "Q4"))
+    assert "SO2 is continuous" in error_of(*fit(home, tmp_path / "a", "--group", "SO2"))
+    assert "known kinds: boxes" in error_of("fit", f"{home}/models.py:net", home / "photos", "--out", tmp_path / "a")
+    assert "unknown kind 'sound'" in error_of(
+        "fit", f"{home}/models.py:net", home / "photos", "--out", tmp_path / "a", "--outputs", "sound"
+    )
+    assert "known forms: timm:NAME" in error_of(
+        "fit", "resnet", home / "photos", "--out", tmp_path / "a", "--outputs", "logits"
+    )
+    assert "no file or folder" in error_of("fit", "timm:x", tmp_path / "no", "--out", tmp_path / "a", "--outputs", "logits")
+    assert "--lr is a positive number" in error_of(*fit(home, tmp_path / "a", "--lr", 0))
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_transformers_model_is_fitted_and_measured(home, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    config = transformers.ViTConfig(image_size=16, patch_size=8, num_labels=2, **sizes)
+    transformers.ViTForImageClassification(config).save_pretrained(tmp_path / "vit")
+    ref, options = f"transformers:{tmp_path / 'vit'}", ("--epochs", 1, "--resolution", 16)
+    ok("fit", ref, home / "photos", "--out", tmp_path / "a", "--backbone", ref, *options)  # the kinds are known
+    result = ok("evaluate", ref, home / "photos", "--adapter", tmp_path / "a", "--backbone", ref, "--size", 16)
+    assert "adapted" in result.stdout
+    result = ok("evaluate", ref, home / "photos", "--adapter", home / "adapter", "--size", 16)  # another predictor's adapter
+    assert "adapted" in result.stdout
+    assert "fails on an image of 24 x 24 pixels (see --size)" in error_of(
+        "evaluate", ref, home / "photos", "--adapter", home / "adapter", "--size", 24
+    )
+
+
+# ----------------------------------------------------------------------------------------------------------- evaluate
+
+
+def test_evaluate_prints_and_writes_the_table(home, tmp_path):
+    files = [tmp_path / "deep" / f"report.{suffix}" for suffix in ("html", "json", "csv")]
+    outs = [part for file in files for part in ("--out", file)]
+    result = ok(*evaluate(home, "--baseline", "bare", "--baseline", "orbit-averaging", *outs))
+    assert "accuracy over C4, 8 samples" in result.stdout
+    assert "skipped 1 file:" in result.stderr
+    assert all(f"saved {file}" in result.stdout and file.stat().st_size for file in files)
+    report = OrbitReport.load(files[1])
+    assert [method.name for method in report.methods] == ["adapted", "bare", "orbit averaging"]
+    # the predictor is right upright; a quarter turn counter-clockwise makes left of top and takes left to the bottom
+    assert report["bare"].values == [1.0, 0.5, 0.0, 0.5]
+    adapted = report["adapted"].values
+    assert len(set(adapted)) == 1, "equivariant, whatever it has learnt"
+
+
+def test_labels_say_which_class_a_folder_is(home, tmp_path):
+    def upright(labels):
+        (tmp_path / "labels.json").write_text(labels)
+        out = tmp_path / "r.json"
+        ok(*evaluate(home, "--labels", tmp_path / "labels.json", "--out", out, "--group", "C1"))
+        return OrbitReport.load(out)["bare"].upright_of
+
+    def error(labels):
+        (tmp_path / "labels.json").write_text(labels)
+        return error_of(*evaluate(home, "--labels", tmp_path / "labels.json"))
+
+    assert LabelledImages(home / "photos", None, 8).index == {"left": 0, "top": 1}
+    assert upright('{"left": 0, "top": 1, "other": 7}') is not None
+    (tmp_path / "labels.json").write_text('{"left": 1, "top": 0}')
+    ok(*evaluate(home, "--labels", tmp_path / "labels.json", "--out", tmp_path / "swapped.json"))
+    assert OrbitReport.load(tmp_path / "swapped.json").upright_of("bare") == 0.0
+    assert "says nothing of 1 of 2 subfolders: top" in error('{"left": 0}')
+    assert "is not JSON" in error("left: 0")
+    assert "class index" in error('{"left": 0, "top": "one"}')
+    assert "knows 2 classes, and the class index goes up to 5" in error('{"left": 0, "top": 5}')
+
+
+def test_missing_labels_are_noticed(home, tmp_path):
+    for name in ("left", "top", "right"):
+        (tmp_path / "three" / name).mkdir(parents=True)
+        Image.new("L", (4, 4), 9).save(tmp_path / "three" / name / "a.png")
+    message = error_of("evaluate", f"{home}/models.py:net", tmp_path / "three", "--adapter", home / "adapter", "--size", 16)
+    assert "knows 2 classes" in message
+    (home / "photos" / "top").rename(home / "top")
+    try:
+        result = ok(*evaluate(home, "--group", "C1"))
+        assert "note: " in result.stderr
+        assert "should there be --labels?" in result.stderr
+    finally:
+        (home / "top").rename(home / "photos" / "top")
+
+
+def test_doubt_and_normalisation_options(home, tmp_path):
+    for more in (
+        ("--top-k", 2),
+        ("--coverage", 0.9),
+        ("--normalize", "imagenet"),
+        ("--metric", "top5_accuracy", "--group", "C1"),
+    ):
+        ok(*evaluate(home, *more, "--out", tmp_path / "r.json"))
+    report = OrbitReport.load(tmp_path / "r.json")
+    assert (report.metric, report.group, len(report.elements)) == ("top5_accuracy", "C1", 1)
+    ok(*evaluate(home, "--top-k", 2, "--out", tmp_path / "two.json"))
+    assert OrbitReport.load(tmp_path / "two.json")["adapted"].passes == 2
+
+
+@pytest.mark.parametrize(
+    "more, message",
+    [
+        (("--out", "report.pdf"), "a report ends in .html, .json, .csv"),
+        (("--baseline", "magic"), "unknown baseline 'magic'; known: bare, orbit averaging, training-free"),
+        (("--metric", "speed"), "unknown metric 'speed'"),
+        (("--group", "C0"), "unknown group 'C0'"),
+        (("--normalize", "cifar"), "unknown normalization 'cifar'; known: auto, imagenet, none"),
+        (("--top-k", "9"), "top_k is a number of poses, 1 to 4"),
+        (("--coverage", "1.5"), "coverage is a share"),
+        (("--device", "abacus"), "--device abacus cannot be used here"),
+        (("--labels", "no.json"), "no.json"),
+        (("--adapter", "no-such-adapter"), "no folder no-such-adapter"),
+    ],
+)
+def test_errors_are_one_line(home, more, message):
+    assert message in error_of(*evaluate(home, *more))
+
+
+def test_a_predictor_that_fails_is_named(home):
+    assert "picky fails on an image of 16 x 16 pixels (see --size): RuntimeError: no such shape" in error_of(
+        *evaluate(home, predictor="picky")
+    )
+    flat = error_of("evaluate", f"{home}/models.py:net", home / "photos" / "left", "--adapter", home / "adapter")
+    assert "has no subfolders: one for each class" in flat
+
+
+def test_debug_shows_where_an_error_came_from(home):
+    result = run("--debug", *evaluate(home, "--group", "C0"))
+    assert result.exit_code == 2
+    assert "Traceback (most recent call last)" in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("error: unknown group 'C0'")
+
+
+def test_a_bug_is_no_expected_error(home, monkeypatch):
+    """The control: what nobody expected keeps its traceback."""
+    monkeypatch.setattr("equiform.cli.plan", lambda *_: {}["key"])
+    result = run("upright", home / "photos", "--out", home / "out", "--adapter", home / "adapter")
+    assert isinstance(result.exception, KeyError)
+
+
+# ------------------------------------------------------------------------------------------------- upright and demo
+
+
+def test_upright_writes_every_image_and_the_table(home, tmp_path):
+    result = ok("upright", home / "photos", "--out", tmp_path / "out", "--adapter", home / "adapter")
+    assert f"8 images in {tmp_path / 'out'}" in result.stdout
+    with (tmp_path / "out" / "poses.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert list(table[0]) == ["file", "angle", "flip", "confidence", "error"]
+    assert [Path(row["file"]).is_file() for row in table] == [True] * 9
+    for row in table:
+        source = Path(row["file"])
+        written = tmp_path / "out" / source.relative_to(home / "photos")
+        assert written.is_file() != bool(row["error"])
+        if not row["error"]:
+            turned_back = np.rot90(np.asarray(Image.open(source)), -int(row["angle"]) // 90)
+            assert np.array_equal(np.asarray(Image.open(written)), turned_back)
+
+
+def test_demo_gets_its_options(monkeypatch, tmp_path):
+    calls = []
+    monkeypatch.setattr(demo, "run", lambda out, seed: calls.append((out, seed)))
+    ok("demo", "--out", tmp_path, "--seed", 7)
+    ok("demo")
+    assert calls == [(tmp_path, 7), (Path("demo-report"), 0)]
+
+
+# ------------------------------------------------------------------------------------------------------------- Ctrl-C
+
+
+def interrupt(*args, **kwargs):
+    raise KeyboardInterrupt
+
+
+def test_ctrl_c_while_fitting_leaves_nothing(home, tmp_path, monkeypatch):
+    """The training engine catches it and exits by itself."""
+    handler = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(training.PriorTraining, "training_step", interrupt)
+    try:
+        result = run(*fit(home, tmp_path / "a"))
+    finally:
+        signal.signal(signal.SIGINT, handler)  # which the engine has switched off
+    assert (result.exit_code, result.stderr) == (130, "interrupted\n")
+    assert not (tmp_path / "a").exists()
+
+
+def test_ctrl_c_while_writing_leaves_whole_files(home, tmp_path, monkeypatch):
+    replaced = []
+
+    def replace(self, target, original=Path.replace):
+        if len(replaced) == 2:
+            raise KeyboardInterrupt
+        replaced.append(target)
+        return original(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    result = run("upright", home / "photos", "--out", tmp_path / "out", "--adapter", home / "adapter")
+    assert (result.exit_code, result.stderr) == (130, "interrupted\n")
+    left = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert sorted(left) == sorted(replaced), "temporary files are gone"
+    for path in left:
+        Image.open(path).load()
+
+
+def test_an_interrupt_from_outside(home, tmp_path):
+    process = python("-m", "equiform", "evaluate", f"{home}/models.py:slow", home / "photos", "--adapter", home / "adapter")
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (130, "", "interrupted\n")

@@ -1,0 +1,359 @@
+"""Image files as people have them: what is read, what is refused, and that one bad file leaves the others alone."""
+
+import csv
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+import equiform
+from equiform import OrbitCanonicalizer
+from equiform.cli import app
+from equiform.images import (
+    LabelledImages,
+    UnreadableImage,
+    find_images,
+    frames_and_orientation,
+    open_image,
+    read_images,
+    read_square,
+    read_squares,
+    to_tensor,
+)
+from equiform.upright import moved, plan
+
+# Four quarters of different brightness, the brightest top left, not square: no turn or mirror image looks like another.
+UPRIGHT = np.kron(np.array([[240, 160], [80, 10]], np.uint8), np.ones((6, 9), np.uint8))
+NETWORK = """
+import torch
+def network():
+    return torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten(), torch.nn.Linear(12, 5))
+"""
+ORIENTATION = 0x0112
+
+
+def png(width, height, data=b""):
+    """A grey PNG of any claimed size."""
+
+    def chunk(name, body):
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
+
+
+def in_mode(mode, array=UPRIGHT):
+    """The picture in a mode of pillow, with an odd palette and with transparency where the mode has them."""
+    grey = Image.fromarray(array)
+    if mode == "I;16":
+        return Image.fromarray(array.astype(np.uint16) * 257)
+    if mode == "1":  # two grey levels cannot tell all poses apart: the pattern of dots does
+        return grey.convert("1", dither=Image.Dither.NONE)
+    if mode == "P":
+        image = Image.fromarray((array.astype(int) * 7 % 256).astype(np.uint8))
+        colours = {int(i): int(v) for i, v in zip(np.asarray(image).ravel(), array.ravel(), strict=True)}
+        image.putpalette([colours.get(i, 0) for i in range(256) for _ in range(3)])
+        image.info["transparency"] = 3
+        return image
+    image = grey.convert("RGB").convert(mode) if mode == "CMYK" else grey.convert(mode)
+    if mode in ("LA", "RGBA"):
+        image.putalpha(Image.fromarray(np.full(array.shape, 200, np.uint8)))
+    return image
+
+
+@pytest.fixture(scope="module")
+def adapter(tmp_path_factory):
+    """A D4 adapter that knows: the brightest quarter belongs top left, the darkest bottom right. Options for the command."""
+    folder = tmp_path_factory.mktemp("adapter")
+    (folder / "network.py").write_text(NETWORK)
+    network = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten(), torch.nn.Linear(12, 1))
+    with torch.no_grad():
+        network[2].weight.copy_(torch.tensor([4.0, 2.0, -1.0, -3.0]).repeat(3)[None] * 4)
+    canonicalizer = OrbitCanonicalizer("D4", network, resolution=8)
+    equiform.adapt(lambda x: x, "D4", outputs="logits", canonicalizer=canonicalizer).save(folder / "saved")
+    return ["--adapter", str(folder / "saved"), "--backbone", f"{folder / 'network.py'}:network"]
+
+
+def upright(*arguments):
+    return CliRunner().invoke(app, ["upright", *map(str, arguments)])
+
+
+def rows(path):
+    with Path(path).open(newline="", encoding="utf-8") as file:
+        return {Path(row["file"]).name: row for row in csv.DictReader(file)}
+
+
+# ------------------------------------------------------------------------------------------------------------ reading
+
+
+def save_bad_images(folder):
+    """Files that cannot be read, and for each a part of what is said of it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(folder / "truncated.jpg")
+    data = (folder / "truncated.jpg").read_bytes()
+    (folder / "truncated.jpg").write_bytes(data[: len(data) // 2])
+    (folder / "text.jpg").write_text("Dear reader, this is no photo.")
+    (folder / "empty.png").write_bytes(b"")
+    (folder / "huge.png").write_bytes(png(20_000, 15_000))
+    (folder / "vast.png").write_bytes(png(200_000, 150_000))
+    return {"truncated.jpg": "truncated", "text.jpg": "not an image", "empty.png": "not an image"} | dict.fromkeys(
+        ("huge.png", "vast.png"), "more than 178 megapixels; make it smaller first"
+    )
+
+
+def save_odd_images(folder):
+    """Files that are unusual and good."""
+    folder.mkdir(parents=True, exist_ok=True)
+    in_mode("CMYK").save(folder / "cmyk.jpg", quality=95)
+    in_mode("I;16").save(folder / "sixteen.png")
+    in_mode("P").save(folder / "palette.png", transparency=3)
+    in_mode("L").save(folder / "exif.jpg", exif=_exif(6), quality=95)
+    Image.new("RGB", (1, 1), "red").save(folder / "one-pixel.png")
+    return ["cmyk.jpg", "exif.jpg", "one-pixel.png", "palette.png", "sixteen.png"]
+
+
+def _exif(orientation):
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    return exif
+
+
+def test_bad_files_are_refused_in_one_line(tmp_path):
+    for name, reason in save_bad_images(tmp_path).items():
+        with pytest.raises(UnreadableImage, match=reason) as raised:
+            open_image(tmp_path / name)
+        assert str(raised.value).startswith(str(tmp_path / name))
+        assert "\n" not in str(raised.value)
+        with pytest.raises(UnreadableImage):
+            read_square(tmp_path / name, 8)
+    with pytest.raises(FileNotFoundError):
+        open_image(tmp_path / "none.png")
+
+
+def test_odd_files_read_as_they_look(tmp_path):
+    names = save_odd_images(tmp_path)
+    seen = {name: to_tensor(open_image(tmp_path / name)) for name in names}
+    assert seen["one-pixel.png"].tolist() == [[[255]], [[0]], [[0]]]
+    wanted = torch.from_numpy(UPRIGHT).expand(3, -1, -1).int()
+    for name in ("cmyk.jpg", "sixteen.png"):
+        assert (seen[name].int() - wanted).abs().max() <= 6, name
+    # EXIF orientation 6: shown after a quarter turn clockwise
+    assert (seen["exif.jpg"].int() - torch.rot90(wanted, -1, (1, 2))).abs().max() <= 6
+    assert frames_and_orientation(tmp_path / "exif.jpg") == (1, 6)
+    palette = np.asarray(in_mode("P"))
+    opaque = torch.from_numpy(palette != 3)
+    assert torch.equal(seen["palette.png"].int()[:, opaque], wanted[:, opaque])
+
+
+def test_transparency_is_laid_on_white():
+    image = Image.new("P", (2, 1))
+    image.putpalette([0, 0, 0, 200, 0, 0])
+    image.putdata([0, 1])
+    image.info["transparency"] = 0
+    assert to_tensor(image)[:, 0].mT.tolist() == [[255, 255, 255], [200, 0, 0]]
+
+
+def test_the_good_files_of_a_folder_are_read(tmp_path):
+    bad, good = save_bad_images(tmp_path / "a"), save_odd_images(tmp_path / "b")
+    (tmp_path / ".hidden").mkdir()
+    in_mode("L").save(tmp_path / ".hidden" / "no.png")
+    (tmp_path / "notes.txt").write_text("no image")
+    assert len(find_images(tmp_path)) == len(bad) + len(good)
+    squares, skipped = read_squares(tmp_path, 8)
+    assert squares.shape == (len(good), 3, 8, 8)
+    assert len(skipped) == len(bad)
+    answers = list(read_images(find_images(tmp_path)))
+    assert sum(isinstance(image, UnreadableImage) for _, image in answers) == len(bad)
+    with pytest.raises(ValueError, match=f"none of the {len(bad)} images .* can be read"):
+        read_squares(tmp_path / "a", 8)
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(ValueError, match=r"no images in .*known endings: .*jpeg"):
+        find_images(tmp_path / "nothing")
+    with pytest.raises(FileNotFoundError, match="no file or folder"):
+        find_images(tmp_path / "nowhere")
+
+
+def test_labelled_images(tmp_path):
+    for name, value in (("dogs", 255), ("cats", 0)):
+        (tmp_path / name).mkdir()
+        for i in range(2):
+            Image.new("L", (5, 3), value).save(tmp_path / name / f"{i}.png")
+    save_bad_images(tmp_path / "dogs")
+    data = LabelledImages(tmp_path, None, 4)
+    assert data.index == {"cats": 0, "dogs": 1}
+    pairs = list(data)
+    assert [(float(x.mean()), label) for x, label in pairs] == [(0, 0), (1, 1), (0, 0), (1, 1)], "class by class in turn"
+    assert {x.shape for x, _ in pairs} == {(3, 4, 4)}
+    assert len(data.skipped) == 5
+    list(data)
+    assert len(data.skipped) == 5, "a second pass counts afresh"
+    data.normalisation = ([0.5, 0.5, 0.5], [0.25, 0.5, 1.0])
+    assert next(iter(data))[0][:, 0, 0].tolist() == [-2.0, -1.0, -0.5]
+
+
+# ------------------------------------------------------------------------------------------------------------ upright
+
+
+@pytest.mark.parametrize("suffix, mode", [("png", m) for m in ("L", "I;16", "P", "RGB", "RGBA", "LA")] + [("tif", "CMYK")])
+def test_every_pose_comes_back_to_the_bit(tmp_path, adapter, suffix, mode):
+    """Each element of D4, in a mode that other tools would convert: pixels, mode, palette and transparency return exactly."""
+    original = in_mode(mode)
+    (tmp_path / "in").mkdir()
+    for flip in (0, 1):
+        for k in range(4):
+            array = np.rot90(np.asarray(original)[:, ::-1] if flip else np.asarray(original), k)
+            size = (array.shape[1], array.shape[0])
+            turned = Image.frombytes(mode, size, np.ascontiguousarray(array).tobytes())
+            if mode == "P":
+                turned.putpalette(original.palette)
+            turned.save(tmp_path / "in" / f"{90 * k}-{flip}.{suffix}", **original.info)
+    result = upright(tmp_path / "in", "--out", tmp_path / "out", *adapter)
+    assert result.exit_code == 0, result.output
+    table = rows(tmp_path / "out" / "poses.csv")
+    for name, row in table.items():
+        assert name == f"{row['angle']}-{row['flip']}.{suffix}", "counter-clockwise, after a left-right flip"
+        assert float(row["confidence"]) > 0.5
+        with Image.open(tmp_path / "out" / name) as image:
+            assert image.mode == mode
+            assert image.format == ("TIFF" if suffix == "tif" else "PNG")
+            assert np.array_equal(np.asarray(image), np.asarray(original)), name
+            assert image.info.get("transparency") == original.info.get("transparency")
+            assert np.array_equal(np.asarray(image.convert("RGB")), np.asarray(original.convert("RGB")))
+    assert len(table) == 8
+    assert (tmp_path / "in" / f"0-0.{suffix}").read_bytes() == (tmp_path / "out" / f"0-0.{suffix}").read_bytes()
+
+
+@pytest.mark.parametrize("group", ["C4", "C8"])
+@pytest.mark.parametrize(
+    "mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "LAB", "I", "F", "I;16", "I;16B"]
+)
+def test_images_move_in_their_own_mode(mode, group):
+    """Off the grid too, where palettes and bits must not be blended into colours that nobody chose."""
+    array = np.random.default_rng(0).integers(0, 2, (5, 9, len(Image.new(mode, (1, 1)).getbands())), dtype=np.uint8)
+    if mode == "1":
+        image = Image.fromarray(array[:, :, 0].astype(bool))
+    else:
+        image = Image.frombytes(mode, (9, 5), array.squeeze(2 if array.shape[2] == 1 else ()).astype(_dtype(mode)).tobytes())
+    g = equiform.group(group).elements[1:2]
+    result = moved(image, g)
+    assert result.mode == mode
+    if group == "C4":
+        assert np.array_equal(np.asarray(result), np.rot90(np.asarray(image)))
+    else:
+        assert result.size == image.size
+        assert set(np.unique(np.asarray(result)).tolist()) <= {0, 1} or mode == "F"
+
+
+def _dtype(mode):
+    return {"I": np.int32, "F": np.float32, "I;16": "<u2", "I;16B": ">u2"}.get(mode, np.uint8)
+
+
+def test_exif_is_turned_into_pixels(tmp_path, adapter):
+    """A file that viewers show upright comes out upright for readers that do not know EXIF; the other entries stay."""
+    exif = _exif(8)
+    exif[0x010F] = "camera maker"
+    Image.fromarray(np.rot90(UPRIGHT, -1)).save(tmp_path / "photo.png", exif=exif)
+    result = upright(tmp_path / "photo.png", "--out", tmp_path / "out", *adapter)
+    assert result.exit_code == 0, result.output
+    with Image.open(tmp_path / "out" / "photo.png") as image:
+        assert np.array_equal(np.asarray(image), UPRIGHT)
+        assert image.getexif().get(ORIENTATION, 1) == 1
+        assert image.getexif()[0x010F] == "camera maker"
+    assert rows(tmp_path / "out" / "poses.csv")["photo.png"]["angle"] == "0"
+
+
+def test_one_bad_file_leaves_the_others_alone(tmp_path, adapter):
+    bad, good = save_bad_images(tmp_path / "in" / "inner"), save_odd_images(tmp_path / "in")
+    before = {path: path.read_bytes() for path in find_images(tmp_path / "in")}
+    result = upright(tmp_path / "in", "--out", tmp_path / "out", "--csv", tmp_path / "t" / "poses.csv", *adapter)
+    assert result.exit_code == 0, result.output
+    assert f"skipped {len(bad)} files:" in result.stderr
+    assert f"{len(good)} images in" in result.stdout
+    table = rows(tmp_path / "t" / "poses.csv")
+    for name, reason in bad.items():
+        assert name in result.stderr
+        assert reason in table[name]["error"]
+        assert table[name]["angle"] == table[name]["confidence"] == ""
+        assert not (tmp_path / "out" / "inner" / name).exists()
+    assert {name: row["error"] for name, row in table.items() if name in good} == dict.fromkeys(good, "")
+    assert table["exif.jpg"]["angle"] == "270"
+    assert sorted(path.name for path in (tmp_path / "out").iterdir() if path.is_file()) == good
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_an_animation_is_not_cut_to_its_first_frame(tmp_path, adapter):
+    frames = [Image.fromarray(np.rot90(UPRIGHT)), Image.fromarray(np.rot90(UPRIGHT) // 2)]
+    frames[0].save(tmp_path / "turned.gif", save_all=True, append_images=frames[1:])
+    frames[0].rotate(-90, expand=True).save(
+        tmp_path / "upright.gif", save_all=True, append_images=[frames[1].rotate(-90, expand=True)]
+    )
+    result = upright(tmp_path, "--out", tmp_path / "out", *adapter)
+    assert result.exit_code == 0
+    assert "turned.gif: has 2 frames" in result.stderr
+    assert (tmp_path / "out" / "upright.gif").read_bytes() == (tmp_path / "upright.gif").read_bytes()
+    assert not (tmp_path / "out" / "turned.gif").exists()
+
+
+def test_nothing_readable_is_an_error(tmp_path, adapter):
+    save_bad_images(tmp_path / "in")
+    result = upright(tmp_path / "in", "--out", tmp_path / "out", *adapter)
+    assert result.exit_code == 2
+    assert "error: none of 5 images can be turned" in result.stderr
+    (tmp_path / "empty").mkdir()
+    result = upright(tmp_path / "empty", "--out", tmp_path / "out", *adapter)
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "error: no images in" in result.stderr
+
+
+def test_a_doubtful_pose_is_left_as_found(tmp_path, adapter):
+    Image.new("L", (6, 4), 128).save(tmp_path / "flat.png")
+    Image.fromarray(np.rot90(UPRIGHT)).save(tmp_path / "clear.png")
+    result = upright(
+        tmp_path / "flat.png", tmp_path / "clear.png", "--out", tmp_path / "out", "--min-confidence", 0.5, *adapter
+    )
+    assert result.exit_code == 0, result.output
+    assert "1 turned, 1 left as found (confidence below 0.5)" in result.stdout
+    table = rows(tmp_path / "out" / "poses.csv")
+    assert (table["flat.png"]["angle"], table["flat.png"]["confidence"]) == ("0", "0.1250")
+    assert (tmp_path / "out" / "flat.png").read_bytes() == (tmp_path / "flat.png").read_bytes()
+
+
+def test_inputs_and_results_are_never_overwritten(tmp_path, adapter):
+    for name in ("a/x.png", "b/x.png", "a/inner/y.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(UPRIGHT).save(tmp_path / name)
+    a, b = tmp_path / "a", tmp_path / "b"
+    for inputs, out, message in [
+        ([a], a, "is the input folder"),
+        ([a], b / ".." / "a", "is the input folder"),
+        ([a / "x.png"], a, "would overwrite .*x.png, an input"),
+        ([a / "x.png", b / "x.png"], tmp_path / "out", "would both be written to"),
+        ([a], a / "x.png", "is a file"),
+    ]:
+        with pytest.raises((ValueError, OSError), match=message):
+            plan(inputs, out)
+    refused = upright(a, "--out", a, *adapter)
+    assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
+    assert plan([a, a / "x.png"], b) == plan([a], b), "a file that is named twice is one file"
+    # out inside the input folder: what an earlier run wrote is no input
+    for _ in range(2):
+        assert upright(a, "--out", a / "out", *adapter).exit_code == 0
+        assert sorted(str(p.relative_to(a / "out")) for p in find_images(a / "out")) == ["inner/y.png", "x.png"]
+    assert [str(d) for _, d in plan([a / "inner"], a)] == [str(a / "y.png")], "out above the input folder is no obstacle"
+
+
+def test_fit_goes_on_without_the_bad_files(tmp_path):
+    bad, good = save_bad_images(tmp_path / "in"), save_odd_images(tmp_path / "in" / "inner")
+    options = ["--outputs", "logits", "--epochs", "1", "--resolution", "16", "--out", str(tmp_path / "adapter")]
+    result = CliRunner().invoke(app, ["fit", "timm:never_loaded", str(tmp_path / "in"), *options])
+    assert result.exit_code == 0, result.output
+    assert f"skipped {len(bad)} files:" in result.stderr
+    assert all(name in result.stderr for name in bad)
+    assert not any(name in result.stderr for name in good)
+    assert (tmp_path / "adapter" / "config.json").is_file()

@@ -1,0 +1,166 @@
+"""The import layers, the public names, and what `import equiform` may cost."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import equiform
+
+SOURCE = Path(equiform.__file__).parent
+
+# each module imports only from those before it
+LAYERS = [
+    "_optional",
+    "groups",
+    "trees",
+    "actions",
+    "poses",
+    "kinds",
+    "networks",
+    "views",
+    "images",
+    "canonicalizers",
+    "opinions",
+    "teaching",
+    "references",
+    "priors",
+    "adapters",
+    "calls",
+    "hub",
+    "equivariant",
+    "upright",
+    "testing",
+    "training",
+    "fitting",
+    "metrics",
+    "report",
+    "evaluation",
+    "demo",
+    "cli",
+    "__main__",
+]
+
+# a name that goes, or comes, shows up in review here
+PUBLIC = """
+    Augmentation Boxes Canonicalizer Cyclic Dihedral EnergyCanonicalizer Equivariant Field Group GroupConvCanonicalizer
+    Image O2 OrbitCanonicalizer OrbitReport Points Pose Prediction Regular Rows SO2 Teacher UniformCanonicalizer
+    act adapt evaluate fit fit_opinion group inverse load scorer
+""".split()  # noqa: SIM905
+
+
+def imported(source: str, package: tuple[str, ...] = ("equiform",)) -> set[str]:
+    """The modules of equiform that a source imports, anywhere in it but under `if TYPE_CHECKING`."""
+    found: set[str] = set()
+
+    def visit(node: ast.AST) -> None:
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            return
+        if isinstance(node, ast.Import):
+            found.update(name.name.split(".")[1] for name in node.names if name.name.startswith("equiform."))
+        if isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            path = [*base, *(node.module or "").split(".")] if node.module else list(base)
+            if path[:1] == ["equiform"]:
+                found.update([path[1]] if len(path) > 1 else [name.name for name in node.names])
+        for child in ast.iter_child_nodes(node):
+            visit(child)
+
+    visit(ast.parse(source))
+    return found
+
+
+def modules() -> dict[str, list[Path]]:
+    """The files of every module; a package is one module."""
+    files = {path.stem: [path] for path in SOURCE.glob("*.py") if path.name != "__init__.py"}
+    return files | {path.parent.name: sorted(path.parent.rglob("*.py")) for path in SOURCE.glob("*/__init__.py")}
+
+
+def test_every_module_has_its_layer():
+    assert set(modules()) <= set(LAYERS), "a new module needs its place in the list"
+    assert len(LAYERS) == len(set(LAYERS))
+
+
+def test_each_module_imports_only_from_those_before_it():
+    for name, files in modules().items():
+        for file in files:
+            package = ("equiform", *file.relative_to(SOURCE).parts[:-1])
+            above = [m for m in imported(file.read_text("utf-8"), package) if m != name]
+            wrong = [m for m in above if m in LAYERS and LAYERS.index(m) > LAYERS.index(name)]
+            assert not wrong, f"{file.relative_to(SOURCE)} imports {', '.join(wrong)}, which come after {name}"
+            unknown = [m for m in above if m not in LAYERS and m != "__version__"]
+            assert not unknown, f"{file.relative_to(SOURCE)} imports {', '.join(unknown)} from the package itself"
+
+
+def test_no_import_inside_a_function_dodges_a_cycle():
+    for files in modules().values():
+        for file in files:
+            package = ("equiform", *file.relative_to(SOURCE).parts[:-1])
+            for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+                if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                    inner = imported(ast.unparse(node), package) & set(LAYERS)
+                    late = {m for m in inner if m not in MAY_BE_LATE}
+                    assert not late, f"{file.relative_to(SOURCE)}, {node.name}: imports {', '.join(late)} when called"
+
+
+# modules that import a heavy package at their top, and so are imported where they are used
+MAY_BE_LATE = {"training"}
+
+
+def test_the_reader_of_imports_sees_them_all():
+    """The control of the three tests above."""
+    source = """
+from typing import TYPE_CHECKING
+import torch, equiform.hub
+from . import kinds, trees as t
+from .networks import plain
+from equiform.poses import Pose
+from equiform import views
+if TYPE_CHECKING:
+    from .equivariant import Equivariant
+def f():
+    from .calls import Call
+"""
+    assert imported(source) == {"hub", "kinds", "trees", "networks", "poses", "views", "calls"}
+    assert imported("from ..groups import group\nfrom .plain import x", ("equiform", "networks")) == {"groups", "networks"}
+
+
+def test_public_names():
+    assert sorted(equiform.__all__) == sorted(PUBLIC)
+    assert all(getattr(equiform, name).__doc__ for name in PUBLIC)
+
+
+def test_init_only_imports():
+    tree = ast.parse((SOURCE / "__init__.py").read_text("utf-8"))
+    assert all(isinstance(node, (ast.ImportFrom, ast.Assign, ast.Expr)) for node in tree.body)
+
+
+HEAVY = ("lightning", "matplotlib", "rich", "typer", "torchmetrics", "PIL", "transformers", "huggingface_hub", "torchvision")
+PROGRAM = """
+import sys, torch, numpy, safetensors.torch, jaxtyping
+before = (torch.get_default_dtype(), torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(),
+          torch.random.get_rng_state().tolist())
+already = set(sys.modules)
+import equiform
+after = (torch.get_default_dtype(), torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(),
+         torch.random.get_rng_state().tolist())
+assert before == after, "global state changed"
+print(sorted({name.partition(".")[0] for name in set(sys.modules) - already} & set(sys.argv[1:])))
+"""
+
+
+def run(program: str, *arguments: str) -> subprocess.CompletedProcess:
+    """In a fresh interpreter in which every warning is an error."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(SOURCE.parent), os.environ.get("PYTHONPATH", "")])}
+    command = [sys.executable, "-W", "error", "-c", program, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
+
+
+def test_import_is_light_and_silent():
+    done = run(PROGRAM, *HEAVY)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]", f"import equiform imports {done.stdout}"
+    assert done.stderr == ""
+    control = run(PROGRAM.replace("import equiform", "import equiform, PIL.Image"), *HEAVY)
+    assert control.stdout.strip() == "['PIL']"

@@ -1,0 +1,179 @@
+"""What canonicalizers look at: the same to the bit over the orbit, blind to the numeric range."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from equiform import Cyclic, Dihedral, OrbitCanonicalizer, act
+from equiform.views import VIEW_STEP, disc, orbit_views, square_view, standardise, view_size
+
+D4 = Dihedral(4).elements
+SIZES = [(37, 53), (64, 64), (5, 3), (101, 33), (16, 16), (1, 7)]
+
+
+def photo(b: int, h: int, w: int, dtype: torch.dtype = torch.uint8) -> Tensor:
+    return (torch.rand(b, 3, h, w) * (255 if dtype == torch.uint8 else 1)).to(dtype)
+
+
+def imagenet(x: Tensor) -> Tensor:
+    mean, deviation = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    return (x.float() / 255 - mean[:, None, None]) / deviation[:, None, None]
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float16], ids=str)
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_the_view_of_a_turned_image_is_the_turned_view_to_the_bit(size, dtype):
+    x = photo(2, *size, dtype)
+    view = square_view(x, 16)
+    for g in D4.split(1):
+        assert torch.equal(square_view(act(g, x), 16), act(g, view))
+    if min(size) > 1:
+        assert not torch.equal(square_view(act(D4[1:2], x), 16), view), "control: the view does turn"
+
+
+def test_plain_interpolation_does_not_have_that_law():
+    """The control: in float32 and unrounded, sums in another order give other bits."""
+    x = photo(2, 37, 53, torch.float32)
+    small = [
+        torch.nn.functional.interpolate(y, (16, 16), mode="bilinear", antialias=True) for y in (x, torch.rot90(x, 1, (-2, -1)))
+    ]
+    assert not torch.equal(torch.rot90(small[0], 1, (-2, -1)), small[1])
+
+
+@pytest.mark.parametrize("size", SIZES[:4], ids=str)
+def test_blind_to_the_numeric_range(size):
+    x = photo(4, *size)
+    canonicalizer = OrbitCanonicalizer("D4", resolution=16).eval()
+    reference, pose = square_view(x, 16), canonicalizer(x)
+    for other in (x.float(), x / 255, x.double() / 127.5 - 1, imagenet(x), 1000 + x.float() / 16):
+        assert (square_view(other, 16) - reference).abs().max() <= 2 * VIEW_STEP
+        assert torch.equal(canonicalizer(other).index, pose.index)
+    assert (square_view(255 - x, 16) - reference).abs().max() > 0.1, "control: a negative is another picture"
+
+
+def test_the_view_looks_like_a_picture():
+    view = square_view(photo(2, 37, 53), 16)
+    assert (view.shape, view.dtype) == ((2, 3, 16, 16), torch.float32)
+    assert view.mean((-2, -1)).sub(0.5).abs().max() < 1e-3
+    assert view.var((-2, -1), correction=0).sqrt().sub(0.25).abs().max() < 1e-3
+    assert torch.equal(view, (view / VIEW_STEP).round() * VIEW_STEP)
+    assert view.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_the_whole_image_is_seen_antialiased():
+    x = torch.zeros(1, 1, 64, 64)
+    x[..., 0, 0] = 1  # a single bright pixel in a corner, between the samples of a plain resize
+    assert square_view(x, 8)[0, 0, 0, 0] > 0.6
+    stripes = torch.arange(64.0).remainder(2).expand(1, 1, 64, 64).clone()
+    stripes[..., :32] *= 0.5
+    view = square_view(stripes, 8)[0, 0]
+    assert view[:, 1:3].std() < 0.01, "no beats of the stripes"
+    assert view[:, 5:7].mean() - view[:, 1:3].mean() > 0.3
+
+
+@pytest.mark.parametrize("value", [0, 0.3, 255.0, -7.5, 1e6])
+@pytest.mark.parametrize("size", [(9, 12), (1, 1)], ids=str)
+def test_constant_images_are_grey(value, size):
+    assert torch.equal(square_view(torch.full((2, 3, *size), value), 16), torch.full((2, 3, 16, 16), 0.5))
+
+
+def test_one_pixel_images():
+    assert torch.equal(square_view(photo(2, 1, 1), 16), torch.full((2, 3, 16, 16), 0.5))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_nan_stays_in_its_row(bad):
+    x = photo(3, 9, 12, torch.float32)
+    spoilt = x.clone()
+    spoilt[1, :, 4, 4] = bad
+    view = square_view(spoilt, 16)
+    assert view[1].isnan().any()
+    assert torch.equal(view[[0, 2]], square_view(x, 16)[[0, 2]])
+    assert torch.equal(spoilt[0], x[0]), "nothing is written"
+
+
+def test_a_faint_image_on_a_bright_ground_is_still_seen():
+    x = 100 + 0.01 * torch.rand(1, 3, 16, 16, dtype=torch.float64)
+    assert square_view(x, 16).std() > 0.2
+
+
+def test_lists_and_channels():
+    images = [photo(1, 9, 12)[0], photo(1, 20, 7)[0]]
+    assert torch.equal(square_view(images, 16), torch.cat([square_view(x[None], 16) for x in images]))
+    assert square_view([], 16).shape == (0, 3, 16, 16)
+    assert square_view(torch.zeros(0, 3, 9, 9), 16).shape == (0, 3, 16, 16)
+    grey = photo(2, 9, 12)[:, :1]
+    assert torch.equal(square_view(grey, 16), square_view(grey.expand(-1, 3, -1, -1), 16))
+    assert square_view(photo(2, 9, 12).repeat(1, 2, 1, 1), 16, channels=6).shape == (2, 6, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (torch.rand(3, 9, 12), r"images have shape \(b, channels, height, width\); got \(3, 9, 12\).*add the batch axis"),
+        (torch.rand(2, 3, 9, 12, dtype=torch.complex64), "of torch.complex64"),
+        (torch.rand(2, 4, 9, 12), r"looks at 3 channels \(or 1\), the images have 4: .*channels=4"),
+        (torch.rand(2, 3, 0, 12), r"images are empty: \(2, 3, 0, 12\)"),
+        ([torch.rand(9, 12)], "images have shape"),
+    ],
+)
+def test_what_is_no_image_is_named(images, message, unchecked):
+    with pytest.raises(ValueError, match=message):
+        square_view(images, 16)
+
+
+# ------------------------------------------------------------------------------------------------------- orbits of views
+
+
+def test_orbit_views_turn_back():
+    """Worked example: entry k is the view turned by -90 k degrees; entry 4 + k undoes the turn, then the flip."""
+    view = square_view(photo(2, 9, 12), 16)
+    orbit = orbit_views(view, Dihedral(4))
+    assert orbit.shape == (8, 2, 3, 16, 16)
+    for k in range(4):
+        assert torch.equal(orbit[k], torch.rot90(view, -k, (-2, -1)))
+        assert torch.equal(orbit[4 + k], torch.rot90(view, -k, (-2, -1)).flip(-1))
+
+
+@pytest.mark.parametrize("group", [Cyclic(4), Dihedral(2), Dihedral(4)], ids=lambda g: g.name)
+def test_turning_the_image_permutes_the_orbit(group):
+    view = square_view(photo(1, 9, 12), 16)
+    orbit = orbit_views(view, group)
+    for g in group.elements.split(1):
+        moved = orbit_views(act(g, view), group)
+        assert torch.equal(moved[group.index(g @ group.elements)], orbit), "the orbit of g.x at g h is that of x at h"
+    assert not torch.equal(orbit_views(act(group.elements[1:2], view), group), orbit)
+
+
+def test_off_the_grid_views_are_turned_at_twice_the_size_in_a_disc():
+    c8 = Cyclic(8)
+    assert (view_size(c8, 16), view_size(Dihedral(4), 16)) == (32, 16)
+    view = square_view(torch.nn.functional.interpolate(torch.rand(2, 3, 4, 4), (48, 48), mode="bicubic"), 32)
+    orbit = orbit_views(view, c8)
+    assert orbit.shape == (8, 2, 3, 16, 16)
+    corner = (torch.arange(16) - 7.5).square()
+    outside = (corner[:, None] + corner).sqrt() > 8
+    assert (orbit[..., outside] == 0.5).all(), "no corner tells how far the view was turned"
+    moved = orbit_views(act(c8.elements[1:2], view), c8)
+    error = (moved.roll(-1, 0) - orbit).abs()
+    assert error.mean() < 0.01
+    assert (moved - orbit).abs().mean() > 5 * error.mean(), "control"
+    assert torch.equal(orbit_views(act(c8.elements[2:3], view), c8)[2], orbit[0]), "quarter turns stay exact in C8"
+
+
+def test_disc():
+    x = torch.rand(1, 1, 16, 16)
+    inside = disc(x)
+    assert torch.equal(inside[..., 5:11, 5:11], x[..., 5:11, 5:11])
+    assert (inside[..., [0, 0, -1, -1], [0, -1, 0, -1]] == 0.5).all()
+    for g in D4.split(1):
+        assert torch.equal(disc(act(g, x)), act(g, inside))
+
+
+def test_standardise_is_invariant_to_affine_changes_of_intensity():
+    x = torch.rand(2, 3, 8, 8, dtype=torch.float64)
+    assert torch.equal(standardise(2 * x), standardise(x))
+    assert (standardise(3 * x - 7) - standardise(x)).abs().max() <= VIEW_STEP
+    assert (standardise(x**2) - standardise(x)).abs().max() > 10 * VIEW_STEP
