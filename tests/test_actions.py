@@ -93,7 +93,8 @@ def batches(first: torch.Tensor, second: torch.Tensor) -> list[tuple[torch.Tenso
 
 @pytest.mark.parametrize("canvas", CANVASES, ids=str)
 @pytest.mark.parametrize(("kind", "make"), EVERY)
-def test_identity_composition_and_inverse_to_the_bit(kind, make, canvas):
+def test_identity_composition_and_inverse_to_the_bit(kind, make, canvas, unchecked):
+    """The whole table, without the run-time shape checks, which would take most of its time; the tests below have them."""
     for h, g in batches(D4, D4):
         x = snap(make(len(g), *canvas), as_kinds(kind), canvas)
         assert equal(kind, act(Cyclic(4).identity(), x, kind, canvas), x)

@@ -201,10 +201,14 @@ def test_fit_with_one_seed_agrees(home, tmp_path):
     assert weights["a"] != weights["c"]
 
 
+@pytest.mark.filterwarnings("ignore:Checkpoint directory")  # the training engine's, where a run goes on
 def test_fit_goes_on_from_a_checkpoint(home, tmp_path):
-    ok(*fit(home, tmp_path / "a", "--checkpoint", tmp_path / "run"))
-    assert (tmp_path / "run" / "last.ckpt").is_file()
-    ok(*fit(home, tmp_path / "a", "--checkpoint", tmp_path / "run"))
+    """A run of two epochs that is called for one, and then for two, takes up the second."""
+    for name, epochs in (("a", 1), ("a", 2), ("b", 2)):
+        ok(*fit(home, tmp_path / name, "--checkpoint", tmp_path / f"run-{name}", "--epochs", epochs))
+        assert (tmp_path / f"run-{name}" / "last.ckpt").is_file()
+    steps = [torch.load(tmp_path / f"run-{name}" / "last.ckpt", weights_only=True)["global_step"] for name in "ab"]
+    assert steps == [2, 2], "an epoch was repeated"
 
 
 def test_a_backbone_is_named_again_to_be_used(home, tmp_path):
@@ -276,19 +280,16 @@ def test_evaluate_prints_and_writes_the_table(home, tmp_path):
 def test_labels_say_which_class_a_folder_is(home, tmp_path):
     def upright(labels):
         (tmp_path / "labels.json").write_text(labels)
-        out = tmp_path / "r.json"
-        ok(*evaluate(home, "--labels", tmp_path / "labels.json", "--out", out, "--group", "C1"))
-        return OrbitReport.load(out)["bare"].upright_of
+        ok(*evaluate(home, "--labels", tmp_path / "labels.json", "--out", tmp_path / "r.json", "--group", "C1"))
+        return OrbitReport.load(tmp_path / "r.json").upright_of("bare")
 
     def error(labels):
         (tmp_path / "labels.json").write_text(labels)
         return error_of(*evaluate(home, "--labels", tmp_path / "labels.json"))
 
     assert LabelledImages(home / "photos", None, 8).index == {"left": 0, "top": 1}
-    assert upright('{"left": 0, "top": 1, "other": 7}') is not None
-    (tmp_path / "labels.json").write_text('{"left": 1, "top": 0}')
-    ok(*evaluate(home, "--labels", tmp_path / "labels.json", "--out", tmp_path / "swapped.json"))
-    assert OrbitReport.load(tmp_path / "swapped.json").upright_of("bare") == 0.0
+    assert upright('{"left": 0, "top": 1, "other": 7}') == 1.0
+    assert upright('{"left": 1, "top": 0}') == 0.0
     assert "says nothing of 1 of 2 subfolders: top" in error('{"left": 0}')
     assert "is not JSON" in error("left: 0")
     assert "class index" in error('{"left": 0, "top": "one"}')

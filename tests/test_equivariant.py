@@ -424,7 +424,7 @@ ANSWERS = {"value": "invariant", "near": "points", "tag": "invariant"}
 
 
 @pytest.mark.parametrize("canvas", [(12, 12), (9, 14)], ids=str)
-def test_prompts_move_with_the_image(canvas):
+def test_prompts_move_with_the_image(canvas, unchecked):
     bare = Prompted()
     model = adapt(bare, "D4", inputs=PROMPTS, outputs=ANSWERS, canonicalizer=OrbitCanonicalizer("D4", resolution=16))
     for g in each_parity("D4"):

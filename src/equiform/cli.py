@@ -181,6 +181,7 @@ def fit_command(
     _check_folder(out)
     if lr <= 0:
         raise ValueError(f"--lr is a positive number; got {lr}")
+    torch.manual_seed(seed)  # the first weights are drawn here, not in fit
     canonicalizer = OrbitCanonicalizer(group, _network(backbone), resolution=resolution)
     _check_network(canonicalizer, backbone)
     model = _to_fit(predictor, canonicalizer, outputs)

@@ -90,12 +90,12 @@ def fit(
     held_out, skipped_too = _in_memory(val, side)
     held_out = None if val is None else _loader(held_out, batch_size, None, SquareCollate(side))
     options = training.Options(epochs, lr, weight_decay, augmentation, seed, side, histogram, teacher is not None)
-    if task_loss is None:
-        module = training.PriorTraining(canonicalizer, options)
-    else:
-        module = training.JointTraining(model, options, task_loss, prior_weight, train_predictor)
     with quiet(), _restored(model), torch.random.fork_rng():
         torch.manual_seed(seed)
+        if task_loss is None:
+            module = training.PriorTraining(canonicalizer, options)
+        else:
+            module = training.JointTraining(model, options, task_loss, prior_weight, train_predictor)
         training.run(module, loader, held_out, options, patience, checkpoint, trainer_options)
     return Fit(module.history, skipped + skipped_too)
 
@@ -143,7 +143,7 @@ def quiet() -> Iterator[None]:
     level = logger.level
     logger.setLevel(logging.WARNING)
     with warnings.catch_warnings():
-        for advice in ("num_workers", "log_every_n_steps", "in eval mode", "validation_step", "LeafSpec"):
+        for advice in ("num_workers", "log_every_n_steps", "in eval mode", "validation_step", "is not empty", "LeafSpec"):
             warnings.filterwarnings("ignore", message=f".*{advice}.*")
         try:
             yield

@@ -185,4 +185,4 @@ def _read_labels(path: Path, classes: list[str]) -> dict[str, int]:
         raise ValueError(f'{path} should hold the class index of each subfolder, {{"cats": 281, ...}}')
     if missing := [name for name in classes if name not in labels]:
         raise ValueError(f"{path} says nothing of {len(missing)} of {len(classes)} subfolders: {', '.join(missing[:20])}")
-    return labels
+    return {name: labels[name] for name in classes}

@@ -3,7 +3,7 @@
 import hashlib
 import importlib.util
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -102,12 +102,25 @@ def _torchvision(ref: Reference) -> Any:
 
 def _transformers(ref: Reference) -> Any:
     transformers = optional("transformers", "transformers")
-    with _told(ref):
+    with _told(ref), _bars_for_terminals_only(transformers.utils.logging):
         return transformers.AutoModelForImageClassification.from_pretrained(ref.name)
 
 
 @contextmanager
-def _told(ref: Reference):
+def _bars_for_terminals_only(logging: Any) -> Iterator[None]:
+    """Without the progress bars of transformers where standard error is a file or a pipe."""
+    silence = logging.is_progress_bar_enabled() and not sys.stderr.isatty()
+    if silence:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if silence:
+            logging.enable_progress_bar()
+
+
+@contextmanager
+def _told(ref: Reference) -> Iterator[None]:
     """What a library raises where it has no such model, or cannot fetch it, as one ValueError: each has its own errors."""
     try:
         yield

@@ -65,7 +65,7 @@ def difference(got: Any, expected: Any, outputs: Any) -> float:
             rows = [difference(i, j, kind.kinds) for i, j in zip(a, b, strict=True)]
             worst = max([worst, *rows])
             continue
-        a, b = torch.as_tensor(a), torch.as_tensor(b)
+        a, b = torch.as_tensor(a).detach(), torch.as_tensor(b).detach()
         if a.shape != b.shape:
             return float("inf")
         if a.numel() and not torch.equal(a, b):

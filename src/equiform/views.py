@@ -146,11 +146,11 @@ def random_crops(
         return low + (high - low) * torch.rand(b, generator=generator)
 
     side = uniform(*augmentation.area).sqrt()
-    stretch = torch.exp(uniform(-1, 1) * math.log(augmentation.aspect) / 2)
+    stretch = torch.exp(uniform(-1.0, 1.0) * math.log(augmentation.aspect) / 2)
     crop = torch.stack([side * stretch, side / stretch], -1).clamp(max=1)
-    centre = torch.stack([uniform(-1, 1), uniform(-1, 1)], -1) * (1 - crop)
+    centre = torch.stack([uniform(-1.0, 1.0), uniform(-1.0, 1.0)], -1) * (1 - crop)
     odds = 0.5 if augmentation.flip and not group.reflections else 0.0
-    mirror = torch.where(uniform(0, 1) < odds, -1.0, 1.0)
+    mirror = torch.where(uniform(0.0, 1.0) < odds, -1.0, 1.0)
     degrees = min(augmentation.degrees, 90 / group.num_turns)
     back = turn(torch.deg2rad(uniform(-degrees, degrees)))[:, :2, :2] @ inverse(g)[:, :2, :2]
     # target -> source: first turned back, then mirrored, then into the crop

@@ -1,0 +1,176 @@
+"""evaluate: worked examples whose every figure can be told beforehand."""
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import equiform
+from equiform import Canonicalizer, EnergyCanonicalizer, Equivariant, UniformCanonicalizer, adapt, evaluate
+from equiform.canonicalizers import Images
+from equiform.poses import Pose, pose_of
+from equiform.testing import check_equivariant, equivariance_error
+
+
+class TopIsBright(nn.Module):
+    """A classifier that is right about upright pictures: class 0 if the top is brighter than the bottom, else class 1."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(9.0))
+
+    def forward(self, x):
+        half = x.shape[-2] // 2
+        difference = x[..., :half, :].float().mean((1, 2, 3)) - x[..., half:, :].float().mean((1, 2, 3))
+        return torch.stack([difference, -difference], 1) * self.scale
+
+
+class Marked(Canonicalizer):
+    """Knows the pose from a mark in a corner: the upright picture has it at the top left."""
+
+    name = "marked"
+
+    def __init__(self):
+        super().__init__("C4")
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def forward(self, images: Images) -> Pose:
+        x = torch.as_tensor(images)[:, 0].float()
+        corners = torch.stack([x[:, 0, 0], x[:, -1, 0], x[:, -1, -1], x[:, 0, -1]], 1)
+        return pose_of(corners, self.elements)
+
+
+def pictures(n: int = 12, size: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    x = 0.2 * torch.rand(n, 1, size, size, generator=generator)
+    labels = torch.arange(n) % 2
+    x[labels == 0, :, 1 : size // 2] += 0.5
+    x[labels == 1, :, size // 2 : -1] += 0.5
+    x[:, :, 0, 0] = 5.0
+    return x, labels
+
+
+def marked() -> Equivariant:
+    return Equivariant(TopIsBright(), Marked(), "image", "logits")
+
+
+def test_every_figure_of_a_model_that_is_right():
+    report = evaluate(marked(), pictures(), baselines=["bare", "orbit averaging", "training-free"])
+    assert report.num_samples == 12
+    assert report.elements == ["0°", "90°", "180°", "270°"]
+    assert report["adapted"].values == [1.0, 1.0, 1.0, 1.0]
+    assert report["adapted"].pose_accuracy == 1.0
+    assert report["adapted"].equivariance_error == 0.0
+    assert report["adapted"].parameters == 1.0
+    assert report["adapted"].passes == 1.0
+    bare = report["bare"]
+    assert bare.values[0] == 1.0
+    assert bare.values[2] == 0.0  # upside down, every answer is wrong
+    assert bare.equivariance_error > 0.5
+    assert bare.pose_accuracy is None
+    assert report["orbit averaging"].passes == 4
+    assert report["training-free"].passes == 5
+    assert report["orbit averaging"].equivariance_error < 1e-6
+    assert all(method.time > 0 for method in report.methods)
+
+
+def test_a_model_that_is_wrong_is_seen_to_be_wrong():
+    class Never(Marked):
+        def forward(self, images):
+            return pose_of(torch.tensor([[0.0, 1.0, 0.0, 0.0]]).expand(len(images), 4), self.elements)
+
+    report = evaluate(Equivariant(TopIsBright(), Never(), "image", "logits"), pictures())
+    assert report.pose_accuracy == 0.25
+    assert report.equivariance_error > 0.1
+
+
+@pytest.mark.parametrize("form", ["tensors", "dataset", "loader"])
+def test_data_of_every_kind(form):
+    x, y = pictures()
+    data = {"tensors": (x, y), "dataset": TensorDataset(x, y), "loader": DataLoader(TensorDataset(x, y), batch_size=5)}[form]
+    assert evaluate(marked(), data, batch_size=5).mean == 1.0
+
+
+def test_metrics_by_name_by_function_and_from_torchmetrics():
+    from torchmetrics.classification import MulticlassAccuracy
+
+    data = pictures()
+    assert evaluate(marked(), data, metric="top5_accuracy").mean == 1.0
+    assert evaluate(marked(), data, metric=MulticlassAccuracy(2)).mean == 1.0
+
+    def share_of_zeros(output, target):
+        return (output.argmax(1) == 0).float().mean()
+
+    report = evaluate(marked(), data, metric=share_of_zeros)
+    assert report.mean == 0.5
+    assert report.metric == "share_of_zeros"
+
+
+def test_masks_and_their_targets_move_along():
+    x, _ = pictures(6, 9)
+    x = x[:, :, :, :7].contiguous()
+    target = (x[:, 0] > 0.35).long()
+
+    def segment(image):  # right only where the mark is at the top left
+        logits = torch.cat([0.35 - image, image - 0.35], 1)
+        upright = (image[:, :, :1, :1] > 4).to(image)
+        return logits * (2 * upright - 1)
+
+    model = Equivariant(segment, Marked(), "image", "mask")
+    report = evaluate(model, (x, target), metric="miou", baselines=["bare"])
+    assert report["adapted"].values == [1.0] * 4
+    assert report["bare"].values[0] == 1.0
+    assert max(report["bare"].values[1:]) < 0.1
+    assert report["adapted"].equivariance_error == 0.0
+
+
+def test_groups_and_angles():
+    assert evaluate(marked(), pictures(), group="D4").elements[4:6] == ["flip 0°", "flip 90°"]
+    report = evaluate(marked(), pictures(), group=[0, 45, 90.5])
+    assert report.elements == ["0°", "45°", "90.5°"]
+    assert report.angles == [0.0, 45.0, 90.5]
+
+
+def test_modes_are_left_as_they_were():
+    model = marked()
+    model.predictor.train()
+    evaluate(model, pictures())
+    assert model.predictor.training
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "error", "message"),
+    [
+        (pictures(), {"metric": "acuracy"}, ValueError, "known: accuracy"),
+        (pictures(), {"metric": 3}, TypeError, "a metric is"),
+        (pictures(), {"group": "SO2"}, ValueError, "continuous"),
+        (pictures(), {"group": "C0"}, ValueError, "unknown group"),
+        (pictures(), {"group": []}, ValueError, "list of angles"),
+        (pictures(), {"baselines": ["bear"]}, ValueError, "known: bare"),
+        ((pictures()[0], pictures()[1][:3]), {}, ValueError, "12 inputs and 3 targets"),
+        (pictures()[0], {}, TypeError, "a Tensor"),
+        ((pictures()[0][:0], pictures()[1][:0]), {}, ValueError, "nothing in the evaluation data"),
+        (TensorDataset(pictures()[0]), {}, ValueError, "pairs"),
+    ],
+)
+def test_errors_say_what_came_and_what_is_known(data, options, error, message):
+    with pytest.raises(error, match=message):
+        evaluate(marked(), data, **options)
+
+
+def test_orbit_averaging_and_energy_are_ordinary_models():
+    x, _ = pictures()
+    for canonicalizer in (UniformCanonicalizer("C4"), EnergyCanonicalizer("C4", TopIsBright())):
+        model = adapt(TopIsBright(), "C4", outputs="logits", canonicalizer=canonicalizer)
+        assert model(x).shape == (12, 2)
+
+
+def test_public_checks_measure_and_judge():
+    x, _ = pictures()
+    assert equivariance_error(marked(), x, "C4", outputs="logits").tolist() == [0, 0, 0, 0]
+    check_equivariant(marked(), x, "C4", outputs="logits")
+    assert equivariance_error(TopIsBright(), x, "C4", outputs="logits")[2] > 1
+    with pytest.raises(AssertionError, match="element 2 differs"):
+        check_equivariant(TopIsBright(), x, "C4", outputs="logits")
+    assert equivariance_error(lambda v: v.flatten(2), x[:, :, :4], "C4", outputs="image")[1] == float("inf")
+    assert equiform.testing.difference([torch.ones(2)], [torch.zeros(2)], [equiform.kinds.Kind("invariant")]) == 1

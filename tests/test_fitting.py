@@ -1,0 +1,288 @@
+"""fit: what it learns, what it leaves alone, data of every kind, seeds, resuming, and its errors."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+import equiform
+from equiform import GroupConvCanonicalizer, OrbitCanonicalizer, Teacher, UniformCanonicalizer, adapt, fit, fit_opinion
+from equiform.priors import uniform_prior
+
+QUIET = {"enable_progress_bar": False}
+
+
+def skies(n: int, size: int = 24, seed: int = 0) -> torch.Tensor:
+    """Pictures with a bright top and a little noise: the simplest thing that has an upright pose."""
+    generator = torch.Generator().manual_seed(seed)
+    ramp = torch.linspace(1, 0, size)[:, None].expand(size, size)
+    noise = 0.2 * torch.rand(n, 3, size, size, generator=generator)
+    return ((ramp + noise) / 1.2 * 255).round().to(torch.uint8)
+
+
+class Tiny(nn.Module):
+    """A scorer that learns in a moment."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 64, 1))
+
+    def forward(self, x):
+        return self.body(x)[:, 0]
+
+
+def model(group: str = "C4", predictor=None, **kwargs):
+    torch.manual_seed(0)
+    canonicalizer = OrbitCanonicalizer(group, Tiny(), resolution=16)
+    return adapt(predictor or _bare, group, outputs="logits", canonicalizer=canonicalizer, **kwargs)
+
+
+def _bare(x):
+    raise AssertionError("the predictor must not run")
+
+
+def pose_accuracy(m, images) -> float:
+    return float((m.canonicalizer(images).index == 0).float().mean())
+
+
+def test_learns_the_upright_pose_without_running_the_predictor():
+    m = model()
+    before = pose_accuracy(m, skies(40, seed=1))
+    result = fit(m, skies(64), epochs=4, **QUIET)
+    assert pose_accuracy(m, skies(40, seed=1)) > max(0.95, before)
+    assert result.history[-1]["loss"] < result.history[0]["loss"]
+    assert result.skipped == []
+    assert not m.canonicalizer.training
+
+
+def test_uniform_prior_teaches_no_preference():
+    m = model()
+    fit(m, skies(64), epochs=4, prior="uniform", **QUIET)
+    assert m.canonicalizer(skies(8, seed=1)).confidence.detach().max() < 0.5
+
+
+def test_histogram_prior_moves_the_canonical_pose():
+    m = model()
+    fit(m, skies(64), epochs=4, prior=torch.tensor([0, 0, 1, 0]), **QUIET)
+    assert (m.canonicalizer(skies(8, seed=1)).index == 2).all()
+    assert uniform_prior(m.group).tolist() == [0.25] * 4
+
+
+def test_off_the_grid_group_learns_every_element():
+    torch.manual_seed(0)
+    m = adapt(_bare, "C8", outputs="logits", canonicalizer=OrbitCanonicalizer("C8", Tiny(), resolution=16))
+    result = fit(m, skies(96), val=skies(64, seed=1), epochs=6, **QUIET)
+    assert result.history[-1]["pose_accuracy"] > 0.7  # over random elements: chance is 1/8
+
+
+def test_group_convolution_learns_too():
+    torch.manual_seed(0)
+    m = adapt(_bare, "C4", outputs="logits", canonicalizer=GroupConvCanonicalizer("C4", widths=(4, 8), resolution=16))
+    fit(m, skies(96), epochs=6, **QUIET)
+    assert pose_accuracy(m, skies(40, seed=1)) > 0.9
+
+
+class _Listing(Dataset):
+    """Images of mixed sizes."""
+
+    def __len__(self):
+        return 20
+
+    def __getitem__(self, i):
+        return skies(1, 20 + i % 3, seed=i)[0]
+
+
+@pytest.mark.parametrize("kind", ["tensor", "float tensor", "dataset", "mixed sizes", "loader", "folder"])
+def test_data_of_every_kind(kind, tmp_path):
+    images = skies(20)
+    for i, image in enumerate(images):
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(tmp_path / f"{i}.png")
+    data = {
+        "tensor": images,
+        "float tensor": images.float() / 255,
+        "dataset": TensorDataset(images, torch.zeros(20)),
+        "mixed sizes": _Listing(),
+        "loader": DataLoader(TensorDataset(images), batch_size=8),
+        "folder": tmp_path,
+    }[kind]
+    m = model()
+    weights = copy.deepcopy(m.state_dict())
+    fit(m, data, epochs=1, **QUIET)
+    assert any(not torch.equal(weights[name], value) for name, value in m.state_dict().items())
+
+
+def test_a_broken_file_is_skipped_and_named(tmp_path):
+    for i, image in enumerate(skies(4)):
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(tmp_path / f"{i}.png")
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no jpeg")
+    result = fit(model(), tmp_path, epochs=1, **QUIET)
+    assert len(result.skipped) == 1
+    assert "broken.jpg" in result.skipped[0]
+
+
+def test_two_runs_with_one_seed_agree_and_another_differs():
+    runs = []
+    for seed in (3, 3, 4):
+        m = model()
+        fit(m, skies(24), epochs=2, seed=seed, **QUIET)
+        runs.append(m.canonicalizer.state_dict())
+    assert all(torch.equal(runs[0][name], runs[1][name]) for name in runs[0])
+    assert any(not torch.equal(runs[0][name], runs[2][name]) for name in runs[0])
+
+
+def test_the_global_random_state_is_left_alone():
+    torch.manual_seed(7)
+    expected = torch.rand(1)
+    torch.manual_seed(7)
+    m = model()
+    torch.manual_seed(7)
+    fit(m, skies(8), epochs=1, **QUIET)
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_a_killed_run_goes_on_where_it_stopped(tmp_path):
+    whole = model()
+    fit(whole, skies(24), epochs=4, checkpoint=tmp_path / "whole", **QUIET)
+
+    class Killed(Exception):
+        pass
+
+    import lightning
+
+    class Kill(lightning.Callback):
+        def on_train_epoch_start(self, trainer, module):
+            if trainer.current_epoch == 2:
+                raise Killed
+
+    resumed = model()
+    with pytest.raises(Killed):
+        fit(resumed, skies(24), epochs=4, checkpoint=tmp_path / "killed", callbacks=[Kill()], **QUIET)
+    resumed = model()
+    result = fit(resumed, skies(24), epochs=4, checkpoint=tmp_path / "killed", **QUIET)
+    assert [row["epoch"] for row in result.history] == [3, 4]
+    mine, theirs = resumed.canonicalizer.state_dict(), whole.canonicalizer.state_dict()
+    for name in mine:
+        torch.testing.assert_close(mine[name], theirs[name])
+
+
+def test_a_checkpoint_of_something_else_is_refused(tmp_path):
+    fit(model(), skies(16), epochs=1, checkpoint=tmp_path, **QUIET)
+    torch.manual_seed(0)
+    other = adapt(_bare, "C4", outputs="logits", canonicalizer=GroupConvCanonicalizer("C4", widths=(4, 8), resolution=16))
+    with pytest.raises(ValueError, match="of another canonicalizer"):
+        fit(other, skies(16), epochs=1, checkpoint=tmp_path, **QUIET)
+
+
+def test_the_best_epoch_is_kept_and_patience_stops():
+    m = model()
+    result = fit(m, skies(32), val=skies(32, seed=1), epochs=30, patience=2, **QUIET)
+    best = max(row["pose_accuracy"] for row in result.history)
+    assert pose_accuracy(m, skies(32, seed=1)) == pytest.approx(best, abs=0.04)
+    assert len(result.history) < 30
+
+
+class Classifier(nn.Module):
+    """Two classes: is the left half brighter than the right? Knows upright input only."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(5.0))
+
+    def forward(self, x):
+        difference = x[..., :12].float().mean((1, 2, 3)) - x[..., 12:].float().mean((1, 2, 3))
+        return torch.stack([difference, -difference], 1) * self.scale
+
+
+@pytest.mark.parametrize("train_predictor", [False, True])
+def test_joint_training_is_straight_through(train_predictor):
+    x = torch.rand(16, 3, 24, 24)
+    y = (x[..., :12].mean((1, 2, 3)) < x[..., 12:].mean((1, 2, 3))).long()
+    m = model(predictor=Classifier())
+    weights, scale = copy.deepcopy(m.canonicalizer.state_dict()), m.predictor.scale.item()
+    fit(
+        m,
+        TensorDataset(x, y),
+        task_loss=nn.functional.cross_entropy,
+        prior_weight=0.0,
+        train_predictor=train_predictor,
+        epochs=1,
+        **QUIET,
+    )
+    moved = [name for name, value in m.canonicalizer.state_dict().items() if not torch.equal(weights[name], value)]
+    assert any("weight" in name for name in moved)  # the task alone reached the canonicalizer
+    assert (m.predictor.scale.item() != scale) == train_predictor
+    assert m.predictor.scale.requires_grad
+
+
+def test_default_training_leaves_the_predictor_untouched():
+    predictor = Classifier().train()
+    m = model(predictor=predictor)
+    fit(m, skies(16), epochs=1, **QUIET)
+    assert predictor.training
+    assert predictor.scale.requires_grad
+    assert predictor.scale.item() == 5.0
+
+
+def test_a_teacher_is_honest_about_what_it_cannot_tell():
+    def brightness(x):  # rows of the picture: enough to tell the pose
+        return x.mean((1, 3))
+
+    def nothing(x):
+        return x.mean((1, 2, 3), keepdim=True).flatten(1)
+
+    images = skies(32)
+    sure = Teacher(brightness, size=16, crops=1).posteriors(images, equiform.group("C4"), seed=0)
+    unsure = Teacher(nothing, size=16, crops=1).posteriors(images, equiform.group("C4"), seed=0)
+    assert sure[:, 0].mean() > 0.9
+    assert unsure[:, 0].mean() < 0.5
+    m = model()
+    fit(m, images, teacher=Teacher(nothing, size=16, crops=1, weight=1.0), epochs=3, **QUIET)
+    assert m.canonicalizer(skies(8, seed=1)).confidence.mean() < 0.7
+
+
+def test_the_second_opinion_corrects_a_wrong_canonicalizer():
+    class Predictor(nn.Module):  # sure of class 0 upright, of class 1 turned
+        def forward(self, x):
+            light = x.float().mean((1, 3))
+            upright = light[:, :4].mean(1) - light[:, -4:].mean(1)
+            return torch.stack([upright, -upright, 0 * upright], 1) / 50
+
+    m = model(predictor=Predictor(), top_k=4)
+    images = skies(32)
+    before = m(images).softmax(1)[:, 0].mean()
+    fit_opinion(m, images)
+    assert m(images).softmax(1)[:, 0].mean() > before + 0.05
+    for g in m.group.elements:
+        assert torch.equal(m(equiform.act(g[None], images)), m(images))
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "error", "message"),
+    [
+        (torch.zeros(0, 3, 8, 8), {}, ValueError, "nothing in the training data"),
+        (torch.zeros(4, 8, 8), {}, ValueError, r"\(b, channels, height, width\)"),
+        (torch.zeros(4, 5, 8, 8), {}, ValueError, "channels=5"),
+        (42, {}, TypeError, "a tensor, a folder, a Dataset or a DataLoader"),
+        (Path("nowhere"), {}, FileNotFoundError, "nowhere"),
+        (skies(4), {"epochs": 0}, ValueError, "epochs"),
+        (skies(4), {"prior": "normal"}, ValueError, "known: identity, uniform"),
+        (skies(4), {"prior": torch.ones(3)}, ValueError, "4 counts"),
+        (skies(4), {"patience": 2}, ValueError, "val="),
+        (skies(4), {"epoch": 2}, TypeError, "epoch"),
+        (skies(4), {"teacher": Teacher(lambda x: x)}, ValueError, "at least 8 images"),
+        (skies(4), {"task_loss": nn.functional.cross_entropy}, ValueError, "pairs"),
+    ],
+)
+def test_errors_say_what_came_and_the_way_out(data, options, error, message):
+    with pytest.raises(error, match=message):
+        fit(model(predictor=Classifier()), data, **{"epochs": 1, **QUIET, **options})
+
+
+def test_a_canonicalizer_without_weights_is_refused():
+    m = adapt(_bare, "C4", outputs="logits", canonicalizer=UniformCanonicalizer("C4"))
+    with pytest.raises(ValueError, match="nothing to learn"):
+        fit(m, skies(4), epochs=1)
