@@ -203,6 +203,8 @@ def act_regular(g: Float[Tensor, "b 3 3"], x: Tensor, size: Size | None, *, grou
         raise ValueError(f"regular channels of {group} have shape (b, {len(elements)}, ...); got {tuple(x.shape)}")
     sources = groups.inverse(g)[:, None] @ elements
     index = groups.group(group).index(sources.flatten(0, 1)).reshape(len(g), len(elements))
+    if float((sources - elements[index]).abs().max() if len(g) else 0) > 1e-3:
+        raise ValueError(f"regular channels of {group} move by elements of {group} alone")
     return x[torch.arange(len(x), device=x.device)[:, None], index]
 
 

@@ -105,6 +105,6 @@ def _kinds_by_name(inputs: Any, names: list[str], given: dict[str, Any]) -> dict
 
 
 def _rows_if_list(kind: Any, value: Any) -> Any:
-    if isinstance(kind, Kind) and kind.name == "image" and isinstance(value, list):
+    if isinstance(kind, Kind) and kind.name == "image" and isinstance(value, (list, tuple)):
         return Rows(kind)
     return kind

@@ -43,6 +43,12 @@ class Equivariant(nn.Module):
         opinion: Opinion | None = None,
     ):
         super().__init__()
+        order = len(canonicalizer.elements)
+        if not isinstance(top_k, int) or not 1 <= top_k <= order:
+            raise ValueError(f"top_k is a number of poses, 1 to {order} for {canonicalizer.group.name}; got {top_k!r}")
+        if coverage is not None and (top_k > 1 or not isinstance(coverage, float | int) or not 0 < coverage <= 1):
+            came = f"{coverage!r}, top_k={top_k}"
+            raise ValueError(f"coverage is a share of the posterior in (0, 1], instead of top_k; got {came}")
         self.predictor, self.canonicalizer = predictor, canonicalizer
         self.inputs, self.outputs = as_kinds(inputs, canonicalizer.group), as_kinds(outputs, canonicalizer.group)
         self.top_k, self.coverage, self.opinion = top_k, coverage, opinion
@@ -138,11 +144,6 @@ def adapt(
     canonicalizer = OrbitCanonicalizer(group) if canonicalizer is None else canonicalizer
     if canonicalizer.group != groups.group(group):
         raise ValueError(f"the canonicalizer is for {canonicalizer.group.name}, not for {groups.group(group).name}")
-    order = len(canonicalizer.elements)
-    if not isinstance(top_k, int) or not 1 <= top_k <= order:
-        raise ValueError(f"top_k is a number of poses, 1 to {order} for {canonicalizer.group.name}; got {top_k!r}")
-    if coverage is not None and (top_k > 1 or not 0 < coverage <= 1):
-        raise ValueError(f"coverage is a share of the posterior in (0, 1], instead of top_k; got {coverage!r}, top_k={top_k}")
     return Equivariant(predictor, canonicalizer.eval(), inputs, outputs, top_k, coverage)
 
 
@@ -157,4 +158,7 @@ def load(path_or_repo: str | Path, predictor: Callable[..., Any], *, network: nn
     Raises FileNotFoundError or ValueError naming what is missing, damaged or of another version.
     """
     canonicalizer, settings = hub.restore(path_or_repo, predictor, network)
-    return Equivariant(predictor, canonicalizer, **settings)
+    try:
+        return Equivariant(predictor, canonicalizer, **settings)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path_or_repo}: config.json is damaged: {error}") from None

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, TensorDataset
 
 from . import priors
 from ._optional import optional
@@ -178,9 +178,21 @@ def _loader(data: Any, batch_size: int, seed: int | None, collate: Callable[[Seq
     stream = isinstance(data, IterableDataset)
     if not stream and len(data) == 0:  # pyright: ignore[reportArgumentType]  (map-style data sets have a length)
         raise ValueError("there is nothing in the training data")
-    generator = torch.Generator().manual_seed(seed or 0)
-    shuffle = seed is not None and not stream
-    return DataLoader(data, batch_size, shuffle=shuffle, generator=generator, collate_fn=collate)
+    sampler = None if seed is None or stream else EpochSampler(data, seed)
+    return DataLoader(data, batch_size, sampler=sampler, collate_fn=collate)
+
+
+class EpochSampler(RandomSampler):
+    """A random order that depends on the seed and the epoch alone, so that a resumed run repeats the uninterrupted one."""
+
+    def __init__(self, data: Any, seed: int):
+        self.seed, self.order = seed, torch.Generator()
+        super().__init__(data, generator=self.order)
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the trainer before every epoch."""
+        self.order.manual_seed(self.seed * 10_007 + epoch)
 
 
 @dataclass(frozen=True)

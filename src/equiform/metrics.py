@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from .canonicalizers import first_logits
 from .trees import is_container
 
 
+@runtime_checkable
 class Metric(Protocol):
     """What `evaluate` needs of a metric; every torchmetrics Metric has it."""
 

@@ -45,11 +45,7 @@ class PriorTraining(lightning.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         # every epoch starts from its own seed, so that a resumed run repeats the uninterrupted one
-        seed = self.options.seed * 10_007 + self.current_epoch
-        torch.manual_seed(seed)
-        generator = getattr(self.trainer.train_dataloader, "generator", None)
-        if generator is not None:
-            generator.manual_seed(seed)
+        torch.manual_seed(self.options.seed * 10_007 + self.current_epoch)
 
     def _generator(self, step: int) -> torch.Generator:
         return torch.Generator().manual_seed((self.options.seed * 10_007 + self.current_epoch) * 100_003 + step)
