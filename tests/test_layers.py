@@ -38,6 +38,8 @@ LAYERS = [
     "report",
     "evaluation",
     "demo",
+    "cli_models",
+    "cli_info",
     "cli",
     "__main__",
 ]

@@ -135,17 +135,17 @@ class GroupConvCanonicalizer(Canonicalizer):
         return self.network(view.to(self._dtype()))
 
 
-def max_probability(logits: Float[Tensor, "b *hw k"]) -> Float[Tensor, "b *hw"]:
+def max_probability(logits: Float[Tensor, "b *hw k"]) -> Float[Tensor, " b *hw"]:
     """log max_k p(k | x): high where the predictor is sure of one class."""
     return logits.log_softmax(-1).amax(-1)
 
 
-def negative_entropy(logits: Float[Tensor, "b *hw k"]) -> Float[Tensor, "b *hw"]:
+def negative_entropy(logits: Float[Tensor, "b *hw k"]) -> Float[Tensor, " b *hw"]:
     """sum_k p log p."""
     return -torch.distributions.Categorical(logits=logits, validate_args=False).entropy()  # NaN rows stay theirs
 
 
-def energy(logits: Float[Tensor, "b *hw k"]) -> Float[Tensor, "b *hw"]:
+def energy(logits: Float[Tensor, "b *hw k"]) -> Float[Tensor, " b *hw"]:
     """log sum_k exp(logit_k), minus the energy of Liu et al. 2020, arXiv 2010.03759."""
     return logits.logsumexp(-1)
 

@@ -1,8 +1,5 @@
 """The `equiform` command. Every expected error is one line; `equiform --debug COMMAND` shows where it came from."""
 
-import importlib.metadata
-import json
-import os
 import sys
 import time
 import traceback
@@ -12,32 +9,34 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from torch import Tensor, nn
 from typer.core import TyperGroup
 
 from . import __version__, demo, hub
 from ._optional import optional
-from .actions import ACTIONS
-from .adapters import known_kinds
-from .canonicalizers import CANONICALIZERS, Canonicalizer, OrbitCanonicalizer, first_logits
-from .equivariant import Equivariant, adapt
+from .canonicalizers import OrbitCanonicalizer
+from .cli_info import contents, environment
+from .cli_models import (
+    adapted,
+    check_folder,
+    check_network,
+    check_predictor,
+    chosen_normalisation,
+    device_of,
+    no_predictor,
+    restored,
+    say,
+    scoring_network,
+    to_fit,
+)
 from .evaluation import BASELINES, evaluate
 from .fitting import fit
 from .images import LabelledImages
-from .metrics import METRICS
-from .networks import scorer
-from .references import IMAGENET, Normalisation, load_reference, normalisation, parse_reference
+from .references import load_reference
 from .upright import plan, turn_files, write_csv
 
-EXPECTED = (
-    ValueError,
-    TypeError,
-    ImportError,
-    OSError,
-)  # ModuleNotFoundError, FileNotFoundError, UnreadableImage are among them
+# ModuleNotFoundError, FileNotFoundError and UnreadableImage are among them
+EXPECTED = (ValueError, TypeError, ImportError, OSError)
 REPORTS = (".html", ".json", ".csv")
-EXTRAS = {"transformers": "transformers", "timm": "timm", "torchvision": "torchvision", "onnxruntime": "onnx"}
-EXTRAS |= {"scikit-learn": "demo"}
 NUM_NAMED = 20  # files that are named one by one before the rest is only counted
 
 
@@ -85,11 +84,6 @@ def main() -> None:
     app(prog_name="equiform")
 
 
-def say(text: object, *, err: bool = False) -> None:
-    """A line to standard output or standard error; a file name that is no text is shown with escapes."""
-    typer.echo(str(text).encode(errors="backslashreplace").decode(), err=err)
-
-
 def show_version(value: bool) -> None:
     if value:
         say(f"equiform {__version__}")
@@ -124,7 +118,7 @@ def demo_command(
 
     \b
     equiform demo
-    equiform demo --out /tmp/digits --seed 1
+    equiform demo --out digits --seed 1
     """
     demo.run(out, seed)
 
@@ -178,13 +172,13 @@ def fit_command(
     equiform fit my_models.py:classifier photos/ --out adapter --outputs logits --epochs 10
     equiform fit timm:resnet18 photos/ --out adapter --backbone timm:mobilenetv3_small_100 --lr 1e-4
     """
-    _check_folder(out)
+    check_folder(out)
     if lr <= 0:
         raise ValueError(f"--lr is a positive number; got {lr}")
     torch.manual_seed(seed)  # the first weights are drawn here, not in fit
-    canonicalizer = OrbitCanonicalizer(group, _network(backbone), resolution=resolution)
-    _check_network(canonicalizer, backbone)
-    model = _to_fit(predictor, canonicalizer, outputs)
+    canonicalizer = OrbitCanonicalizer(group, scoring_network(backbone), resolution=resolution)
+    check_network(canonicalizer, backbone)
+    model = to_fit(predictor, canonicalizer, outputs)
     options = {"epochs": epochs, "lr": lr, "batch_size": batch_size, "seed": seed, "checkpoint": checkpoint}
     start = time.monotonic()
     result = fit(model, images, val=val, enable_progress_bar=sys.stderr.isatty(), **options)
@@ -194,57 +188,6 @@ def fit_command(
     if accuracies:
         say(f"pose accuracy on {val}: {max(accuracies):.3f}")
     say(f"fitted {canonicalizer.group.name} in {time.monotonic() - start:.0f} s; saved in {out} ({_size(out)})")
-
-
-def _to_fit(predictor: str, canonicalizer: Canonicalizer, outputs: str | None) -> Equivariant:
-    """The model to fit: around the predictor, or around a stand-in where the kind of its outputs is given."""
-    if outputs is not None:
-        parse_reference(predictor)
-        return adapt(_stand_in, canonicalizer.group, outputs=outputs, canonicalizer=canonicalizer)
-    loaded = load_reference(predictor)
-    if known_kinds(loaded)[1] is None:
-        raise ValueError(
-            f"how the outputs of {predictor} move is not known: add --outputs logits for a classifier, --outputs mask for a "
-            f"segmenter; known kinds: {', '.join(sorted(ACTIONS))}"
-        )
-    return adapt(loaded, canonicalizer.group, canonicalizer=canonicalizer)
-
-
-def _stand_in(images: Tensor) -> Tensor:
-    raise RuntimeError("fitting does not run the predictor")
-
-
-def _network(backbone: str | None) -> nn.Module | None:
-    """The scoring network that a reference gives."""
-    if backbone is None:
-        return None
-    module = load_reference(backbone)
-    if not isinstance(module, nn.Module):
-        raise TypeError(f"--backbone {backbone} gives a {type(module).__name__}; a module is needed, to be trained")
-    return scorer(module)
-
-
-def _check_network(canonicalizer: Canonicalizer, backbone: str | None) -> None:
-    """Raise ValueError at once where the backbone does not take views of that resolution."""
-    if backbone is None:
-        return
-    side = canonicalizer.resolution
-    try:
-        with torch.no_grad():
-            canonicalizer.eval()(torch.zeros(1, canonicalizer.channels, side, side))
-    except Exception as error:  # modules raise whatever they like
-        raise ValueError(f"--backbone {backbone} does not take {side} x {side} images (see --resolution): {error}") from error
-
-
-def _check_folder(out: Path) -> None:
-    """Raise where nothing could be saved, before hours are spent."""
-    if out.exists() and not out.is_dir():
-        raise NotADirectoryError(f"--out {out} is a file; a folder is needed")
-    if out.is_dir() and any(out.iterdir()) and not (out / hub.CONFIG).is_file():
-        raise FileExistsError(f"--out {out} holds other files; name a new folder, or one with an adapter to replace")
-    above = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
-    if not os.access(above, os.W_OK):
-        raise PermissionError(f"--out {out}: nothing can be written in {above}")
 
 
 # ----------------------------------------------------------------------------------------------------------- evaluate
@@ -311,10 +254,10 @@ def evaluate_command(
     names = {name.replace(" ", "-"): name for name in BASELINES}
     data = LabelledImages(images, labels, size)
     loaded = load_reference(predictor)
-    data.normalisation = _normalisation(normalize, predictor, loaded)
-    place = _device(device)
-    model = _adapted(loaded, adapter, backbone, top_k, coverage).to(place)
-    _check_predictor(predictor, loaded, data, labels is None, place)
+    data.normalisation = chosen_normalisation(normalize, predictor, loaded)
+    place = device_of(device)
+    model = adapted(loaded, adapter, backbone, top_k, coverage).to(place)
+    check_predictor(predictor, loaded, data, labels is None, place)
     baselines = list(dict.fromkeys(names.get(name, name) for name in baseline))
     options = {"metric": metric, "group": group, "baselines": baselines, "batch_size": batch_size}
     report = evaluate(model, data, progress=sys.stdout.isatty(), **options)
@@ -326,72 +269,6 @@ def evaluate_command(
     for path in out:
         report.save(path)
         say(f"saved {path}")
-
-
-def _normalisation(choice: str, ref: str, predictor: Any) -> Normalisation | None:
-    known = {"imagenet": IMAGENET, "none": None}
-    if choice == "auto":
-        return normalisation(ref, predictor)
-    if choice not in known:
-        raise ValueError(f"unknown normalization {choice!r}; known: auto, {', '.join(known)}")
-    return known[choice]
-
-
-def _device(name: str) -> torch.device:
-    try:
-        return torch.zeros(0, device=name).device
-    except Exception as error:  # torch raises RuntimeError, AssertionError or NotImplementedError
-        raise ValueError(f"--device {name} cannot be used here: {str(error).strip().partition(chr(10))[0]}") from error
-
-
-def _adapted(predictor: Any, adapter: str, backbone: str | None, top_k: int | None, coverage: float | None) -> Equivariant:
-    """The saved canonicalizer around this predictor: kinds from the table of known predictors, else as they were saved."""
-    canonicalizer, saved = _restored(adapter, predictor, backbone)
-    known = known_kinds(predictor)
-    kinds = (
-        {"inputs": known[0], "outputs": known[1]}
-        if None not in known
-        else {name: saved[name] for name in ("inputs", "outputs")}
-    )
-    doubt = {"top_k": saved["top_k"], "coverage": saved["coverage"]}
-    if top_k is not None or coverage is not None:
-        doubt = {"top_k": top_k or 1, "coverage": coverage}
-    model = adapt(predictor, canonicalizer.group, canonicalizer=canonicalizer, **kinds, **doubt)
-    model.opinion = saved.get("opinion")
-    return model
-
-
-def _restored(adapter: str, predictor: Any, backbone: str | None) -> tuple[Canonicalizer, dict[str, Any]]:
-    network = hub.read(adapter)[0].get("network")
-    if network is not None and backbone is None:
-        raise ValueError(f"{adapter} was fitted with a backbone, a {network}: add --backbone with the reference it was given")
-    if network is None and backbone is not None:
-        raise ValueError(f"{adapter} was fitted without a backbone: leave --backbone {backbone} out")
-    return hub.restore(adapter, predictor, _network(backbone))
-
-
-def _check_predictor(ref: str, predictor: Any, data: LabelledImages, in_order: bool, device: torch.device) -> None:
-    """Run it once: raise where it does not take the images or has too few classes, and warn where labels seem to be missing."""
-    first = next(iter(data), None)
-    if first is None:
-        raise ValueError(f"none of the {len(data)} images can be read; the first: {data.skipped[0]}")
-    try:
-        with torch.no_grad():
-            logits = first_logits(predictor(first[0][None].to(device)))
-    except Exception as error:  # predictors raise whatever they like
-        reason = f"{type(error).__name__}: {error}"
-        raise ValueError(f"{ref} fails on an image of {data.size} x {data.size} pixels (see --size): {reason}") from error
-    if logits is None or logits.ndim != 2:
-        return
-    num_classes, greatest = logits.shape[1], max(data.index.values())
-    if greatest >= num_classes:
-        raise ValueError(f"{ref} knows {num_classes} classes, and the class index goes up to {greatest}")
-    if in_order and num_classes != len(data.index):
-        say(
-            f"note: {ref} knows {num_classes} classes and the folder has {len(data.index)} subfolders, taken for classes 0 to "
-            f"{greatest} in sorted order; should there be --labels?",
-            err=True,
-        )
 
 
 # ------------------------------------------------------------------------------------------------------------ upright
@@ -421,7 +298,7 @@ def upright_command(
     equiform upright a.jpg b.png --out straight/ --adapter adapter --min-confidence 0.8 --csv poses.csv
     """
     files = plan(inputs, out)
-    canonicalizer = _restored(adapter, _no_predictor, backbone)[0]
+    canonicalizer = restored(adapter, no_predictor, backbone)[0]
     if not canonicalizer.learns:
         raise ValueError(
             f"{adapter} holds a canonicalizer of kind {canonicalizer.name}, which says nothing without its predictor"
@@ -439,10 +316,6 @@ def upright_command(
     doubtful = sum(result.doubtful for result in results)
     left = f", {doubtful} left as found (confidence below {min_confidence:g})" if doubtful else ""
     say(f"{_count(len(files) - len(failed), 'image')} in {out}: {turned} turned{left}; poses in {table}")
-
-
-def _no_predictor(*args: Any) -> Any:
-    raise ValueError("this canonicalizer needs its predictor")
 
 
 def _track(results: Iterable[Any], total: int) -> Iterable[Any]:
@@ -486,44 +359,7 @@ def info_command(
     equiform info
     equiform info adapter
     """
-    rows = _environment() if adapter is None else _adapter(adapter)
+    rows = environment() if adapter is None else contents(adapter)
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         say(f"{name:<{width}}  {value}")
-
-
-def _environment() -> list[tuple[str, str]]:
-    cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return [
-        ("equiform", __version__),
-        ("python", sys.version.split()[0]),
-        ("torch", torch.__version__),
-        *((package, _version(package, extra)) for package, extra in EXTRAS.items()),
-        ("threads", str(torch.get_num_threads())),
-        ("devices", ", ".join(["cpu", *cuda, *(["mps"] if torch.backends.mps.is_available() else [])])),
-        ("groups", "Cn and Dn (C4, D4, C8, ...), SO2, O2"),
-        ("kinds", ", ".join(ACTIONS)),
-        ("canonicalizers", ", ".join(CANONICALIZERS)),
-        ("metrics", ", ".join(METRICS)),
-    ]
-
-
-def _version(package: str, extra: str) -> str:
-    try:
-        version = importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return f"not installed: pip install 'equiform[{extra}]'"
-    if package == "torchvision":  # the one that is often installed and does not load
-        try:
-            optional(package, extra)
-        except ImportError as error:
-            return f"{version}, which does not load: {error}"
-    return version
-
-
-def _adapter(adapter: str) -> list[tuple[str, str]]:
-    config, weights = hub.read(adapter)
-    parameters = sum(tensor.numel() for tensor in weights.values() if tensor.dtype.is_floating_point)
-    size = sum(tensor.numel() * tensor.element_size() for tensor in weights.values())
-    rows = [(name, value if isinstance(value, str) else json.dumps(value)) for name, value in config.items()]
-    return [*rows, ("parameters", f"{parameters:,}"), ("size", f"{size / 1e6:.2f} MB")]

@@ -46,7 +46,7 @@ def digits() -> tuple[Float[Tensor, "n 1 16 16"], Tensor]:
     return large[order], torch.from_numpy(data.target).long()[order]
 
 
-def train_classifier(images: Tensor, labels: Tensor, epochs: int, seed: int) -> DigitClassifier:
+def train_classifier(images: Tensor, labels: Tensor, epochs: int = 12, seed: int = 0) -> DigitClassifier:
     """A classifier trained on upright digits alone, by the same trainer as a canonicalizer."""
     lightning = optional("lightning", "all")
 

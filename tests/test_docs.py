@@ -1,0 +1,36 @@
+"""Every Python snippet of the README and the docs runs; every table in the README is what the committed figures say."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from equiform import OrbitReport
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/guide.md"])
+def test_snippets_run_in_order(page, capsys):
+    snippets = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
+    assert snippets
+    scope: dict = {"__name__": page}
+    for snippet in snippets:
+        exec(compile(snippet, page, "exec"), scope)
+    assert capsys.readouterr().out
+
+
+def test_links_lead_somewhere():
+    for page in (ROOT / "README.md", ROOT / "docs" / "guide.md"):
+        for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_table_is_the_committed_one(tmp_path):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = re.search(r"<!-- table: photos -->\n(.*?)<!-- end -->", text, re.DOTALL)
+    assert table
+    figures = json.loads((ROOT / "benchmarks" / "results" / "photos.json").read_text(encoding="utf-8"))
+    (tmp_path / "report.json").write_text(json.dumps(figures["report"]))
+    assert table[1].strip() == OrbitReport.load(tmp_path / "report.json").to_markdown().strip()
