@@ -73,7 +73,7 @@ def train_classifier(images: Tensor, labels: Tensor, epochs: int = 12, seed: int
 
 
 def run(out: Path, seed: int = 0, *, classifier_epochs: int = 12, epochs: int = 40) -> OrbitReport:
-    """Train, break, adapt, measure; print the table and write report.html, report.json, report.csv and the adapter.
+    """Train, break, adapt, measure; print the table and write the report, its pictures and the adapter.
 
     Takes a minute or two on two cores. Returns the report.
     """
@@ -105,5 +105,7 @@ def run(out: Path, seed: int = 0, *, classifier_epochs: int = 12, epochs: int = 
     model.save(out / "adapter")
     for name in ("report.html", "report.json", "report.csv"):
         report.save(out / name)
+    report.plot(out / "accuracy.png")
+    report.plot_samples(out / "digits.png")
     console.print(f"Open [bold]{out / 'report.html'}[/] for the pictures. The adapter is in {out / 'adapter'}.")
     return report

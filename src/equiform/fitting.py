@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, TensorDataset
 
 from . import priors
-from ._optional import optional
 from .equivariant import Equivariant
 from .groups import inverse
 from .images import read_squares
@@ -43,7 +42,7 @@ def fit(
     task_loss: Callable[[Any, Any], Tensor] | None = None,
     prior_weight: float = 1.0,
     train_predictor: bool = False,
-    epochs: int = 25,
+    epochs: int = 28,
     lr: float = 2e-3,
     weight_decay: float = 0.05,
     batch_size: int = 32,
@@ -76,7 +75,8 @@ def fit(
     for name, value in (("epochs", epochs), ("batch_size", batch_size)):
         if not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} must be a whole number >= 1; got {value!r}")
-    training = optional("equiform.training", "all")
+    from . import training  # brings lightning with it
+
     side = round(SQUARE * canonicalizer.view_size)
     histogram = priors.prior(canonicalizer.group, prior)
     data, skipped = _in_memory(data, side) if task_loss is None else (data, [])

@@ -1,0 +1,75 @@
+"""The second opinion: Bayes' rule over the poses that were run, kept with the adapter, refused where it makes no sense."""
+
+import pytest
+import torch
+from torch import nn
+
+import equiform
+from equiform import Equivariant, OrbitCanonicalizer, act, adapt, fit_opinion, load
+from equiform.opinions import Opinion, linear_scorer
+from equiform.poses import choose, reweighted
+
+
+class Classifier(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 6, 5, 2), nn.Tanh(), nn.Flatten(), nn.LazyLinear(5))
+
+    def forward(self, x):
+        return self.body(x)
+
+
+def test_bayes_rule_by_hand():
+    chosen = choose(torch.tensor([[0.75, 0.25], [0.4, 0.6]]).log(), top_k=2)
+    weights = reweighted(chosen, torch.tensor([0.0, 3.0, 0.0, 0.0]).exp().log()).weight
+    expected = 0.25 * torch.tensor(3.0).exp()
+    torch.testing.assert_close(weights[1], expected / (0.75 + expected), atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(weights[2:], torch.tensor([0.6, 0.4]), atol=1e-3, rtol=1e-3)
+    assert chosen.index.tolist() == [0, 1, 1, 0]
+
+
+def test_rows_with_fewer_poses_and_nan_evidence_stay_theirs():
+    chosen = choose(torch.tensor([[5.0, 0.0], [0.1, 0.0]]), coverage=0.9)
+    assert chosen.row.tolist() == [0, 1, 1]
+    weights = reweighted(chosen, torch.tensor([float("nan"), 0.0, 2.0])).weight
+    assert weights[0] == 1
+    assert weights[1:].sum() == pytest.approx(1)
+    assert weights[2] > weights[1]
+
+
+def test_the_scorer_finds_the_direction_that_tells():
+    features = torch.randn(200, 4, 3)
+    features[:, 0, 1] += 3
+    weight = linear_scorer(features, 0.05)
+    assert weight.abs().argmax() == 1
+    assert ((features @ weight).argmax(1) == 0).float().mean() > 0.8
+
+
+@pytest.mark.parametrize("options", [{"top_k": 3}, {"coverage": 0.8}])
+def test_still_exact_and_kept_with_the_adapter(options, tmp_path):
+    predictor = Classifier().eval()
+    x = torch.rand(12, 3, 16, 16)
+    predictor(x)
+    model = adapt(predictor, "C4", outputs="logits", canonicalizer=OrbitCanonicalizer("C4", resolution=16), **options)
+    before = model(x)
+    fit_opinion(model, x)
+    after = model(x)
+    assert not torch.allclose(before, after)
+    for g in model.group.elements:
+        assert torch.equal(model(act(g[None], x)), after)
+    model.save(tmp_path)
+    again = load(tmp_path, predictor)
+    assert isinstance(again.opinion, Opinion)
+    assert torch.equal(again(x), after)
+    one = Equivariant(predictor, model.canonicalizer, "image", "logits", opinion=model.opinion)
+    plain = Equivariant(predictor, model.canonicalizer, "image", "logits")
+    assert torch.equal(one(x), plain(x))  # nothing to weigh with one pose
+
+
+def test_refused_where_there_are_no_logits():
+    model = adapt(lambda x: x[:, :1], "C4", outputs="mask", canonicalizer=OrbitCanonicalizer("C4", resolution=16))
+    with pytest.raises(ValueError, match="needs a classifier"):
+        fit_opinion(model, torch.rand(4, 3, 16, 16))
+    with pytest.raises(ValueError, match=r"\(b, 5\)"):
+        Opinion(torch.ones(5))(torch.rand(2, 7))
+    assert equiform.fit_opinion is fit_opinion
