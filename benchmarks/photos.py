@@ -9,6 +9,7 @@ Imagenette photos and MobileNets beside the project. With your own:
 import argparse
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 import backbones
 import common
 import equiform
-from equiform import Equivariant, OrbitCanonicalizer, Teacher, adapt, evaluate, fit, fit_opinion, scorer
+from equiform import Equivariant, OrbitCanonicalizer, Teacher, adapt, evaluate, fit, fit_opinion, load, scorer
 from equiform.evaluation import BASELINES
 
 IMAGENETTE = (0, 217, 482, 491, 497, 566, 569, 571, 574, 701)  # ImageNet index of its ten folders in alphabetical order
@@ -36,7 +37,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--teacher-weight", type=float, default=0.4)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--adapter", type=Path, help="save the fitted adapter in this folder")
+    parser.add_argument("--adapter", type=Path, help="save the fitted adapter in this folder; one that is there is measured")
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
     return parser.parse_args()
 
@@ -47,15 +48,15 @@ def class_indices(folders: list[str], labels: Path | None) -> Tensor:
     return torch.tensor([mapping[name] for name in folders])
 
 
-def scoring_network(reference: str, x: Tensor) -> nn.Module:
-    """The backbone with one score for its last layer, dropout before it and batch norms where they had been folded away."""
+def scoring_network(reference: str) -> nn.Module:
+    """The backbone with one score for its last layer, and dropout before that."""
     network = scorer(common.predictor(reference))
     if isinstance(getattr(network, "classifier", None), nn.Linear):
         network.classifier = nn.Sequential(nn.Dropout(0.2), network.classifier)
-    return backbones.with_batch_norms(network, x)
+    return network
 
 
-def features_of(predictor: nn.Module) -> object:
+def features_of(predictor: nn.Module) -> Callable[[Tensor], Tensor]:
     """What the teacher looks at: two depths of a MobileNetV2's trunk, or the answers of any other predictor."""
     trunk = getattr(predictor, "features", None)
     if type(predictor).__name__ != "MobileNetV2" or trunk is None:
@@ -68,6 +69,34 @@ def features_of(predictor: nn.Module) -> object:
     return features
 
 
+def fitted_model(predictor: nn.Module, train: Tensor, args: argparse.Namespace) -> tuple[Equivariant, dict]:
+    """Fit canonicalizer and second opinion on unlabelled photos; with what, and how long it took."""
+    start = time.perf_counter()
+    torch.manual_seed(args.seed)
+    views = OrbitCanonicalizer("C4", resolution=args.resolution).view(train[:: max(1, len(train) // 64)])
+    network = backbones.with_batch_norms(scoring_network(args.backbone), views)
+    model = adapt(
+        predictor, "C4", outputs="logits", canonicalizer=OrbitCanonicalizer("C4", network, resolution=args.resolution)
+    )
+    teacher = Teacher(features_of(predictor), weight=args.teacher_weight)
+    options = {"epochs": args.epochs, "lr": args.lr, "seed": args.seed}
+    history = fit(model, train, teacher=teacher, **options).history
+    fit_opinion(model, common.Photos(train, torch.zeros(len(train))))
+    model.canonicalizer.network = backbones.folded(network)
+    fitted = options | {
+        "backbone": args.backbone,
+        "resolution": args.resolution,
+        "teacher_weight": args.teacher_weight,
+        "num_photos": len(train),
+        "minutes": round((time.perf_counter() - start) / 60, 1),
+        "last_epoch": history[-1],
+    }
+    if args.adapter:
+        model.save(args.adapter)
+        (args.adapter / "fit.json").write_text(json.dumps(fitted))
+    return model, fitted
+
+
 def main() -> None:
     args = arguments()
     torch.set_num_threads(args.threads)
@@ -77,26 +106,16 @@ def main() -> None:
     labels = class_indices(folders, args.labels)
     print(f"{len(train)} unlabelled photos to fit on, {len(test)} to measure on")
 
-    start = time.perf_counter()
-    torch.manual_seed(args.seed)
-    probe = OrbitCanonicalizer("C4", resolution=args.resolution)
-    network = scoring_network(args.backbone, probe.view(train[:: max(1, len(train) // 64)]))
-    canonicalizer = OrbitCanonicalizer("C4", network, resolution=args.resolution)
-    model = adapt(predictor, "C4", outputs="logits", canonicalizer=canonicalizer)
-    teacher = Teacher(features_of(predictor), weight=args.teacher_weight)  # type: ignore[arg-type]
-    options = {"epochs": args.epochs, "lr": args.lr, "seed": args.seed}
-    history = fit(model, train, teacher=teacher, **options).history
-    fit_opinion(model, common.Photos(train, torch.zeros(len(train))))
-    canonicalizer.network = backbones.folded(canonicalizer.network)
-    minutes = (time.perf_counter() - start) / 60
-    print(f"fitted in {minutes:.1f} minutes; last epoch {history[-1]}")
-    if args.adapter:
-        model.save(args.adapter)
+    if args.adapter and (args.adapter / "fit.json").exists():
+        model = load(args.adapter, predictor, network=scoring_network(args.backbone))
+        fitted = json.loads((args.adapter / "fit.json").read_text())
+    else:
+        model, fitted = fitted_model(predictor, train, args)
+    print(f"fitted on {fitted['num_photos']} photos in {fitted['minutes']} minutes")
 
     def with_doubt(top_k: int = 1, coverage: float | None = None, opinion: bool = True) -> Equivariant:
-        return Equivariant(
-            predictor, canonicalizer, "image", "logits", top_k, coverage, opinion=model.opinion if opinion else None
-        )
+        second = model.opinion if opinion else None
+        return Equivariant(predictor, model.canonicalizer, "image", "logits", top_k, coverage, opinion=second)
 
     others = {
         "two poses": with_doubt(2),
@@ -108,19 +127,8 @@ def main() -> None:
     }
     report = evaluate(model, common.Photos(test, labels), baselines=BASELINES, others=others)
     print(report)
-    path = common.keep(
-        "photos",
-        {
-            "predictor": args.predictor,
-            "backbone": args.backbone,
-            "resolution": args.resolution,
-            "fit": {**options, "teacher_weight": args.teacher_weight, "num_photos": len(train), "minutes": round(minutes, 1)},
-            "report": json.loads(report.to_json()),
-            "equiform": equiform.__version__,
-        },
-        args.out,
-    )
-    print(f"figures in {path}")
+    figures = {"predictor": args.predictor, "fit": fitted, "report": json.loads(report.to_json())}
+    print("figures in", common.keep("photos", figures | {"equiform": equiform.__version__}, args.out))
 
 
 if __name__ == "__main__":

@@ -92,15 +92,21 @@ class OrbitCanonicalizer(Canonicalizer):
 
     def scores(self, view: Float[Tensor, "b c s s"]) -> Float[Tensor, "b n"]:
         """Raises ValueError where the network gives more than one score per row."""
-        orbit = orbit_views(view, self.group)
-        n, b = orbit.shape[:2]
-        flat = orbit.flatten(0, 1).to(self._dtype()).contiguous(memory_format=torch.channels_last)
-        answer = self.network(flat)
+        orbit = orbit_views(view, self.group).to(self._dtype())
+        # batch statistics see the whole orbit at once; otherwise element by element, which is easier on memory and caches,
+        # and lets no rounding depend on where in a batch a view comes to lie
+        parts = orbit.flatten(0, 1)[None] if self.training else orbit
+        return torch.cat([self._scores_of(part) for part in parts]).reshape(len(orbit), len(view)).mT
+
+    def _scores_of(self, views: Float[Tensor, "m c r r"]) -> Float[Tensor, " m"]:
+        answer = self.network(views.contiguous(memory_format=torch.channels_last))
         scores = first_logits(answer) if is_container(answer) else answer  # transformers classifiers answer with a dict
-        if not isinstance(scores, Tensor) or scores.numel() != n * b:
+        if not isinstance(scores, Tensor) or scores.numel() != len(views):
             came = f"shape {tuple(scores.shape)}" if isinstance(scores, Tensor) else f"a {type(answer).__name__}"
-            raise ValueError(f"the network must give one score per row, ({n * b},); got {came}: see equiform.scorer(backbone)")
-        return scores.reshape(n, b).mT
+            raise ValueError(
+                f"the network must give one score per row, ({len(views)},); got {came}: see equiform.scorer(backbone)"
+            )
+        return scores.flatten()
 
 
 class GroupConvCanonicalizer(Canonicalizer):
