@@ -42,7 +42,7 @@ def fit(
     task_loss: Callable[[Any, Any], Tensor] | None = None,
     prior_weight: float = 1.0,
     train_predictor: bool = False,
-    epochs: int = 28,
+    epochs: int = 40,
     lr: float = 2e-3,
     weight_decay: float = 0.05,
     batch_size: int = 32,

@@ -1,0 +1,64 @@
+"""Write the committed figures into the README, between its comments."""
+
+import json
+import re
+import tempfile
+from pathlib import Path
+
+from common import HERE, RESULTS
+from equiform import OrbitReport
+
+README = HERE.parent / "README.md"
+
+
+def figures(name: str) -> dict:
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def report(data: dict) -> OrbitReport:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "report.json"
+        path.write_text(json.dumps(data), encoding="utf-8")
+        return OrbitReport.load(path)
+
+
+def exactness() -> str:
+    counts = figures("exactness")["equal_of_total"]
+    equal = [sum(row[name][0] for row in counts.values() for name in row if name != "bare")]
+    total = [sum(row[name][1] for row in counts.values() for name in row if name != "bare")]
+    return f"{equal[0]:,} of {total[0]:,} answers equal to the bit, over {', '.join(counts)}"
+
+
+def cifar10() -> str:
+    parts = []
+    for name in ("C4", "C8"):
+        r = report(figures("cifar10")[name]["report"])
+        parts.append(f"{name}: mean {r['bare'].mean:.3f} bare, {r.mean:.3f} adapted, upright {r.upright_of('bare'):.3f}")
+    return f"{'; '.join(parts)} ({r.num_samples:,} images)"
+
+
+def peer() -> str:
+    data = figures("peer-c4")
+    parts = []
+    for library, rows in data.items():
+        if library.startswith("equi"):
+            best = max(rows, key=lambda name: rows[name]["orbit_mean"])
+            row = rows[best]
+            error = row["logits_error_quarter_turns"]["max"]
+            cost = row["cost"]["256"]["ratio"]
+            parts.append(f"{library}: mean {row['orbit_mean']:.3f}, error {error:.0e}, {cost:.1f}x the predictor's time")
+    return f"{'; '.join(parts)} ({data['num_test']:,} images, {data['steps']} steps)"
+
+
+def main() -> None:
+    text = README.read_text(encoding="utf-8")
+    table = report(figures("photos")["report"]).to_markdown().strip()
+    text = re.sub(r"(<!-- table: photos -->\n).*?(<!-- end -->)", lambda m: f"{m[1]}{table}\n{m[2]}", text, flags=re.DOTALL)
+    for name, function in (("exactness", exactness), ("cifar10", cifar10), ("peer", peer)):
+        cell = function()
+        text = re.sub(rf"(<!-- {name} -->)[^|\n]* \|", lambda m, cell=cell: f"{m[1]} {cell} |", text)
+    README.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
