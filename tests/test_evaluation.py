@@ -143,7 +143,6 @@ def test_modes_are_left_as_they_were():
     [
         (pictures(), {"metric": "acuracy"}, ValueError, "known: accuracy"),
         (pictures(), {"metric": 3}, TypeError, "a metric is"),
-        (pictures(), {"group": "SO2"}, ValueError, "continuous"),
         (pictures(), {"group": "C0"}, ValueError, "unknown group"),
         (pictures(), {"group": []}, ValueError, "list of angles"),
         (pictures(), {"baselines": ["bear"]}, ValueError, "known: bare"),

@@ -101,7 +101,14 @@ def _one_canvas(canvases: set, x: Tensor) -> None:
         )
 
 
+# torch moves these only as other numbers of the same size
+STAND_INS = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}
+STAND_INS |= dict.fromkeys((torch.float8_e4m3fn, torch.float8_e5m2), torch.uint8)
+
+
 def _move_rows(codes: list[int], x: Tensor) -> Tensor:
+    if x.dtype in STAND_INS:
+        return _move_rows(codes, x.view(STAND_INS[x.dtype])).view(x.dtype)
     channels_last = x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
     if channels_last:  # work in the order of the memory, and give the same order back
         x = x.permute(0, 2, 3, 1)

@@ -21,7 +21,7 @@ class Call(NamedTuple):
     values: dict[str, Any]
     kinds: dict[str, Any]
     run: Callable[[dict[str, Any]], Any]
-    images: Tensor | list[Tensor]
+    images: Any
     sizes: list[Size]
 
     @classmethod
@@ -51,7 +51,7 @@ class Call(NamedTuple):
     @property
     def canvas(self) -> Size:
         """The canvas of an empty batch."""
-        return (int(self.images.shape[-2]), int(self.images.shape[-1])) if isinstance(self.images, Tensor) else (1, 1)
+        return (1, 1) if isinstance(self.images, list) else (int(self.images.shape[-2]), int(self.images.shape[-1]))
 
     def take(self, rows: Tensor) -> dict[str, Any]:
         """The arguments of those rows."""
@@ -67,6 +67,24 @@ def by_canvas(back: Float[Tensor, "m 3 3"], sizes: Sequence[Size], empty: Size) 
     for i, pair in enumerate(zip(sizes, after, strict=True)):
         found.setdefault(pair, []).append(i)
     return [(*pair, torch.tensor(rows)) for pair, rows in found.items()]
+
+
+def invoke(function: Callable[..., Any], predictor: Callable[..., Any], x: Any) -> Any:
+    """`function` on the inputs of one batch of data: a tuple as arguments, a dict as those of its names."""
+    if isinstance(x, tuple):
+        return function(*x)
+    names = _parameter_names(predictor, ())
+    if isinstance(x, Mapping) and all(name in names for name in x):
+        return function(**x)
+    return function(x)
+
+
+def fitting_kinds(kind: Any, x: Any) -> Any:
+    """The kinds for x: where several are named and x is one tensor, the first of them."""
+    several = isinstance(kind, (Mapping, list, tuple))
+    if not several or trees.is_container(x):
+        return _rows_if_list(kind, x)
+    return next(iter(kind.values())) if isinstance(kind, Mapping) else kind[0]
 
 
 def _is_array(value: Any) -> bool:

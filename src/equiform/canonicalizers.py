@@ -6,20 +6,20 @@ Turning the input permutes the scores, which makes the pose equivariant whatever
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from . import groups
-from .actions import act_image
 from .groups import Group, inverse
-from .kinds import as_tensor
+from .kinds import act, as_tensor
 from .networks import GroupConvNetwork, ScoreNetwork
 from .poses import Pose, pose_of
 from .trees import children, is_container
 from .views import disc, orbit_views, square_view, view_size
 
-Images = Tensor | Sequence[Tensor]
+Images = Tensor | np.ndarray | Sequence[Tensor]
 
 
 class Canonicalizer(nn.Module):
@@ -30,7 +30,7 @@ class Canonicalizer(nn.Module):
 
     name = ""
     learns = True
-    elements: Tensor
+    _place: Tensor
 
     def __init__(self, group: str | Group, resolution: int = 64, channels: int = 3):
         super().__init__()
@@ -44,7 +44,12 @@ class Canonicalizer(nn.Module):
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{what} must be a whole number >= 1; got {value!r}")
         self.resolution, self.channels = resolution, channels
-        self.register_buffer("elements", self.group.elements, persistent=False)
+        self.register_buffer("_place", torch.empty(0), persistent=False)  # follows the module from device to device
+
+    @property
+    def elements(self) -> Float[Tensor, "n 3 3"]:
+        """The elements, in full precision whatever the weights are, on the device of the canonicalizer."""
+        return self.group.elements.to(self._place.device)
 
     def config(self) -> dict[str, Any]:
         """The arguments that build this canonicalizer again, but for a network of the caller's own."""
@@ -57,7 +62,7 @@ class Canonicalizer(nn.Module):
 
     def view(self, images: Images) -> Float[Tensor, "b c s s"]:
         """What the canonicalizer looks at: the whole image in a small square, standardised."""
-        return square_view(images, self.view_size, self.channels)
+        return square_view(as_tensor(images) if isinstance(images, np.ndarray) else images, self.view_size, self.channels)
 
     def scores(self, view: Float[Tensor, "b c s s"]) -> Float[Tensor, "b n"]:
         """One score per element and row: how much the view, brought back by that element, looks like canonical input."""
@@ -186,16 +191,15 @@ class EnergyCanonicalizer(Canonicalizer):
         return {"group": self.group.name, "confidence": self.confidence}
 
     def forward(self, images: Images) -> Pose:
-        if not isinstance(images, Tensor):
+        if not isinstance(images, (Tensor, np.ndarray)):
             rows = [self.forward(image[None]).scores for image in images]
             scores = torch.cat(rows) if rows else torch.zeros(0, len(self.elements))
             return pose_of(scores, self.elements)
         if images.ndim != 4:
             raise ValueError(f"images have shape (b, channels, height, width); got {tuple(images.shape)}")
         if len(images) == 0:
-            return pose_of(torch.zeros(0, len(self.elements), device=images.device), self.elements)
-        back = inverse(self.elements)
-        answers = [self._predictor[0](act_image(g.expand(len(images), 3, 3), images, None)) for g in back]
+            return pose_of(torch.zeros(0, len(self.elements)), self.elements)
+        answers = [self._predictor[0](act(g[None], images)) for g in inverse(self.elements)]
         scores = torch.stack([self._confidence(answer) for answer in answers], 1)
         return pose_of(scores.float(), self.elements)
 
@@ -208,8 +212,11 @@ class EnergyCanonicalizer(Canonicalizer):
 
 
 def first_logits(answer: Any) -> Tensor | None:
-    """The first floating-point tensor of two or more axes in an answer, where a classifier keeps its logits."""
+    """What is called "logits" in an answer, or else its first floating-point tensor of two or more axes."""
     if is_container(answer):
+        named = dict(children(answer)).get("logits")
+        if named is not None:
+            return first_logits(named)
         found = (first_logits(child) for _, child in children(answer))
         return next((tensor for tensor in found if tensor is not None), None)
     tensor = as_tensor(answer) if hasattr(answer, "__array__") else answer

@@ -29,7 +29,7 @@ from .cli_models import (
     to_fit,
 )
 from .evaluation import BASELINES, evaluate
-from .fitting import fit
+from .fitting import EPOCHS, LR, fit
 from .images import LabelledImages
 from .references import load_reference
 from .upright import plan, turn_files, write_csv
@@ -144,8 +144,8 @@ def fit_command(
     resolution: Annotated[
         int, typer.Option(metavar="N", min=1, help="Side in pixels of what the scoring network looks at.")
     ] = 64,
-    epochs: Annotated[int, typer.Option(metavar="N", min=1, help="Passes over the photos.")] = 25,
-    lr: Annotated[float, typer.Option(metavar="X", help="Learning rate; 1e-4 suits a pretrained backbone better.")] = 1e-3,
+    epochs: Annotated[int, typer.Option(metavar="N", min=1, help="Passes over the photos.")] = EPOCHS,
+    lr: Annotated[float, typer.Option(metavar="X", help="Learning rate; 1e-4 suits a large pretrained backbone better.")] = LR,
     batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Photos in a training step.")] = 32,
     val: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Upright photos held out: the epoch that does best on them is kept.")

@@ -18,7 +18,7 @@ from .poses import Pose, choose, reweighted, straight_through
 
 
 class Prediction(NamedTuple):
-    """What the predictor says, moved to where it belongs, and the pose that was found."""
+    """What the predictor says, moved to where it belongs, and the pose that the canonicalizer found."""
 
     output: Any
     pose: Pose
@@ -44,9 +44,10 @@ class Equivariant(nn.Module):
     ):
         super().__init__()
         order = len(canonicalizer.elements)
-        if not isinstance(top_k, int) or not 1 <= top_k <= order:
+        if not isinstance(top_k, int) or isinstance(top_k, bool) or not 1 <= top_k <= order:
             raise ValueError(f"top_k is a number of poses, 1 to {order} for {canonicalizer.group.name}; got {top_k!r}")
-        if coverage is not None and (top_k > 1 or not isinstance(coverage, float | int) or not 0 < coverage <= 1):
+        share = isinstance(coverage, float | int) and not isinstance(coverage, bool) and 0 < coverage <= 1
+        if coverage is not None and (top_k > 1 or not share):
             came = f"{coverage!r}, top_k={top_k}"
             raise ValueError(f"coverage is a share of the posterior in (0, 1], instead of top_k; got {came}")
         self.predictor, self.canonicalizer = predictor, canonicalizer
@@ -85,18 +86,19 @@ class Equivariant(nn.Module):
         if not self.averages:
             return Prediction(output, pose)
         if self.opinion is not None and len(chosen.row):
-            chosen = reweighted(chosen, self.opinion(output))
+            chosen = reweighted(chosen, self.opinion(kinds.find_logits(output, self.outputs)))
         return Prediction(kinds.average(output, self.outputs, chosen), pose)
 
     def _move(
         self, g: Tensor, x: Any, kind: Any, canvas: Size, zero: Tensor | None, rows: Tensor, side: Callable[[Tensor], Tensor]
     ) -> Any:
         """act(g, x), and in training the gradient of the choice: `zero` carries it and adds nothing to the value."""
-        moved = act(g, x, kind, canvas)
+        name = "input" if side is inverse else "output"
+        moved = act(g, x, kind, canvas, name=name)
         if zero is None:
             return moved
         for k, element in enumerate(side(self.canonicalizer.elements)):
-            other = act(element[None], x, kind, canvas)
+            other = act(element[None], x, kind, canvas, name=name)
             moved = kinds.add(moved, other, kind, zero[rows.to(zero.device), k])
         return moved
 
@@ -132,7 +134,10 @@ def adapt(
     Raises ValueError or TypeError for an unknown group or kind, or where `outputs` is not known and not given.
     """
     if not callable(predictor):
-        raise TypeError(f"a predictor is a callable (a module, a function); got a {type(predictor).__name__}")
+        raise TypeError(
+            f"a predictor is a callable (a module, a function); got a {type(predictor).__name__}. Wrap another engine in a "
+            "function, for example lambda x: session.run(None, {'x': x.numpy()})[0]"
+        )
     known = known_kinds(predictor)
     inputs = inputs if inputs is not None else known[0] if known[0] is not None else "image"
     outputs = outputs if outputs is not None else known[1]
@@ -141,7 +146,9 @@ def adapt(
             f"how the outputs of {_name(predictor)} move is not known: pass outputs=, for example outputs='logits' for a "
             f"classifier, 'mask' for a segmenter, {{'boxes': 'boxes', 'scores': 'invariant'}} for a dict"
         )
-    canonicalizer = OrbitCanonicalizer(group) if canonicalizer is None else canonicalizer
+    if canonicalizer is None:
+        parameter = next(predictor.parameters(), None) if isinstance(predictor, nn.Module) else None
+        canonicalizer = OrbitCanonicalizer(group).to(parameter.device if parameter is not None else "cpu")
     if canonicalizer.group != groups.group(group):
         raise ValueError(f"the canonicalizer is for {canonicalizer.group.name}, not for {groups.group(group).name}")
     return Equivariant(predictor, canonicalizer.eval(), inputs, outputs, top_k, coverage)

@@ -12,16 +12,18 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from . import groups, kinds, metrics, testing, trees
 from ._optional import optional
+from .calls import fitting_kinds, invoke
 from .canonicalizers import EnergyCanonicalizer, UniformCanonicalizer
 from .equivariant import Equivariant
 from .groups import Group, inverse, turn
-from .kinds import Rows, act
+from .kinds import act, as_kinds
 from .poses import choose
 from .report import Method, OrbitReport, Sample
 
 BASELINES = ("bare", "orbit averaging", "training-free")
 NUM_SAMPLES_SHOWN = 8
 MIN_TIMINGS = 5
+NUM_DRAWN = 16  # elements of a continuous group
 
 
 def evaluate(
@@ -29,6 +31,7 @@ def evaluate(
     data: Any,
     *,
     metric: str | Callable[[Any, Any], Any] = "accuracy",
+    targets: Any = None,
     group: str | Group | Sequence[float] | None = None,
     baselines: Sequence[str] = (),
     others: Mapping[str, Callable[..., Any]] | None = None,
@@ -38,9 +41,9 @@ def evaluate(
     """Measure `model` on upright labelled data moved by every element of `group`.
 
     data: (inputs, targets) tensors, a Dataset or a DataLoader of such pairs; inputs may be tuples or dicts of arguments, and
-    targets move as the outputs do. metric: "accuracy", "top5_accuracy", "miou", a torchmetrics Metric, or a callable
-    (output, target) -> mean over the batch. group: a finite group, its name, or a list of angles in degrees; by default the
-    group of the model.
+    targets move as the outputs do, or as `targets` says. metric: "accuracy", "top5_accuracy", "miou", a torchmetrics Metric, or
+    a callable (output, target) -> mean over the batch; the greater the better. group: a group or its name (of SO2 and O2, 16
+    elements drawn with a seed), or a list of angles in degrees; by default the group of the model.
 
     baselines, in the same table: "bare" (the predictor), "orbit averaging" (|G| passes), "training-free" (the predictor's own
     confidence). others: more models by name, such as the same model with top_k=2.
@@ -52,7 +55,7 @@ def evaluate(
     elements, name = _elements(model, group)
     loader = _loader(data, batch_size)
     methods = {"adapted": model} | _baselines(model, baselines) | dict(others or {})
-    tallies = [_Tally(label, method, elements, metric, model) for label, method in methods.items()]
+    tallies = [_Tally(label, method, elements, metric, model, targets) for label, method in methods.items()]
     clock = _Clock()
     samples: list[Sample] = []
     num_samples, x = 0, None
@@ -82,9 +85,10 @@ def _elements(model: Equivariant, which: str | Group | Sequence[float] | None) -
         which = model.group
     if isinstance(which, (str, Group)):
         chosen = groups.group(which)
-        if chosen.order is None:
-            raise ValueError(f"{chosen.name} is continuous: evaluate on a finite group such as C16, or on a list of angles")
-        return chosen.elements, chosen.name
+        if chosen.order is not None:
+            return chosen.elements, chosen.name
+        drawn = chosen.random(NUM_DRAWN - 1, torch.Generator().manual_seed(0))
+        return torch.cat([chosen.identity(), drawn]), chosen.name
     angles = torch.as_tensor(list(which), dtype=torch.float64)
     if angles.ndim != 1 or len(angles) == 0 or not bool(angles.isfinite().all()):
         raise ValueError(f"group is a group, its name or a list of angles in degrees; got {which!r}")
@@ -125,6 +129,8 @@ def _baselines(model: Equivariant, names: Sequence[str]) -> dict[str, Callable[.
         elif name == "orbit averaging":
             made[name] = around(UniformCanonicalizer(model.group), len(model.canonicalizer.elements))
         elif name == "training-free":
+            if isinstance(model.inputs, (Mapping, tuple, list)) and len(model.inputs) > 1:
+                raise ValueError("the baseline training-free needs a predictor whose one argument is the image")
             made[name] = around(EnergyCanonicalizer(model.group, model.predictor))
         else:
             raise ValueError(f"unknown baseline {name!r}; known: {', '.join(BASELINES)}")
@@ -159,59 +165,56 @@ def _to(x: Any, device: torch.device) -> Any:
     return trees.walk(lambda _, leaf, __: leaf.to(device) if isinstance(leaf, Tensor) else leaf, None, x, "data")
 
 
-def _call(model: Callable[..., Any], x: Any) -> Any:
-    if isinstance(x, Mapping):
-        return model(**x)
-    return model(*x) if isinstance(x, tuple) else model(x)
-
-
-def _fitting(kind: Any, x: Any) -> Any:
-    """The kinds for x: where several are named and x is one tensor, the first of them."""
-    several = isinstance(kind, (Mapping, list, tuple))
-    if not several or trees.is_container(x):
-        return Rows(kind) if isinstance(x, list) and kind == kinds.Kind("image") else kind
-    return next(iter(kind.values())) if isinstance(kind, Mapping) else kind[0]
-
-
-# -------------------------------------------------------------------------------------------------------- measuring
-
-
 class _Tally:
     """One method's metric on every element, and its pose accuracy, equivariance error and passes."""
 
-    def __init__(self, name: str, model: Any, elements: Tensor, metric: Any, reference: Equivariant):
+    def __init__(self, name: str, model: Any, elements: Tensor, metric: Any, reference: Equivariant, targets: Any):
         self.name, self.model, self.reference = name, model, reference
         self.elements = elements.to(reference.canonicalizer.elements.device)
-        self.metrics = [metrics.make(metric) for _ in elements]
+        self.targets = None if targets is None else as_kinds(targets, reference.group)
+        self.metrics = [metrics.make(metric, reference.outputs) for _ in elements]
         self.error: float | None = None
-        self.right = self.passes = self.num_answers = 0
+        self.right = self.num_poses = self.passes = self.num_answers = 0
 
     def add(self, x: Any, target: Any) -> int:
         """Take a batch in; returns its number of rows."""
-        inputs = _fitting(self.reference.inputs, x)
+        inputs = fitting_kinds(self.reference.inputs, x)
         sizes = kinds.image_sizes(x, inputs) or []
         canvas = sizes[0] if len(set(sizes)) == 1 else None
-        upright = None
-        for element, metric in zip(self.elements, self.metrics, strict=True):
-            g = element[None]
-            output = self._answer(act(g, x, inputs), g, len(sizes))
-            metric.update(output, act(g, target, _fitting(self.reference.outputs, target), canvas))
-            if torch.equal(element, torch.eye(3).to(element)):
-                upright = output
-            if upright is not None and canvas is not None:
-                self._compare(output, act(g, upright, self.reference.outputs, canvas))
+        moving = self._target_kinds(target)
+        answers = [self._answer(act(element[None], x, inputs), element[None], len(sizes)) for element in self.elements]
+        for element, output, metric in zip(self.elements, answers, self.metrics, strict=True):
+            metric.update(output, act(element[None], target, moving, canvas, name="target"))
+        if canvas is not None:
+            upright = [i for i, element in enumerate(self.elements) if torch.equal(element, torch.eye(3).to(element))]
+            reference = answers[upright[0]] if upright else invoke(self.model, self.reference.predictor, x)
+            for element, output in zip(self.elements, answers, strict=True):
+                self._compare(output, act(element[None], reference, self.reference.outputs, canvas))
         return len(sizes)
+
+    def _target_kinds(self, target: Any) -> Any:
+        if self.targets is not None:
+            return self.targets
+        outputs = self.reference.outputs
+        if trees.is_container(target) or not isinstance(outputs, (Mapping, list, tuple)):
+            return outputs
+        known = {kind for kind, _, _ in trees.leaves(outputs, trees.map_kinds(lambda kind: 0, outputs))}
+        if len(known) > 1 and not all(kind.name in ("invariant", "logits") for kind in known if isinstance(kind, kinds.Kind)):
+            raise ValueError(f"how the targets move is not clear from the outputs {outputs!r}: pass targets= with their kind")
+        return next(iter(known))
 
     def _answer(self, moved: Any, g: Tensor, b: int) -> Any:
         self.num_answers += b
         if not isinstance(self.model, Equivariant):
             self.passes += b
-            return _call(self.model, moved)
-        output, pose = _call(self.model.predict, moved)
+            return invoke(self.model, self.reference.predictor, moved)
+        output, pose = invoke(self.model.predict, self.reference.predictor, moved)
         self.passes += len(choose(pose.scores, self.model.top_k, self.model.coverage).row)
         if isinstance(self.model.canonicalizer, EnergyCanonicalizer):
             self.passes += pose.scores.numel()
-        self.right += int((pose.index == self.model.group.index(g)).sum())
+        if float((self.model.group.nearest(g) - g).abs().max()) < 1e-3:  # elsewhere no pose is right
+            self.right += int((pose.index == self.model.group.index(g)).sum())
+            self.num_poses += b
         return output
 
     def _compare(self, output: Any, expected: Any) -> None:
@@ -226,7 +229,7 @@ class _Tally:
         return Method(
             name=self.name,
             values=[float(metric.compute()) for metric in self.metrics],
-            pose_accuracy=self.right / self.num_answers if estimates else None,
+            pose_accuracy=self.right / self.num_poses if estimates and self.num_poses else None,
             equivariance_error=self.error,
             passes=self.passes / self.num_answers,
             time=ratio,
@@ -260,7 +263,7 @@ class _Clock:
     def measure(self, methods: Mapping[str, Any], predictor: Any, x: Any) -> None:
         for name, method in {None: predictor, **methods}.items():
             start = time.perf_counter()
-            _call(method, x)
+            invoke(method, predictor, x)
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
             self.seconds.setdefault(name, []).append(time.perf_counter() - start)
@@ -274,7 +277,7 @@ class _Clock:
 
 def _samples(model: Equivariant, x: Any, elements: Tensor) -> list[Sample]:
     """A few inputs, each moved by another element, with their canonical forms."""
-    images = kinds.first_image(x, _fitting(model.inputs, x))
+    images = kinds.first_image(x, fitting_kinds(model.inputs, x))
     chosen: list[Sample] = []
     for i in range(min(NUM_SAMPLES_SHOWN, len(images) if images is not None else 0)):
         g = elements[i % len(elements)][None].to(model.canonicalizer.elements.device)

@@ -21,6 +21,7 @@ from .opinions import Opinion, linear_scorer, orbit_logits
 from .teaching import Teacher
 from .views import Augmentation, first_images, squares
 
+EPOCHS, LR = 28, 2e-3
 SQUARE = 1.5  # side of the images kept for training, in sides of the view: crops down to 2/3 of it lose no detail
 
 
@@ -42,8 +43,8 @@ def fit(
     task_loss: Callable[[Any, Any], Tensor] | None = None,
     prior_weight: float = 1.0,
     train_predictor: bool = False,
-    epochs: int = 40,
-    lr: float = 2e-3,
+    epochs: int = EPOCHS,
+    lr: float = LR,
     weight_decay: float = 0.05,
     batch_size: int = 32,
     augmentation: Augmentation | None = Augmentation(),  # noqa: B008
@@ -61,11 +62,12 @@ def fit(
     the training. prior: "identity", "uniform", or a histogram of |G| counts.
 
     By default the predictor never runs. With `task_loss(output, target)` the data are (inputs, target) batches and the whole
-    model is trained, straight through the choice of a pose (Mondal et al. 2023, sec. 3); the prior's loss is added with
-    `prior_weight`. The predictor itself is trained only with `train_predictor=True`.
+    model is trained, straight through the choice of a pose (Mondal et al. 2023, sec. 3), on floating-point images; the prior's
+    loss is added with `prior_weight`. On images that are not square, only poses of one canvas compete. The predictor itself is
+    trained only with `train_predictor=True`.
 
-    checkpoint: a folder; a run that was killed goes on from it when called again. Everything else goes to `lightning.Trainer`
-    (devices, strategy, precision, enable_progress_bar, max_time, ...). Two runs with one seed agree.
+    checkpoint: a folder; a run that was killed goes on from it when called again alike. Everything else goes to
+    `lightning.Trainer` (devices, strategy, precision, enable_progress_bar, max_time, ...). Two runs with one seed agree.
 
     Raises ValueError or TypeError where the data, the options or the canonicalizer cannot be used.
     """
@@ -90,7 +92,7 @@ def fit(
     held_out, skipped_too = _in_memory(val, side)
     held_out = None if val is None else _loader(held_out, batch_size, None, SquareCollate(side))
     options = training.Options(epochs, lr, weight_decay, augmentation, seed, side, histogram, teacher is not None)
-    with quiet(), _restored(model), torch.random.fork_rng():
+    with quiet(), _restored(model, task_loss is not None), torch.random.fork_rng():
         torch.manual_seed(seed)
         if task_loss is None:
             module = training.PriorTraining(canonicalizer, options)
@@ -114,14 +116,15 @@ def fit_opinion(model: Equivariant, data: Any, *, batch_size: int = 32, penalty:
             images = first_images(batch)
             images = images.to(back.device) if isinstance(images, Tensor) else images
             orbit = (act(g[None], images, Rows("image") if isinstance(images, list) else "image") for g in back)
-            logits.append(orbit_logits(model.predictor(x) for x in orbit))
+            logits.append(orbit_logits((model.predictor(x) for x in orbit), model.outputs))
     weight = linear_scorer(torch.cat(logits), penalty)
     model.opinion = Opinion(weight).to(back.device)
 
 
 @contextlib.contextmanager
-def _restored(model: Equivariant) -> Iterator[None]:
-    """Leave modes, requires_grad and devices as they were, but for the canonicalizer's mode."""
+def _restored(model: Equivariant, moved: bool) -> Iterator[None]:
+    """Leave modes, requires_grad, dtypes and devices as they were, but for the canonicalizer's mode."""
+    dtypes = {p: p.dtype for p in model.canonicalizer.parameters()}
     modes = {module: module.training for module in model.modules()}
     grads = {p: p.requires_grad for p in model.parameters()}
     device = model.canonicalizer.elements.device
@@ -132,7 +135,11 @@ def _restored(model: Equivariant) -> Iterator[None]:
             module.training = mode
         for parameter, needed in grads.items():
             parameter.requires_grad_(needed)
-        model.to(device)
+        # only what may have been moved: a predictor that took no part stays where it is
+        trained = model if moved else model.canonicalizer
+        trained.to(device)
+        for parameter, kind in dtypes.items():
+            parameter.data = parameter.data.to(kind)
         model.canonicalizer.eval()
 
 

@@ -5,7 +5,7 @@ Nothing is ever unpickled. config.json holds the checksum of the weights, so tha
 
 import hashlib
 import json
-import os
+import secrets
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -33,7 +33,8 @@ def save(model: "Equivariant", folder: str | Path) -> None:
     canonicalizer = model.canonicalizer
     if CANONICALIZERS.get(canonicalizer.name) is not type(canonicalizer):
         raise ValueError(f"{type(canonicalizer).__name__} is not in the table of canonicalizers and cannot be saved")
-    weights = {name: tensor.contiguous() for name, tensor in canonicalizer.state_dict().items()}
+    # cloned, since safetensors refuses weights that share memory
+    weights = {name: tensor.detach().clone().contiguous() for name, tensor in canonicalizer.state_dict().items()}
     if model.opinion is not None:
         weights[OPINION] = model.opinion.weight.contiguous()
     data = safetensors.torch.save(weights)
@@ -60,16 +61,13 @@ def save(model: "Equivariant", folder: str | Path) -> None:
 
 def write(path: Path, data: bytes) -> None:
     """Write a file as a whole or not at all: under a temporary name in the same folder, then renamed."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with scratch.open("xb") as file:
             file.write(data)
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(name).chmod(0o666 & ~umask)
-        Path(name).replace(path)
+        scratch.replace(path)
     except BaseException:
-        Path(name).unlink()
+        scratch.unlink(missing_ok=True)
         raise
 
 

@@ -82,7 +82,7 @@ def as_kinds(kinds: Any, group: Group | None = None) -> Any:
 
     Raises ValueError for an unknown kind, TypeError for something that is not one.
     """
-    if isinstance(kinds, (list, tuple)) and len(kinds) == 1 and isinstance(kinds[0], dict):
+    if isinstance(kinds, list) and len(kinds) == 1 and isinstance(kinds[0], dict):
         return Rows(as_kinds(kinds[0], group))
     if isinstance(kinds, (list, tuple)):
         return type(kinds)(as_kinds(kind, group) for kind in kinds)
@@ -131,11 +131,11 @@ def from_json(value: Any) -> Any:
 # ---------------------------------------------------------------------------------------------------- moving values
 
 
-def act(g: Float[Tensor, "b 3 3"], x: Any, kind: Any = "image", canvas: Size | None = None) -> Any:
+def act(g: Float[Tensor, "b 3 3"], x: Any, kind: Any = "image", canvas: Size | None = None, *, name: str = "x") -> Any:
     """Move x by g: a tensor, an array, or a nested value with a kind (or a structure of kinds) for its leaves.
 
     Row i moves by g[i]; one element moves every row. `canvas` is the (height, width) that points and boxes live on, before
-    the move; without it, the size of the first image in x.
+    the move; without it, the size of the first image in x. `name`: what errors call x.
 
     >>> import torch
     >>> x = torch.rand(2, 3, 4, 6)
@@ -152,7 +152,7 @@ def act(g: Float[Tensor, "b 3 3"], x: Any, kind: Any = "image", canvas: Size | N
     if canvas is None:
         sizes = image_sizes(x, kinds)
         canvas = sizes[0] if sizes and len(set(sizes)) == 1 else None
-    return trees.walk(partial(_act_leaf, g, canvas), kinds, x, "x")
+    return trees.walk(partial(_act_leaf, g, canvas), kinds, x, name)
 
 
 def _act_leaf(g: Tensor, canvas: Size | None, kind: Leaf, x: Any, path: str) -> Any:
@@ -160,10 +160,10 @@ def _act_leaf(g: Tensor, canvas: Size | None, kind: Leaf, x: Any, path: str) -> 
         elements = g.expand(len(x), -1, -1) if len(g) == 1 else g
         _check_rows(len(x), len(elements), path)
         sizes = image_sizes(x, kind)
-        return [
+        return type(x)(
             _row(partial(_act_leaf, elements[i : i + 1], sizes[i] if sizes else canvas), kind.kinds, value, f"{path}[{i}]")
             for i, value in enumerate(x)
-        ]
+        )
     row = ACTIONS[kind.name]
     if row.act is actions.act_invariant:
         return x
@@ -198,17 +198,17 @@ def _check_rows(got: int, expected: int, path: str) -> None:
         raise ValueError(f"{path}: expected one entry per row, {expected} in all; got {got}")
 
 
-def first_image(x: Any, kinds: Any) -> Tensor | list[Tensor] | None:
+def first_image(x: Any, kinds: Any) -> Any:
     """The leaf that the canonicalizer looks at: (b, c, h, w), or a list of (c, h, w) for `Rows`; None without an image."""
     for kind, leaf, path in trees.leaves(kinds, x, "input"):
         if isinstance(kind, Rows):
             images = [first_image(value, kind.kinds) for value in leaf]
-            if all(isinstance(image, Tensor) for image in images):
-                return [image for image in images if isinstance(image, Tensor)]
+            if all(image is not None for image in images):
+                return [as_tensor(image) for image in images]
         elif kind.name == "image":
             if not isinstance(leaf, (Tensor, np.ndarray)):
                 raise TypeError(f"{path}: an image is a tensor or an array, got a {type(leaf).__name__}")
-            return as_tensor(leaf)
+            return leaf
     return None
 
 
@@ -217,6 +217,11 @@ def as_tensor(x: Any) -> Tensor:
     if isinstance(x, np.ndarray) and (not x.flags.writeable or min(x.strides, default=0) < 0):
         x = x.copy()
     return torch.as_tensor(x)
+
+
+def find_logits(x: Any, kinds: Any) -> Any:
+    """The leaf of the kind logits; None where there is none."""
+    return next((leaf for kind, leaf, _ in trees.leaves(kinds, x) if isinstance(kind, Kind) and kind.name == "logits"), None)
 
 
 def image_sizes(x: Any, kinds: Any) -> list[Size] | None:
@@ -236,7 +241,7 @@ def snap(x: Any, kinds: Any, canvas: Size) -> Any:
 
     def snap_leaf(kind: Leaf, leaf: Any, path: str) -> Any:
         if isinstance(kind, Rows):
-            return [_row(snap_leaf, kind.kinds, value, f"{path}[{i}]") for i, value in enumerate(leaf)]
+            return type(leaf)(_row(snap_leaf, kind.kinds, value, f"{path}[{i}]") for i, value in enumerate(leaf))
         if not ACTIONS[kind.name].on_canvas or not isinstance(leaf, (Tensor, np.ndarray)):
             return leaf
         tensor = as_tensor(leaf)
@@ -249,7 +254,7 @@ def snap(x: Any, kinds: Any, canvas: Size) -> Any:
         snapped = torch.cat([pixels + ((pixels / step).round() * step - pixels).detach(), rest], -1)
         return snapped.numpy() if isinstance(leaf, np.ndarray) else snapped
 
-    return trees.walk(snap_leaf, kinds, x, "x")
+    return trees.walk(snap_leaf, kinds, x, "output")
 
 
 def add(x: Any, y: Any, kinds: Any, weight: Float[Tensor, " b"]) -> Any:
@@ -276,8 +281,9 @@ def check_batch(x: Any, kinds: Any, b: int) -> None:
     for kind, leaf, path in trees.leaves(kinds, x, "input"):
         if isinstance(kind, Rows):
             _check_rows(len(leaf), b, path)
-        elif ACTIONS[kind.name].act is not actions.act_invariant and len(leaf) != b:
-            raise ValueError(f"{path}: expected {b} rows like the image, got shape {tuple(leaf.shape)}")
+        elif ACTIONS[kind.name].act is not actions.act_invariant and (getattr(leaf, "ndim", 0) == 0 or len(leaf) != b):
+            came = f"shape {tuple(leaf.shape)}" if hasattr(leaf, "shape") else f"a {type(leaf).__name__}"
+            raise ValueError(f"{path}: {kind!r} needs {b} rows like the image; got {came}")
 
 
 def take(x: Any, kinds: Any, rows: Tensor, b: int) -> Any:
@@ -285,7 +291,7 @@ def take(x: Any, kinds: Any, rows: Tensor, b: int) -> Any:
 
     def take_leaf(kind: Leaf, leaf: Any, path: str) -> Any:
         if isinstance(kind, Rows):
-            return [leaf[i] for i in rows.tolist()]
+            return type(leaf)(leaf[i] for i in rows.tolist())
         if not isinstance(leaf, (Tensor, np.ndarray)) or leaf.ndim == 0 or len(leaf) != b:
             return leaf
         if len(rows) == b and torch.equal(rows, torch.arange(b)):
@@ -307,9 +313,9 @@ def join(parts: Sequence[Any], kinds: Any, rows: Sequence[Tensor]) -> Any:
 
 def _join_leaves(leaves: Sequence[Any], rows: Sequence[Tensor], order: Tensor) -> Any:
     first = leaves[0]
-    if isinstance(first, list):
+    if isinstance(first, (list, tuple)):
         flat = [entry for leaf in leaves for entry in leaf]
-        return [flat[i] for i in order.tolist()]
+        return type(first)(flat[i] for i in order.tolist())
     if not isinstance(first, (Tensor, np.ndarray)):
         return first
     tensors = [as_tensor(leaf) for leaf in leaves]
@@ -329,25 +335,36 @@ def average(x: Any, kinds: Any, chosen: Chosen) -> Any:
     Logits are averaged as probabilities and come back as log-probabilities; boxes, lists and whole numbers are not averaged.
     """
     ranks = [(chosen.rank == r).nonzero()[:, 0] for r in range(int(chosen.rank.max()) + 1 if len(chosen.rank) else 1)]
-    b = len(ranks[0])
 
     def average_leaf(kind: Leaf, leaf: Any, path: str) -> Any:
         if isinstance(kind, Rows):
-            return [leaf[i] for i in ranks[0].tolist()]
+            return type(leaf)(leaf[i] for i in ranks[0].tolist())
         tensor = as_tensor(leaf) if isinstance(leaf, np.ndarray) else leaf
         if not isinstance(tensor, Tensor) or tensor.ndim == 0 or len(tensor) != len(chosen.row):
             return leaf
         if not (ACTIONS[kind.name].averaged and tensor.dtype.is_floating_point):
             mean = tensor[ranks[0].to(tensor.device)]
+        elif kind.name == "logits":
+            mean = _log_mean(tensor, chosen, ranks)
         else:
-            mean = _weighted(tensor.softmax(-1) if kind.name == "logits" else tensor, chosen, ranks, b)
-            mean = mean.log() if kind.name == "logits" else mean
+            mean = _weighted(tensor, chosen, ranks)
         return mean.numpy() if isinstance(leaf, np.ndarray) else mean
 
     return trees.walk(average_leaf, kinds, x, "output")
 
 
-def _weighted(x: Tensor, chosen: Chosen, ranks: Sequence[Tensor], b: int) -> Tensor:
+def _log_mean(x: Tensor, chosen: Chosen, ranks: Sequence[Tensor]) -> Tensor:
+    """The log of the mean of the probabilities, without leaving logarithms: a class may be unlikely, never impossible."""
+    work = x.dtype if x.dtype == torch.float64 else torch.float32
+    logs = x.to(work).log_softmax(-1) + chosen.weight.to(x.device, work).log().reshape(-1, *[1] * (x.ndim - 1))
+    total = logs[ranks[0].to(x.device)]
+    for i in ranks[1:]:
+        rows = chosen.row[i].to(x.device)
+        total = total.index_copy(0, rows, torch.logaddexp(total[rows], logs[i.to(x.device)]))
+    return total.to(x.dtype)
+
+
+def _weighted(x: Tensor, chosen: Chosen, ranks: Sequence[Tensor]) -> Tensor:
     # summed in the order of likelihood, which is the same over the whole orbit: so the rounding is too
     weight = chosen.weight.to(x).reshape(-1, *[1] * (x.ndim - 1))
     total = x[ranks[0].to(x.device)] * weight[ranks[0].to(x.device)]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ._optional import optional
 from .canonicalizers import first_logits
-from .trees import is_container
+from .kinds import find_logits
 
 
 @runtime_checkable
@@ -36,14 +36,14 @@ class _Mean:
 
 
 class _OnLogits:
-    """A torchmetrics Metric on the logits of an output that holds more."""
+    """A metric on the logits of an output that holds more."""
 
-    def __init__(self, metric: Any):
-        self.metric = metric
+    def __init__(self, metric: Any, kinds: Any):
+        self.metric, self.kinds = metric, kinds
 
     def update(self, output: Any, target: Any) -> None:
-        nested = is_container(output) and not isinstance(output, list)
-        self.metric.update(_logits(output) if nested else output, target)
+        logits = find_logits(output, self.kinds)
+        self.metric.update(output if logits is None else torch.as_tensor(logits), target)
 
     def compute(self) -> Any:
         return self.metric.compute()
@@ -84,16 +84,18 @@ METRICS: dict[str, Callable[[], Metric]] = {
 }
 
 
-def make(metric: str | Callable[[Any, Any], Any]) -> Metric:
-    """A fresh metric. Raises ValueError for an unknown name, TypeError for something that is no metric."""
+def make(metric: str | Callable[[Any, Any], Any], kinds: Any) -> Metric:
+    """A fresh metric for outputs of those kinds: named ones and torchmetrics look at the logits, functions at everything.
+
+    Raises ValueError for an unknown name, TypeError for something that is no metric."""
     if isinstance(metric, str):
         if metric not in METRICS:
             raise ValueError(f"unknown metric {metric!r}; known: {', '.join(METRICS)}, a torchmetrics Metric, or a function")
-        return METRICS[metric]()
+        return _OnLogits(METRICS[metric](), kinds)
     if hasattr(metric, "update") and hasattr(metric, "compute"):
         fresh: Any = copy.deepcopy(metric)
         fresh.reset()
-        return _OnLogits(fresh)
+        return _OnLogits(fresh, kinds)
     if not callable(metric):
         raise TypeError(f"a metric is a name, a torchmetrics Metric or a function; got a {type(metric).__name__}")
     return _Mean(metric)

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .canonicalizers import first_logits
+from .kinds import find_logits
 
 
 class Opinion(nn.Module):
@@ -25,9 +25,9 @@ class Opinion(nn.Module):
         super().__init__()
         self.register_buffer("weight", weight)
 
-    def forward(self, output: Any) -> Float[Tensor, " b"]:
-        """Raises ValueError where the output holds no logits of that many classes."""
-        logits = first_logits(output)
+    def forward(self, logits: Any) -> Float[Tensor, " b"]:
+        """Raises ValueError unless these are logits (b, k) of as many classes as it was fitted on."""
+        logits = torch.as_tensor(logits) if logits is not None else None
         if logits is None or logits.ndim != 2 or logits.shape[1] != len(self.weight):
             came = "none" if logits is None else f"shape {tuple(logits.shape)}"
             raise ValueError(f"the second opinion needs logits (b, {len(self.weight)}) in the output; got {came}")
@@ -61,9 +61,9 @@ def linear_scorer(features: Float[Tensor, "m n d"], penalty: float) -> Float[Ten
     return weight.detach() / deviation
 
 
-def orbit_logits(answers: Iterable[Any]) -> Float[Tensor, "b n k"]:
+def orbit_logits(answers: Iterable[Any], kinds: Any) -> Float[Tensor, "b n k"]:
     """The centred logits of one batch, from its answers over the orbit."""
-    logits = [first_logits(answer) for answer in answers]
+    logits = [find_logits(answer, kinds) for answer in answers]
     if any(x is None or x.ndim != 2 for x in logits):
-        raise ValueError("a second opinion needs a classifier: no logits (b, k) in the predictor's answer")
+        raise ValueError("a second opinion needs a classifier: no output of the kind 'logits' with shape (b, k)")
     return torch.stack([centred(torch.as_tensor(x).float().cpu()) for x in logits if x is not None], 1)

@@ -67,11 +67,12 @@ def choose(scores: Float[Tensor, "b n"], top_k: int = 1, coverage: float | None 
 
 
 def reweighted(chosen: Chosen, evidence: Float[Tensor, " m"]) -> Chosen:
-    """The weights times exp(evidence), renormalised over each row (Bayes' rule over the poses that were run)."""
+    """The weights times exp(evidence), renormalised and ranked anew over each row: Bayes' rule over the poses that ran."""
     evidence = evidence.detach().float().cpu().nan_to_num(0.0)
     logs = torch.full((int(chosen.row.max()) + 1, int(chosen.rank.max()) + 1), -torch.inf)
     logs[chosen.row, chosen.rank] = chosen.weight.log() + evidence
-    return Chosen(chosen.row, chosen.rank, chosen.index, logs.softmax(1)[chosen.row, chosen.rank])
+    rank = logs.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+    return Chosen(chosen.row, rank[chosen.row, chosen.rank], chosen.index, logs.softmax(1)[chosen.row, chosen.rank])
 
 
 def straight_through(scores: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:

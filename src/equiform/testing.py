@@ -45,10 +45,11 @@ def check_equivariant(
     inputs: Any = "image",
     outputs: Any = "invariant",
     *,
+    canvas: tuple[int, int] | None = None,
     tolerance: float = 0.0,
 ) -> None:
     """Raise AssertionError, naming the worst element, unless every error is at most `tolerance`."""
-    errors = equivariance_error(model, x, group, inputs, outputs)
+    errors = equivariance_error(model, x, group, inputs, outputs, canvas=canvas)
     worst = int(errors.argmax())
     if not errors[worst] <= tolerance:
         raise AssertionError(

@@ -1,5 +1,6 @@
 """The training loops behind `fit`, as lightning modules. Imported only when something is fitted."""
 
+import math
 import sys
 import tempfile
 from collections.abc import Callable
@@ -9,16 +10,19 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, ProgressBar, TQDMProgressBar
 from torch import Tensor, nn
 
+from .calls import fitting_kinds, invoke
 from .canonicalizers import Canonicalizer
 from .equivariant import Equivariant
+from .kinds import first_image
 from .poses import pose_of
 from .priors import moved_prior, prior_loss
 from .views import Augmentation, squares, training_views
 
 MONITOR = "pose_accuracy"
+OURS = "equiform"
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,11 @@ class Options:
     prior: Tensor
     taught: bool = False
 
+    def plain(self) -> dict[str, Any]:
+        """What a resumed run must have in common with the first."""
+        numbers = {name: getattr(self, name) for name in ("epochs", "lr", "weight_decay", "seed", "side", "taught")}
+        return numbers | {"prior": self.prior.tolist()}
+
 
 class PriorTraining(lightning.LightningModule):
     """The canonicalizer alone: cross-entropy of its posterior with the prior, on varied views of upright inputs."""
@@ -42,6 +51,12 @@ class PriorTraining(lightning.LightningModule):
         super().__init__()
         self.canonicalizer, self.options = canonicalizer.train(), options
         self.history: list[dict[str, float]] = []
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint[OURS] = {"options": self.options.plain(), "history": self.history}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.history = list(checkpoint[OURS]["history"])
 
     def on_train_epoch_start(self) -> None:
         # every epoch starts from its own seed, so that a resumed run repeats the uninterrupted one
@@ -81,9 +96,11 @@ class PriorTraining(lightning.LightningModule):
             {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
         ]
         optimizer = torch.optim.AdamW(groups, lr=self.options.lr)
-        steps = max(int(self.trainer.estimated_stepping_batches), 1)
+        steps = self.trainer.estimated_stepping_batches
+        if not math.isfinite(steps):  # a stream of unknown length: no schedule knows its end
+            return optimizer
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, self.options.lr, total_steps=steps + 1, pct_start=0.05, cycle_momentum=False
+            optimizer, self.options.lr, total_steps=int(steps) + 1, pct_start=0.05, cycle_momentum=False
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -114,7 +131,11 @@ class JointTraining(PriorTraining):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         if not isinstance(batch, (tuple, list)) or len(batch) != 2:
             raise ValueError(f"with task_loss the data are (inputs, target) pairs; got a {type(batch).__name__}")
-        answer = self.model.predict(batch[0])
+        images = first_image(batch[0], fitting_kinds(self.model.inputs, batch[0]))
+        if not isinstance(images, Tensor) or not images.dtype.is_floating_point:
+            came = f"{images.dtype}" if isinstance(images, Tensor) else f"a {type(images).__name__}"
+            raise ValueError(f"joint training needs the gradient of floating-point images in one tensor; got {came}")
+        answer = invoke(self.model.predict, self.model.predictor, batch[0])
         task = self.task_loss(answer.output, batch[1])
         prior = prior_loss(answer.pose.scores, self.options.prior.to(answer.pose.scores))
         self.log_dict({"loss": task.detach(), "prior_loss": prior.detach()}, on_epoch=True, on_step=False, batch_size=1)
@@ -164,9 +185,11 @@ def run(
             "enable_progress_bar": sys.stdout.isatty(),  # in a log file a bar is thousands of lines
         }
         trainer_options = {**defaults, **trainer_options}
-        if trainer_options["enable_progress_bar"]:
+        theirs = trainer_options.pop("callbacks", None) or []
+        theirs = [theirs] if isinstance(theirs, Callback) else list(theirs)
+        if trainer_options["enable_progress_bar"] and not any(isinstance(callback, ProgressBar) for callback in theirs):
             callbacks.append(TQDMProgressBar(leave=False))
-        callbacks += trainer_options.pop("callbacks", [])
+        callbacks += theirs
         try:
             trainer = lightning.Trainer(**trainer_options, callbacks=callbacks)
         except TypeError as error:
@@ -182,9 +205,16 @@ def run(
 
 def _check_same(module: PriorTraining, path: Path) -> None:
     try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        saved, options = checkpoint["state_dict"], checkpoint[OURS]["options"]
     except Exception as error:
         raise ValueError(f"{path} is not a checkpoint that can be gone on from: {error}") from None
     mine = module.state_dict()
     if saved.keys() != mine.keys() or any(saved[name].shape != mine[name].shape for name in mine):
         raise ValueError(f"{path} is of another canonicalizer or group: choose another folder, or delete it to start afresh")
+    for name, mine_now in module.options.plain().items():
+        if options.get(name) != mine_now:
+            raise ValueError(
+                f"{path} is of a run with {name}={options.get(name)!r}, now {mine_now!r}: call it with the same options, "
+                "choose another folder, or delete it to start afresh"
+            )
