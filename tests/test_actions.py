@@ -341,6 +341,8 @@ def test_mixed_rows_on_and_off_the_grid():
 @pytest.mark.parametrize("g", [D4[:1], D4[1:2], D4[6:7], Cyclic(8).elements[1:2]], ids=["identity", "turn", "flip", "eighth"])
 @pytest.mark.parametrize(("kind", "make"), MOVING)
 def test_nothing_is_written_and_nothing_is_shared(kind, make, g):
+    if as_kinds(kind).name == "regular" and grid_code(g) == [-1]:
+        g = D4[2:3]  # an eighth turn is no element of the group of those channels
     x = make(3, 6, 6)
     before, element_before = x.clone(), g.clone()
     y = act(g, x, kind, (6, 6))
@@ -430,3 +432,12 @@ def test_rows_that_would_end_with_different_canvases():
         act(D4[:2], pixels(2, 5, 8))
     with pytest.raises(ValueError, match="different canvases"):
         act(Cyclic(8).elements[[1, 2]], pixels(2, 5, 8))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint16, torch.uint32, torch.uint64, torch.float8_e4m3fn])
+def test_dtypes_that_torch_itself_cannot_turn(dtype):
+    x = torch.arange(2 * 3 * 4).reshape(2, 3, 4)
+    turned = torch.rot90(x, 1, (-2, -1)).to(torch.float32).to(dtype)
+    got = act(group("C4").elements[1:2], x.to(torch.float32).to(dtype), "mask")
+    assert got.dtype == dtype
+    assert got.to(torch.float64).tolist() == turned.to(torch.float64).tolist()

@@ -203,12 +203,13 @@ def test_fit_with_one_seed_agrees(home, tmp_path):
 
 @pytest.mark.filterwarnings("ignore:Checkpoint directory")  # the training engine's, where a run goes on
 def test_fit_goes_on_from_a_checkpoint(home, tmp_path):
-    """A run of two epochs that is called for one, and then for two, takes up the second."""
-    for name, epochs in (("a", 1), ("a", 2), ("b", 2)):
-        ok(*fit(home, tmp_path / name, "--checkpoint", tmp_path / f"run-{name}", "--epochs", epochs))
-        assert (tmp_path / f"run-{name}" / "last.ckpt").is_file()
-    steps = [torch.load(tmp_path / f"run-{name}" / "last.ckpt", weights_only=True)["global_step"] for name in "ab"]
-    assert steps == [2, 2], "an epoch was repeated"
+    """A finished run is given back without another step; other options are refused."""
+    call = fit(home, tmp_path / "a", "--checkpoint", tmp_path / "run", "--epochs", 2)
+    ok(*call)
+    steps = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["global_step"]
+    ok(*call)
+    assert torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["global_step"] == steps
+    assert "with epochs=2, now 3" in error_of(*fit(home, tmp_path / "a", "--checkpoint", tmp_path / "run", "--epochs", 3))
 
 
 def test_a_backbone_is_named_again_to_be_used(home, tmp_path):

@@ -723,3 +723,33 @@ def test_kinds_of_a_model_are_kinds():
     assert model.group == group("D4")
     assert not model.averages
     assert adapted(Convolutions(), coverage=0.5).averages
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_averaged_logits_stay_finite(dtype):
+    def sure(x):
+        return torch.tensor([[200.0, 0.0, -200.0]], dtype=dtype).expand(len(x), 3)
+
+    model = adapt(sure, "C4", outputs="logits", canonicalizer=OrbitCanonicalizer("C4", resolution=16), top_k=2)
+    answer = model(torch.rand(2, 3, 16, 16))
+    assert answer.dtype == dtype
+    assert answer.isfinite().all()
+    torch.testing.assert_close(answer.float(), torch.tensor([[0.0, -200.0, -400.0]]).expand(2, 3), atol=1.0, rtol=0.01)
+
+
+def test_a_tuple_of_photos_comes_back_as_tuples():
+    def detector(images):
+        assert isinstance(images, tuple)
+        return tuple({"boxes": torch.tensor([[1.0, 2.0, 3.0, 4.0]])} for _ in images)
+
+    kinds = Rows({"boxes": "boxes"})
+    model = adapt(detector, "C4", outputs=kinds, canonicalizer=OrbitCanonicalizer("C4", resolution=16))
+    answer = model((torch.rand(3, 8, 12), torch.rand(3, 9, 9)))
+    assert isinstance(answer, tuple)
+    assert len(answer) == 2
+
+
+def test_errors_about_the_answer_speak_of_the_output():
+    model = adapt(lambda x: {"a": x}, "C4", outputs={"b": "mask"}, canonicalizer=OrbitCanonicalizer("C4", resolution=16))
+    with pytest.raises(ValueError, match=r"^output\['b'\]"):
+        model(torch.rand(1, 3, 8, 8))

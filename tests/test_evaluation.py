@@ -173,3 +173,92 @@ def test_public_checks_measure_and_judge():
         check_equivariant(TopIsBright(), x, "C4", outputs="logits")
     assert equivariance_error(lambda v: v.flatten(2), x[:, :, :4], "C4", outputs="image")[1] == float("inf")
     assert equiform.testing.difference([torch.ones(2)], [torch.zeros(2)], [equiform.kinds.Kind("invariant")]) == 1
+
+
+class Marking(nn.Module):
+    """Answers with more than logits, the logits not first."""
+
+    def forward(self, x):
+        logits = TopIsBright()(x)
+        return {"features": x.float().mean((2, 3)), "logits": logits, "mask": (x > 0.35).float()}
+
+
+KINDS = {"features": "invariant", "logits": "logits", "mask": "mask"}
+
+
+def test_the_metric_looks_at_what_is_called_logits():
+    x, y = pictures()
+    with torch.no_grad():
+        report = evaluate(Equivariant(Marking(), Marked(), "image", KINDS), (x, y), targets="invariant")
+    assert report["adapted"].values == [1.0] * 4
+
+
+def test_targets_say_how_they_move_where_the_outputs_leave_it_open():
+    x, y = pictures()
+    model = Equivariant(Marking(), Marked(), "image", KINDS)
+    with pytest.raises(ValueError, match="pass targets="):
+        evaluate(model, (x, y))
+
+    def agreement(output, target):
+        return (output["mask"] == target).float().mean()
+
+    report = evaluate(model, (x, (x > 0.35).float()), metric=agreement, targets="mask")
+    assert report["adapted"].values == [1.0] * 4
+
+
+@pytest.mark.parametrize("angles", [[90.0, 0.0], [90.0, 180.0]])
+def test_the_error_does_not_depend_on_the_order_of_the_elements(angles):
+    report = evaluate(marked(), pictures(), group=angles, baselines=["bare"])
+    assert report["bare"].equivariance_error > 0.5
+    assert report["adapted"].equivariance_error == 0.0
+
+
+def test_pose_accuracy_counts_only_elements_of_the_models_group():
+    assert evaluate(marked(), pictures(), group="D4").pose_accuracy == 1.0
+    assert evaluate(marked(), pictures(), group=[45.0]).pose_accuracy is None
+
+
+def test_continuous_groups_are_sampled():
+    report = evaluate(marked(), pictures(), group="O2")
+    assert len(report.elements) == 16
+    assert report.elements[0] == "0°"
+    assert any(report.flips)
+    assert report.elements == evaluate(marked(), pictures(), group="O2").elements
+
+
+def test_inputs_as_arguments_by_name_and_as_one_dict():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = TopIsBright()
+
+        def forward(self, image, points):
+            return self.inner(image) + 0 * points.sum()
+
+    def one_dict(inputs):
+        return TopIsBright()(inputs["image"])
+
+    x, y = pictures()
+    data = [({"image": x, "points": torch.rand(len(x), 2) * 8}, y)]
+    loader = DataLoader(data, batch_size=None)
+    inputs = {"image": "image", "points": "points"}
+    for predictor in (Two(), one_dict):
+        with torch.no_grad():
+            assert evaluate(Equivariant(predictor, Marked(), inputs, "logits"), loader).mean == 1.0
+    with pytest.raises(ValueError, match="one argument"):
+        evaluate(Equivariant(Two(), Marked(), inputs, "logits"), loader, baselines=["training-free"])
+
+
+def test_training_free_gives_the_predictor_what_it_takes():
+    import numpy as np
+
+    seen = []
+
+    def predictor(array):
+        seen.append(type(array))
+        return np.stack([array.mean((1, 2, 3)), array[:, :, 0, 0].mean(1)], 1)
+
+    model = adapt(predictor, "C4", outputs="logits", canonicalizer=EnergyCanonicalizer("C4", predictor))
+    answer = model(pictures()[0].numpy())
+    assert isinstance(answer, np.ndarray)
+    assert set(seen) == {np.ndarray}

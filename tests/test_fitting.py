@@ -286,3 +286,79 @@ def test_a_canonicalizer_without_weights_is_refused():
     m = adapt(_bare, "C4", outputs="logits", canonicalizer=UniformCanonicalizer("C4"))
     with pytest.raises(ValueError, match="nothing to learn"):
         fit(m, skies(4), epochs=1)
+
+
+class _Stream(torch.utils.data.IterableDataset):
+    """Images without a known length."""
+
+    def __iter__(self):
+        return iter(skies(20))
+
+
+def test_a_stream_of_unknown_length():
+    m = model()
+    result = fit(m, _Stream(), epochs=3, batch_size=8, **QUIET)
+    assert len(result.history) == 3
+    assert result.history[-1]["loss"] < result.history[0]["loss"]
+
+
+@pytest.mark.parametrize("options", [{"epochs": 3}, {"lr": 1.0}, {"seed": 5}, {"prior": "uniform"}])
+def test_going_on_with_other_options_is_refused(tmp_path, options):
+    fit(model(), skies(16), **{"epochs": 2, "checkpoint": tmp_path, **QUIET})
+    with pytest.raises(ValueError, match=f"of a run with {next(iter(options))}="):
+        fit(model(), skies(16), **{"epochs": 2, "checkpoint": tmp_path, **QUIET, **options})
+
+
+def test_a_finished_run_is_given_back(tmp_path):
+    first, again = model(), model()
+    history = fit(first, skies(16), epochs=2, checkpoint=tmp_path, **QUIET).history
+    assert fit(again, skies(16), epochs=2, checkpoint=tmp_path, **QUIET).history == history
+    for name, value in first.canonicalizer.state_dict().items():
+        assert torch.equal(again.canonicalizer.state_dict()[name], value)
+
+
+def test_joint_training_on_named_inputs():
+    class Two(Classifier):
+        def forward(self, image, points):
+            return super().forward(image) + 0 * points.sum()
+
+    class Pairs(Dataset):
+        def __len__(self):
+            return 8
+
+        def __getitem__(self, i):
+            return {"image": torch.rand(3, 24, 24), "points": torch.rand(4, 2)}, i % 2
+
+    torch.manual_seed(0)
+    canonicalizer = OrbitCanonicalizer("C4", Tiny(), resolution=16)
+    m = adapt(Two(), "C4", inputs={"image": "image", "points": "points"}, outputs="logits", canonicalizer=canonicalizer)
+    result = fit(m, Pairs(), task_loss=nn.functional.cross_entropy, epochs=1, **QUIET)
+    assert result.history[0]["prior_loss"] > 0
+    with pytest.raises(ValueError, match="floating-point images"):
+        fit(
+            model(predictor=Classifier()),
+            TensorDataset(skies(4), torch.zeros(4).long()),
+            task_loss=nn.functional.cross_entropy,
+            **QUIET,
+        )
+
+
+def test_half_precision_training_leaves_full_precision_weights():
+    m = model()
+    fit(m, skies(16), epochs=1, precision="bf16-true", **QUIET)
+    assert {p.dtype for p in m.canonicalizer.parameters()} == {torch.float32}
+    m.canonicalizer(skies(2))
+
+
+def test_callbacks_of_ones_own():
+    from lightning.pytorch.callbacks import Callback
+
+    class Count(Callback):
+        n = 0
+
+        def on_train_epoch_end(self, trainer, module):
+            self.n += 1
+
+    count = Count()
+    fit(model(), skies(8), epochs=2, callbacks=count, **QUIET)
+    assert count.n == 2

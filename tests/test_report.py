@@ -6,6 +6,7 @@ import json
 import math
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
@@ -13,7 +14,6 @@ import pytest
 import rich.console
 import torch
 
-import equiform.report
 from equiform.report import COLUMNS, Method, OrbitReport, Sample
 
 ADAPTED = Method("adapted", [0.75, 0.5, 0.75, 0.5], 0.8, 0.0, passes=1.37, time=1.0849, parameters=0.0342)
@@ -342,7 +342,7 @@ def test_a_failing_write_leaves_the_old_file(tmp_path, monkeypatch, suffix):
     def full(*_):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(equiform.hub.os, "fdopen", full)
+    monkeypatch.setattr(Path, "open", full)
     with pytest.raises(OSError, match="no space"):
         orbit().save(path)
     assert path.read_text() == "old"

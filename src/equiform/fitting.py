@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, TensorDataset
 
 from . import priors
@@ -124,7 +124,7 @@ def fit_opinion(model: Equivariant, data: Any, *, batch_size: int = 32, penalty:
 @contextlib.contextmanager
 def _restored(model: Equivariant, moved: bool) -> Iterator[None]:
     """Leave modes, requires_grad, dtypes and devices as they were, but for the canonicalizer's mode."""
-    dtypes = {p: p.dtype for p in model.canonicalizer.parameters()}
+    dtypes = [tensor.dtype for tensor in _tensors(model.canonicalizer)]
     modes = {module: module.training for module in model.modules()}
     grads = {p: p.requires_grad for p in model.parameters()}
     device = model.canonicalizer.elements.device
@@ -138,9 +138,13 @@ def _restored(model: Equivariant, moved: bool) -> Iterator[None]:
         # only what may have been moved: a predictor that took no part stays where it is
         trained = model if moved else model.canonicalizer
         trained.to(device)
-        for parameter, kind in dtypes.items():
-            parameter.data = parameter.data.to(kind)
+        for tensor, dtype in zip(_tensors(model.canonicalizer), dtypes, strict=True):
+            tensor.data = tensor.data.to(dtype)
         model.canonicalizer.eval()
+
+
+def _tensors(module: nn.Module) -> list[Tensor]:
+    return [*module.parameters(), *module.buffers()]
 
 
 @contextlib.contextmanager

@@ -97,7 +97,7 @@ class PriorTraining(lightning.LightningModule):
         ]
         optimizer = torch.optim.AdamW(groups, lr=self.options.lr)
         steps = self.trainer.estimated_stepping_batches
-        if not math.isfinite(steps):  # a stream of unknown length: no schedule knows its end
+        if not math.isfinite(steps) or steps < 1:  # a stream of unknown length: no schedule knows its end
             return optimizer
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, self.options.lr, total_steps=int(steps) + 1, pct_start=0.05, cycle_momentum=False
