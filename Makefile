@@ -43,5 +43,11 @@ $(VENV)/dev-installed: $(VENV)/demo-installed
 	@$(INSTALL) -e '.[demo,transformers,onnx,dev]' || $(MISSING)
 	@touch $@
 
+# the picture and the figures of the README, from a demonstration and the committed JSON
+figures: $(VENV)/demo-installed
+	$(BIN)/equiform demo --out $(OUT)
+	cp $(OUT)/accuracy.png docs/digits.png
+	$(BIN)/python benchmarks/readme.py
+
 clean:
 	rm -rf $(VENV) $(OUT) .pytest_cache .ruff_cache

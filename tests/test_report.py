@@ -342,7 +342,7 @@ def test_a_failing_write_leaves_the_old_file(tmp_path, monkeypatch, suffix):
     def full(*_):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(Path, "open", full)
+    monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(OSError, match="no space"):
         orbit().save(path)
     assert path.read_text() == "old"

@@ -138,6 +138,7 @@ def act(g: Float[Tensor, "b 3 3"], x: Any, kind: Any = "image", canvas: Size | N
     the move; without it, the size of the first image in x. `name`: what errors call x.
 
     >>> import torch
+    >>> from equiform import group
     >>> x = torch.rand(2, 3, 4, 6)
     >>> quarter = group("C4").elements[1:2]
     >>> torch.equal(act(quarter, x), torch.rot90(x, 1, (-2, -1)))
