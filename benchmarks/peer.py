@@ -66,7 +66,14 @@ def ours(canonicalizer: Canonicalizer, predictor: torch.nn.Module, data: dict, x
     model = adapt(predictor, args.group, outputs="logits", canonicalizer=canonicalizer)
     train = torch.from_numpy(data["train_images"]).permute(0, 3, 1, 2).contiguous()
     start = time.perf_counter()
-    fit(model, train, seed=args.seed, max_steps=args.steps, epochs=1 + args.steps * args.batch // len(train), batch_size=args.batch)
+    fit(
+        model,
+        train,
+        seed=args.seed,
+        max_steps=args.steps,
+        epochs=1 + args.steps * args.batch // len(train),
+        batch_size=args.batch,
+    )
     figures: dict = {"train_seconds": time.perf_counter() - start}
 
     def answer(images: Tensor) -> tuple[Tensor, Tensor]:

@@ -73,7 +73,7 @@ def invoke(function: Callable[..., Any], predictor: Callable[..., Any], x: Any) 
     """`function` on the inputs of one batch of data: a tuple as arguments, a dict as those of its names."""
     if isinstance(x, tuple):
         return function(*x)
-    names = _parameter_names(predictor, ())
+    names = _parameter_names(getattr(predictor, "predictor", predictor), ())  # an adapted model takes what its predictor takes
     if isinstance(x, Mapping) and all(name in names for name in x):
         return function(**x)
     return function(x)

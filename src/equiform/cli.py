@@ -314,6 +314,10 @@ def upright_command(
     write_csv(table, results)
     turned = sum(bool(result.angle or result.flip) for result in results)
     doubtful = sum(result.doubtful for result in results)
+    sure = sorted(result.confidence for result in results if result.confidence is not None)
+    median, chance = (sure[len(sure) // 2] if sure else 1.0), 1 / len(canonicalizer.elements)
+    if median < 2 * chance:
+        say(f"note: the median confidence is {median:.2f}, where guessing is {chance:.2f}: fit the adapter longer", err=True)
     left = f", {doubtful} left as found (confidence below {min_confidence:g})" if doubtful else ""
     say(f"{_count(len(files) - len(failed), 'image')} in {out}: {turned} turned{left}; poses in {table}")
 

@@ -95,7 +95,7 @@ def run(out: Path, seed: int = 0, *, classifier_epochs: int = 12, epochs: int = 
     doubtful = Equivariant(predictor, canonicalizer, model.inputs, model.outputs, coverage=0.9)
     report = evaluate(model, test, baselines=BASELINES, others={"coverage 0.9": doubtful})
     console.print()
-    console.print(report)
+    console.print(report if console.is_terminal else str(report), highlight=False, soft_wrap=not console.is_terminal)
     bare = report["bare"]
     console.print(
         f"\nTurned digits: [bold]{bare.mean:.1%}[/] right without equiform, [bold]{report.mean:.1%}[/] with it. "

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from . import groups, hub, kinds
@@ -60,6 +61,10 @@ class Equivariant(nn.Module):
         """The group the model is equivariant to."""
         return self.canonicalizer.group
 
+    def extra_repr(self) -> str:
+        doubt = f"top_k={self.top_k}" if self.coverage is None else f"coverage={self.coverage}"
+        return f"group={self.group.name}, inputs={self.inputs!r}, outputs={self.outputs!r}, {doubt}"
+
     @property
     def averages(self) -> bool:
         """Whether an answer may be the mean over several poses."""
@@ -72,7 +77,8 @@ class Equivariant(nn.Module):
     def predict(self, *args: Any, **kwargs: Any) -> Prediction:
         """The output and the pose. Raises ValueError or TypeError where an input or output does not fit its kind."""
         call = Call.bind(self.predictor, self.inputs, args, kwargs)
-        pose = self.canonicalizer(call.images)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.canonicalizer.training):
+            pose = self.canonicalizer(call.images)
         chosen = choose(pose.scores, self.top_k, self.coverage)
         g = self.canonicalizer.elements[chosen.index.to(self.canonicalizer.elements.device)]
         zero = straight_through(pose.scores) if self.canonicalizer.training and pose.scores.requires_grad else None

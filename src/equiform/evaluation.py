@@ -52,6 +52,8 @@ def evaluate(
     greatest absolute difference between f(g.x) and g.f(x), of probabilities for logits.
     Raises ValueError or TypeError where the data, the metric or a baseline is not known or does not fit.
     """
+    if not isinstance(model, Equivariant):
+        raise TypeError(f"model is what equiform.adapt returns; got a {type(model).__name__}")
     elements, name = _elements(model, group)
     loader = _loader(data, batch_size)
     methods = {"adapted": model} | _baselines(model, baselines) | dict(others or {})
@@ -262,6 +264,8 @@ class _Clock:
 
     def measure(self, methods: Mapping[str, Any], predictor: Any, x: Any) -> None:
         for name, method in {None: predictor, **methods}.items():
+            if method is predictor and name is not None:
+                continue  # 1 by definition
             start = time.perf_counter()
             invoke(method, predictor, x)
             if torch.cuda.is_available():
@@ -271,6 +275,8 @@ class _Clock:
 
     def ratio(self, name: str) -> float:
         """The median ratio, without the first round, which warms up."""
+        if name not in self.seconds:
+            return 1.0
         pairs = list(zip(self.seconds[name], self.seconds[None], strict=True))[1:]
         return statistics.median(method / bare for method, bare in pairs)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, TensorDataset
@@ -71,6 +72,8 @@ def fit(
 
     Raises ValueError or TypeError where the data, the options or the canonicalizer cannot be used.
     """
+    if not isinstance(model, Equivariant):
+        raise TypeError(f"model is what equiform.adapt returns; got a {type(model).__name__}")
     canonicalizer = model.canonicalizer
     if not canonicalizer.learns or not any(p.requires_grad for p in canonicalizer.parameters()):
         raise ValueError(f"the {canonicalizer.name} canonicalizer has nothing to learn: use an OrbitCanonicalizer")
@@ -169,6 +172,8 @@ def _in_memory(data: Any, side: int) -> tuple[Any, list[str]]:
     """Folders and tensors as one tensor of squares, other data as they are; and the files that were skipped."""
     if isinstance(data, (str, Path)):
         return read_squares(data, side)
+    if isinstance(data, np.ndarray):
+        data = torch.from_numpy(data)
     if isinstance(data, Tensor):
         return torch.cat([squares(part, side) for part in data.split(256)]), []
     return data, []

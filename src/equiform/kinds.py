@@ -167,6 +167,9 @@ def _act_leaf(g: Tensor, canvas: Size | None, kind: Leaf, x: Any, path: str) -> 
         )
     row = ACTIONS[kind.name]
     if row.act is actions.act_invariant:
+        shape = tuple(getattr(x, "shape", ()))
+        if kind.name == "logits" and canvas is not None and len(shape) > 2 and shape[-2:] in (canvas, canvas[::-1]):
+            raise ValueError(f"{path}: {shape} looks like a map: say 'image' for scores of pixels, 'mask' for their labels")
         return x
     if not isinstance(x, (Tensor, np.ndarray)):
         raise TypeError(f"{path}: {kind!r} is for a tensor or an array, got a {type(x).__name__}")

@@ -8,6 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from . import groups, kinds, trees
+from .calls import invoke
+from .equivariant import Equivariant
 from .groups import Group
 from .kinds import Rows, act, as_kinds
 
@@ -16,23 +18,24 @@ def equivariance_error(
     model: Callable[[Any], Any],
     x: Any,
     group: str | Group,
-    inputs: Any = "image",
-    outputs: Any = "invariant",
+    inputs: Any = None,
+    outputs: Any = None,
     *,
     canvas: tuple[int, int] | None = None,
 ) -> Float[Tensor, " n"]:
     """The greatest absolute difference between model(g.x) and g.model(x), for every element of a finite group.
 
-    Zero means equal to the bit. Shapes that differ count as infinite. x is the one argument of the model; `canvas`: see `act`.
+    Zero means equal to the bit. Shapes that differ count as infinite. x: the argument of the model, a tuple of its
+    arguments, or a dict of them by name. Kinds: those of an adapted model, else "image" and "invariant"; `canvas`: see `act`.
     """
-    inputs, outputs = as_kinds(inputs, groups.group(group)), as_kinds(outputs, groups.group(group))
+    inputs, outputs = _kinds(model, inputs, outputs, groups.group(group))
     if canvas is None:
         sizes = kinds.image_sizes(x, inputs) or []
         canvas = sizes[0] if len(set(sizes)) == 1 else None
-    upright = model(x)
+    upright = invoke(model, model, x)
     errors = []
     for element in groups.group(group).elements:
-        got = model(act(element[None], x, inputs))
+        got = invoke(model, model, act(element[None], x, inputs))
         expected = act(element[None], upright, outputs, canvas)
         errors.append(difference(got, expected, outputs))
     return torch.tensor(errors)
@@ -42,8 +45,8 @@ def check_equivariant(
     model: Callable[[Any], Any],
     x: Any,
     group: str | Group,
-    inputs: Any = "image",
-    outputs: Any = "invariant",
+    inputs: Any = None,
+    outputs: Any = None,
     *,
     canvas: tuple[int, int] | None = None,
     tolerance: float = 0.0,
@@ -56,6 +59,13 @@ def check_equivariant(
             f"not equivariant to {groups.group(group).name}: element {worst} differs by {float(errors[worst]):.3g}, "
             f"more than {tolerance:g}"
         )
+
+
+def _kinds(model: Any, inputs: Any, outputs: Any, group: Group) -> tuple[Any, Any]:
+    adapted = isinstance(model, Equivariant)
+    inputs = inputs if inputs is not None else model.inputs if adapted else "image"
+    outputs = outputs if outputs is not None else model.outputs if adapted else "invariant"
+    return as_kinds(inputs, group), as_kinds(outputs, group)
 
 
 def difference(got: Any, expected: Any, outputs: Any) -> float:

@@ -77,6 +77,8 @@ class PriorTraining(lightning.LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         loss, _ = self._prior_loss(batch, self.options.augmentation, batch_idx)
+        if not loss.isfinite():
+            raise ValueError(f"the loss is {float(loss.detach())} in epoch {self.current_epoch + 1}: are all images finite?")
         self.log("loss", loss.detach(), on_epoch=True, on_step=False, prog_bar=True, batch_size=1)
         return loss
 
