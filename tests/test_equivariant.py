@@ -753,3 +753,14 @@ def test_errors_about_the_answer_speak_of_the_output():
     model = adapt(lambda x: {"a": x}, "C4", outputs={"b": "mask"}, canonicalizer=OrbitCanonicalizer("C4", resolution=16))
     with pytest.raises(ValueError, match=r"^output\['b'\]"):
         model(torch.rand(1, 3, 8, 8))
+
+
+def test_score_maps_called_logits_are_refused():
+    model = adapt(lambda x: x, "C4", outputs="logits", canonicalizer=OrbitCanonicalizer("C4", resolution=16))
+    with pytest.raises(ValueError, match=r"looks like a map: say 'image'"):
+        model(torch.rand(2, 3, 16, 16))
+
+
+def test_printing_says_what_the_model_is():
+    model = adapt(lambda x: x, "C4", outputs="mask", canonicalizer=OrbitCanonicalizer("C4", resolution=16), coverage=0.9)
+    assert "group=C4, inputs='image', outputs='mask', coverage=0.9" in repr(model)

@@ -262,3 +262,25 @@ def test_training_free_gives_the_predictor_what_it_takes():
     answer = model(pictures()[0].numpy())
     assert isinstance(answer, np.ndarray)
     assert set(seen) == {np.ndarray}
+
+
+def test_the_bare_predictor_costs_one_by_definition():
+    assert evaluate(marked(), pictures(), baselines=["bare"])["bare"].time == 1.0
+
+
+def test_the_checks_know_the_kinds_of_an_adapted_model():
+    def segment(image, points):
+        return {"mask": image > 0.35, "points": points + 0.5}
+
+    inputs, outputs = {"image": "image", "points": "points"}, {"mask": "mask", "points": "points"}
+    model = Equivariant(segment, Marked(), inputs, outputs)
+    x, _ = pictures(4)
+    check_equivariant(model, {"image": x, "points": torch.ones(4, 2)}, "C4")
+    check_equivariant(model, (x, torch.ones(4, 2)), "C4", inputs=("image", "points"))
+    with pytest.raises(AssertionError):
+        check_equivariant(segment, {"image": x, "points": torch.ones(4, 2)}, "C4", inputs=inputs, outputs=outputs)
+
+
+def test_only_what_adapt_returns_is_evaluated():
+    with pytest.raises(TypeError, match=r"equiform\.adapt returns; got a TopIsBright"):
+        evaluate(TopIsBright(), pictures())

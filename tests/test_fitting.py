@@ -362,3 +362,19 @@ def test_callbacks_of_ones_own():
     count = Count()
     fit(model(), skies(8), epochs=2, callbacks=count, **QUIET)
     assert count.n == 2
+
+
+def test_images_that_are_not_finite_stop_the_fit_before_a_weight_is_spoilt():
+    m = model()
+    with pytest.raises(ValueError, match="the loss is nan in epoch 1"):
+        fit(m, torch.full((8, 3, 24, 24), float("nan")), epochs=1, **QUIET)
+    assert all(p.isfinite().all() for p in m.canonicalizer.parameters())
+
+
+def test_only_what_adapt_returns_is_fitted():
+    with pytest.raises(TypeError, match=r"equiform\.adapt returns; got a Classifier"):
+        fit(Classifier(), skies(4))
+
+
+def test_arrays_are_data_too():
+    assert fit(model(), skies(8).numpy(), epochs=1, **QUIET).history
