@@ -15,7 +15,7 @@ demo: $(VENV)/demo-installed
 	$(BIN)/equiform demo --out $(OUT)
 
 test: check
-	$(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 check: $(VENV)/dev-installed
 	$(BIN)/ruff format --check .

@@ -46,7 +46,7 @@ def peer() -> str:
             row = rows[best]
             error = row["logits_error_quarter_turns"]["max"]
             cost = row["cost"]["256"]["ratio"]
-            parts.append(f"{library}: mean {row['orbit_mean']:.3f}, error {error:.0e}, {cost:.1f}x the predictor's time")
+            parts.append(f"{library}: mean {row['orbit_mean']:.3f}, error {error:.1g}, {cost:.1f}x the predictor's time")
     return f"{'; '.join(parts)} ({data['num_test']:,} images, {data['steps']} steps)"
 
 
