@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from turned import cost, measure
 
 try:
-    import torchvision  # noqa: F401
+    import torchvision  # noqa: F401  (only to see whether it loads)
 except RuntimeError:  # a CUDA wheel beside a CPU torch: declare the operators that its C++ part would have
     SHIM = torch.library.Library("torchvision", "DEF")
     SHIM.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")

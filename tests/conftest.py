@@ -9,11 +9,12 @@ import pytest
 
 # the modules whose annotations are shapes; installed before the first import of any of them
 CHECKED = (
-    "groups trees actions poses kinds networks views canonicalizers priors adapters calls hub equivariant".split()  # noqa: SIM905
+    *("groups", "trees", "actions", "poses", "kinds", "networks", "views"),
+    *("canonicalizers", "priors", "adapters", "calls", "hub", "equivariant"),
 )
 jaxtyping.install_import_hook([f"equiform.{name}" for name in CHECKED], "beartype.beartype")
 
-import torch  # noqa: E402
+import torch  # noqa: E402  (after the hook, which must see the first import of equiform)
 
 SHARED = Path(os.environ.get("EQUIFORM_DATA", Path(__file__).resolve().parents[2] / "shared"))
 

@@ -354,7 +354,7 @@ def test_a_write_that_stops_between_the_files_is_noticed(saved, monkeypatch):
 class FakeApi:
     """Keeps what it was told, and the files."""
 
-    calls: list[tuple] = []  # noqa: RUF012
+    calls: list[tuple] = []  # noqa: RUF012  (the fake records every call in one place)
 
     def __init__(self, token: str | None = None):
         self.token = token

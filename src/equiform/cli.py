@@ -232,7 +232,7 @@ def evaluate_command(
     device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, mps, ...")] = "cpu",
     out: Annotated[
         list[Path], typer.Option(metavar="FILE", help="Write a report: .html, .json or .csv by its name. Repeatable.")
-    ] = [],  # noqa: B006
+    ] = [],  # noqa: B006  (typer copies it)
     backbone: Backbone = None,
 ) -> None:
     """Measure an adapted predictor in every pose.

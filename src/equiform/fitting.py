@@ -22,7 +22,7 @@ from .opinions import Opinion, linear_scorer, orbit_logits
 from .teaching import Teacher
 from .views import Augmentation, first_images, squares
 
-EPOCHS, LR = 28, 2e-3
+EPOCHS, LR, AUGMENTATION = 28, 2e-3, Augmentation()
 SQUARE = 1.5  # side of the images kept for training, in sides of the view: crops down to 2/3 of it lose no detail
 
 
@@ -48,7 +48,7 @@ def fit(
     lr: float = LR,
     weight_decay: float = 0.05,
     batch_size: int = 32,
-    augmentation: Augmentation | None = Augmentation(),  # noqa: B008
+    augmentation: Augmentation | None = AUGMENTATION,
     patience: int | None = None,
     seed: int = 0,
     checkpoint: str | Path | None = None,
