@@ -28,8 +28,10 @@ LAYERS = [
     "priors",
     "adapters",
     "calls",
+    "photos",
     "hub",
     "equivariant",
+    "promptable",
     "upright",
     "testing",
     "training",
@@ -46,9 +48,9 @@ LAYERS = [
 
 # a name that goes, or comes, shows up in review here
 PUBLIC = """
-    Augmentation Boxes Canonicalizer Cyclic Dihedral EnergyCanonicalizer Equivariant Field Group GroupConvCanonicalizer
-    Image O2 OrbitCanonicalizer OrbitReport Points Pose Prediction Regular Rows SO2 Teacher UniformCanonicalizer
-    act adapt evaluate fit fit_opinion group inverse load scorer
+    Augmentation Boxes Canonicalizer Cyclic Dihedral EmbeddedPhoto EnergyCanonicalizer Equivariant Field Group GroupConvCanonicalizer
+    Image O2 OrbitCanonicalizer OrbitReport PhotoPredictor Points Pose Prediction Regular Rows SO2 Teacher UniformCanonicalizer Upright
+    act adapt embed evaluate fit fit_opinion group inverse load scorer
 """.split()  # noqa: SIM905  (names by line read better than a list of strings)
 
 

@@ -13,9 +13,12 @@ from .fitting import fit, fit_opinion
 from .groups import O2, SO2, Cyclic, Dihedral, Group, group, inverse
 from .kinds import Boxes, Field, Image, Points, Regular, Rows, act
 from .networks import scorer
+from .photos import PhotoPredictor
 from .poses import Pose
+from .promptable import EmbeddedPhoto, embed
 from .report import OrbitReport
 from .teaching import Teacher
+from .upright import Upright
 from .views import Augmentation
 
 __version__ = "0.1.0"
@@ -28,6 +31,7 @@ __all__ = [
     "Canonicalizer",
     "Cyclic",
     "Dihedral",
+    "EmbeddedPhoto",
     "EnergyCanonicalizer",
     "Equivariant",
     "Field",
@@ -36,6 +40,7 @@ __all__ = [
     "Image",
     "OrbitCanonicalizer",
     "OrbitReport",
+    "PhotoPredictor",
     "Points",
     "Pose",
     "Prediction",
@@ -43,8 +48,10 @@ __all__ = [
     "Rows",
     "Teacher",
     "UniformCanonicalizer",
+    "Upright",
     "act",
     "adapt",
+    "embed",
     "evaluate",
     "fit",
     "fit_opinion",

@@ -15,7 +15,11 @@ from .canonicalizers import Canonicalizer, OrbitCanonicalizer
 from .groups import Group, inverse
 from .kinds import act, as_kinds
 from .opinions import Opinion
+from .photos import PhotoPredictor, as_predictor
 from .poses import Pose, choose, reweighted, straight_through
+
+
+Predictor = Callable[..., Any] | tuple[Any, Any]
 
 
 class Prediction(NamedTuple):
@@ -76,6 +80,15 @@ class Equivariant(nn.Module):
 
     def predict(self, *args: Any, **kwargs: Any) -> Prediction:
         """The output and the pose. Raises ValueError or TypeError where an input or output does not fit its kind."""
+        if not isinstance(self.predictor, PhotoPredictor):
+            return self._predict(args, kwargs)
+        if len(args) != 1:
+            raise TypeError(f"a photo, or a list of photos, is expected as the one positional argument; got {len(args)}")
+        photos, given, single = self.predictor.arguments(args[0], kwargs)
+        output, pose = self._predict((photos,), given)
+        return Prediction(self.predictor.first(output) if single else output, pose)
+
+    def _predict(self, args: tuple, kwargs: dict[str, Any]) -> Prediction:
         call = Call.bind(self.predictor, self.inputs, args, kwargs)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.canonicalizer.training):
             pose = self.canonicalizer(call.images)
@@ -122,7 +135,7 @@ def _same(g: Tensor) -> Tensor:
 
 
 def adapt(
-    predictor: Callable[..., Any],
+    predictor: Predictor,
     group: str | Group,
     *,
     inputs: Any = None,
@@ -133,18 +146,22 @@ def adapt(
 ) -> Equivariant:
     """Make a predictor equivariant. Its weights, its mode and its architecture stay as they are.
 
+    predictor: a module, any callable, or a pair (processor, model) of transformers, which then takes photos (paths, PIL images,
+    arrays) with prompts in their pixels, and answers in their pixels; see `PhotoPredictor`.
+
     `inputs`, `outputs`: how the arguments and the result move: a kind ("image", "mask", "points", "boxes", "logits", ...), or
     a dict, list or tuple of kinds shaped like them. Left out, they are looked up by the predictor's class.
     `top_k`: answer with the mean over that many likeliest poses; `coverage`: with as many as cover that share of the posterior.
 
     Raises ValueError or TypeError for an unknown group or kind, or where `outputs` is not known and not given.
     """
+    predictor = as_predictor(predictor)
     if not callable(predictor):
         raise TypeError(
             f"a predictor is a callable (a module, a function); got a {type(predictor).__name__}. Wrap another engine in a "
             "function, for example lambda x: session.run(None, {'x': x.numpy()})[0]"
         )
-    known = known_kinds(predictor)
+    known = (predictor.inputs, predictor.outputs) if isinstance(predictor, PhotoPredictor) else known_kinds(predictor)
     inputs = inputs if inputs is not None else known[0] if known[0] is not None else "image"
     outputs = outputs if outputs is not None else known[1]
     if outputs is None:
@@ -164,12 +181,13 @@ def _name(predictor: Any) -> str:
     return getattr(predictor, "__name__", type(predictor).__name__)
 
 
-def load(path_or_repo: str | Path, predictor: Callable[..., Any], *, network: nn.Module | None = None) -> Equivariant:
+def load(path_or_repo: str | Path, predictor: Predictor, *, network: nn.Module | None = None) -> Equivariant:
     """A saved model around its predictor, from a folder or a Hub repository (owner/name). Nothing is unpickled.
 
     `network`: the module of a canonicalizer that was given its own; the saved weights are loaded into it.
     Raises FileNotFoundError or ValueError naming what is missing, damaged or of another version.
     """
+    predictor = as_predictor(predictor)
     canonicalizer, settings = hub.restore(path_or_repo, predictor, network)
     try:
         return Equivariant(predictor, canonicalizer, **settings)

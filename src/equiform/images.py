@@ -55,9 +55,14 @@ def open_image(path: str | Path, *, at_least: int | None = None) -> "Image":
         if at_least:
             image.draft(None, (at_least, at_least))
         image.load()
-        upright = optional("PIL.ImageOps", "all").exif_transpose(image)
-        upright.format = image.format  # pillow forgets it
-        return upright
+        return exif_upright(image)
+
+
+def exif_upright(image: "Image") -> "Image":
+    """The image turned as its EXIF orientation says."""
+    upright = optional("PIL.ImageOps", "all").exif_transpose(image)
+    upright.format = image.format  # pillow forgets it
+    return upright
 
 
 def frames_and_orientation(path: str | Path) -> tuple[int, int]:

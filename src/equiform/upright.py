@@ -1,22 +1,22 @@
-"""Turning image files upright: each file in its own mode and format, beside the pose that was found."""
+"""Turning photos upright: as a step of a chain, or file by file, each in its own mode and format, beside the pose found."""
 
 import csv
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from ._optional import optional
 from .canonicalizers import Canonicalizer
 from .groups import inverse
-from .hub import write
-from .images import UnreadableImage, find_images, frames_and_orientation, open_image, to_tensor
+from .hub import restore, write
+from .images import UnreadableImage, exif_upright, find_images, frames_and_orientation, open_image, to_tensor
 from .kinds import act
 
 if TYPE_CHECKING:
@@ -24,6 +24,63 @@ if TYPE_CHECKING:
 
 COLUMNS = ("file", "angle", "flip", "confidence", "error")
 INDEXED = ("1", "P", "PA")  # values that name a colour: there is nothing between two of them
+
+
+class Upright(nn.Module):
+    """Photos turned upright, as one step of a `torchvision.transforms` chain or before a `transformers.pipeline`.
+
+    canonicalizer: one that was fitted, or the folder, name or repository of a saved one. What comes in comes out, in its own
+    type: a PIL image (its EXIF orientation honoured, its mode kept), a path (as a PIL image), an array (h, w, c) or (h, w), a
+    tensor (c, h, w) or (b, c, h, w), or a list of those. Below `min_confidence` a photo is left as it is.
+
+    The answer is not moved back, which is right for classes and text; for boxes and masks use `equiform.adapt`.
+    Raises ValueError where the rows of a tensor would end with different canvases: pass a list.
+    """
+
+    def __init__(self, canonicalizer: Canonicalizer | str | Path, *, min_confidence: float = 0.0):
+        super().__init__()
+        if isinstance(canonicalizer, (str, Path)):
+            canonicalizer = restore(canonicalizer, _no_predictor, None)[0]
+        if not isinstance(canonicalizer, Canonicalizer):
+            came = type(canonicalizer).__name__
+            raise TypeError(f"Upright takes a canonicalizer (model.canonicalizer), or the folder of a saved one; got a {came}")
+        self.canonicalizer, self.min_confidence = canonicalizer.eval(), min_confidence
+
+    @torch.no_grad()
+    def forward(self, photo: Any) -> Any:
+        """The photo, or each of a list of photos, upright."""
+        if isinstance(photo, (list, tuple)):
+            return type(photo)(self(one) for one in photo)
+        if isinstance(photo, (str, Path)):
+            return self(open_image(photo))
+        if isinstance(photo, np.ndarray):
+            return self._array(photo)
+        if isinstance(photo, Tensor):
+            return self._tensor(photo[None])[0] if photo.ndim == 3 else self._tensor(photo)
+        if not isinstance(photo, optional("PIL.Image", "all").Image):
+            raise TypeError(f"a photo is a path, a PIL image, an array or a tensor; got a {type(photo).__name__}")
+        image = exif_upright(photo)
+        return moved(image, self._back(to_tensor(image)[None]))
+
+    def _back(self, photos: Tensor) -> Float[Tensor, "b 3 3"]:
+        pose = self.canonicalizer(photos)
+        sure = (pose.confidence >= self.min_confidence)[:, None, None]
+        back = inverse(pose.g)
+        return torch.where(sure, back, torch.eye(3).to(back))
+
+    def _tensor(self, photos: Float[Tensor, "b c h w"]) -> Tensor:
+        return act(self._back(photos), photos)
+
+    def _array(self, photo: np.ndarray) -> np.ndarray:
+        if photo.ndim not in (2, 3):
+            raise ValueError(f"an array has shape (h, w, c) or (h, w); got {photo.shape}")
+        channels_first = torch.from_numpy(np.ascontiguousarray(np.moveaxis(np.atleast_3d(photo), -1, 0)))
+        upright = np.moveaxis(self._tensor(channels_first[None])[0].numpy(), 0, -1)
+        return np.ascontiguousarray(upright.reshape(upright.shape[: photo.ndim]))
+
+
+def _no_predictor(x: Any) -> Any:
+    raise TypeError("a training-free canonicalizer needs its predictor: build it with EnergyCanonicalizer(group, predictor)")
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,8 @@
 """How the inputs and outputs of known predictors move: one table, looked up by the class of the predictor."""
 
-from fnmatch import fnmatch
-from typing import Any, NamedTuple
+from typing import Any
 
-
-class Adapter(NamedTuple):
-    """The kinds of a family of predictors. `classes`: a pattern for `module.Class`, so that nothing is imported."""
-
-    classes: str
-    inputs: Any
-    outputs: Any
-
+from .table import Adapter, first_match
 
 # the first match counts, the predictor's own class before its bases
 ADAPTERS = [
@@ -27,9 +19,5 @@ ADAPTERS = [
 
 def known_kinds(predictor: Any) -> tuple[Any, Any]:
     """The (inputs, outputs) kinds of a predictor of a known class; (None, None) for any other."""
-    for cls in type(predictor).__mro__:
-        name = f"{cls.__module__}.{cls.__qualname__}"
-        for adapter in ADAPTERS:
-            if fnmatch(name, adapter.classes):
-                return adapter.inputs, adapter.outputs
-    return None, None
+    adapter = first_match(ADAPTERS, predictor)
+    return (None, None) if adapter is None else (adapter.inputs, adapter.outputs)

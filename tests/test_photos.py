@@ -1,0 +1,399 @@
+"""Pairs (processor, model): photos in their own pixels in, answers in those pixels out, whatever way up they come."""
+
+import importlib
+import json
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from equiform import OrbitCanonicalizer, Upright, act, adapt, fit, group, load
+from equiform.adapters.photos import PHOTO_TASKS
+from equiform.adapters.table import first_match
+from equiform.kinds import Rows
+from equiform.photos import PhotoPredictor, read_photo, to_image
+
+transformers = pytest.importorskip("transformers")
+SIZES = [(50, 80), (64, 40), (48, 48)]
+
+
+def processor(family, name, **options):
+    module = importlib.import_module(f"transformers.models.{family}.image_processing_pil_{family}")
+    return getattr(module, f"{name}ImageProcessorPil")(**options)
+
+
+SQUARE = {"height": 32, "width": 32}
+TINY = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
+
+
+def classification():
+    config = transformers.ViTConfig(**TINY, image_size=32, patch_size=8, num_labels=5)
+    return processor("vit", "ViT", size=SQUARE), transformers.ViTForImageClassification(config)
+
+
+def segmentation():
+    config = transformers.SegformerConfig(
+        num_encoder_blocks=2,
+        depths=[1, 1],
+        sr_ratios=[2, 1],
+        hidden_sizes=[8, 16],
+        patch_sizes=[7, 3],
+        strides=[4, 2],
+        num_attention_heads=[1, 2],
+        mlp_ratios=[2, 2],
+        decoder_hidden_size=16,
+        num_labels=4,
+    )
+    return processor("segformer", "Segformer", size=SQUARE), transformers.SegformerForSemanticSegmentation(config)
+
+
+def universal():
+    swin = transformers.SwinConfig(
+        image_size=32,
+        embed_dim=8,
+        depths=[1, 1, 1, 1],
+        num_heads=[1, 1, 1, 1],
+        window_size=2,
+        num_channels=3,
+        out_features=["stage1", "stage2", "stage3", "stage4"],
+    )
+    config = transformers.Mask2FormerConfig(
+        backbone_config=swin,
+        hidden_dim=32,
+        feature_size=32,
+        mask_feature_size=32,
+        encoder_layers=1,
+        decoder_layers=2,
+        num_attention_heads=2,
+        encoder_feedforward_dim=16,
+        dim_feedforward=16,
+        num_queries=6,
+        num_labels=3,
+    )
+    pair = processor("mask2former", "Mask2Former", size={"height": 64, "width": 64}, num_labels=3)
+    return pair, transformers.Mask2FormerForUniversalSegmentation(config)
+
+
+def detection():
+    config = transformers.YolosConfig(**TINY, image_size=[32, 32], patch_size=8, num_detection_tokens=6, num_labels=4)
+    resize = {"shortest_edge": 32, "longest_edge": 64}  # the aspect is kept
+    return processor("yolos", "Yolos", size=resize), transformers.YolosForObjectDetection(config)
+
+
+def depth():
+    config = transformers.DPTConfig(
+        **TINY | {"num_hidden_layers": 4},
+        image_size=32,
+        patch_size=8,
+        backbone_out_indices=[0, 1, 2, 3],
+        neck_hidden_sizes=[8, 8, 8, 8],
+        fusion_hidden_size=8,
+        head_in_index=-1,
+    )
+    return processor("dpt", "DPT", size=SQUARE, ensure_multiple_of=8), transformers.DPTForDepthEstimation(config)
+
+
+def features():
+    config = transformers.Dinov2Config(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, image_size=28, patch_size=14)
+    resize = {"shortest_edge": 28}
+    return processor("bit", "Bit", size=resize, do_center_crop=False), transformers.Dinov2Model(config)
+
+
+def feature_maps():
+    config = transformers.ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic")
+    return processor("convnext", "ConvNext", size={"shortest_edge": 384}), transformers.ResNetModel(config)
+
+
+class WordPieces:
+    """A tokenizer of the few words of the test."""
+
+    def __call__(self, text, padding=None):
+        length = max(len(t.split()) for t in text) if padding is True else 8
+        rows = [[hash_of(word) for word in t.split()] + [0] * (length - len(t.split())) for t in text]
+        return {"input_ids": torch.tensor(rows), "attention_mask": (torch.tensor(rows) > 0).long()}
+
+
+def hash_of(word):
+    return 2 + sum(map(ord, word)) % 20
+
+
+class WithText:
+    """What a CLIP or SigLIP processor is to a caller: images and texts in, tensors out."""
+
+    def __init__(self, image_processor):
+        self.image_processor, self.tokenizer = image_processor, WordPieces()
+
+    def __call__(self, images, text, padding, return_tensors):
+        return {**self.image_processor(images=images, return_tensors=return_tensors), **self.tokenizer(text, padding)}
+
+
+def clip():
+    text = {**TINY, "vocab_size": 30, "max_position_embeddings": 8, "eos_token_id": 1}
+    vision = {**TINY, "image_size": 32, "patch_size": 8}
+    config = transformers.CLIPConfig(text_config=text, vision_config=vision, projection_dim=8)
+    return WithText(processor("clip", "CLIP", size=SQUARE, crop_size=SQUARE)), transformers.CLIPModel(config)
+
+
+def siglip():
+    text = {**TINY, "vocab_size": 30, "max_position_embeddings": 8}
+    vision = {**TINY, "image_size": 32, "patch_size": 8}
+    config = transformers.SiglipConfig(text_config=text, vision_config=vision)
+    return WithText(processor("siglip", "Siglip", size=SQUARE)), transformers.SiglipModel(config)
+
+
+CASES = {
+    "classes": (classification, {}),
+    "label maps": (segmentation, {}),
+    "segments": (universal, {"task": "semantic"}),
+    "instances": (universal, {"task": "instance", "threshold": 0.0}),
+    "panoptic": (universal, {"task": "panoptic", "threshold": 0.0}),
+    "boxes": (detection, {"threshold": 0.0}),
+    "depth": (depth, {}),
+    "tokens": (features, {}),
+    "maps": (feature_maps, {}),
+    "zero-shot": (clip, {"text": ["a cat", "a dog on a mat"]}),
+    "zero-shot, sigmoid": (siglip, {"text": ["a cat", "a dog"]}),
+}
+
+
+@cache
+def pair(make):
+    made, model = make()
+    torch.manual_seed(2)
+    with torch.no_grad():  # fresh heads and queries start near zero, and would answer alike for every photo
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(0, 0.2)
+    return made, model.eval()
+
+
+def photos(sizes=SIZES):
+    rng = np.random.default_rng(0)
+    small = [rng.random((5, 5, 3)) * 255 for _ in sizes]
+    images = [Image.fromarray(s.astype(np.uint8)).resize(size[::-1], Image.Resampling.BICUBIC) for s, size in zip(small, sizes)]
+    return [read_photo(image) for image in images]
+
+
+def canonicalizer(name="D4"):
+    torch.manual_seed(1)
+    return OrbitCanonicalizer(name, resolution=32)
+
+
+def leaves(answer):
+    if isinstance(answer, dict):
+        return {key: value for key, child in answer.items() for key, value in named(key, child)}
+    return {i: value for i, child in enumerate(answer) for _, value in named(i, child)}
+
+
+def named(key, child):
+    if isinstance(child, (dict, list)):
+        return [((key, inner), value) for inner, value in leaves(child).items()]
+    return [(key, child)]
+
+
+def assert_same(answer, expected, tolerance=0.0):
+    ours, theirs = leaves(answer), leaves(expected)
+    assert ours.keys() == theirs.keys()
+    for key, value in ours.items():
+        assert isinstance(value, torch.Tensor) == isinstance(theirs[key], torch.Tensor), key
+        if isinstance(value, torch.Tensor):
+            assert value.dtype == theirs[key].dtype, key
+            assert value.shape == theirs[key].shape, key
+            assert torch.allclose(value, theirs[key], rtol=0, atol=tolerance), key
+        else:
+            assert value == theirs[key], key
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_answers_turn_with_the_photo(name):
+    make, options = CASES[name]
+    bare = PhotoPredictor(*pair(make))
+    model = adapt(pair(make), "D4", canonicalizer=canonicalizer())
+    upright = photos()
+    expected = model(upright, **options)
+    elements = model.group.elements
+    fails = 0
+    for shift in range(8):
+        chosen = [elements[(shift + 3 * i) % 8][None] for i in range(len(upright))]  # another element for every photo
+        moved = [act(g, x[None])[0] for g, x in zip(chosen, upright)]
+        answer = model(moved, **options)
+        per_photo = isinstance(model.outputs, Rows) or isinstance(answer, list)
+        if per_photo:
+            for i, (g, photo) in enumerate(zip(chosen, upright)):
+                kinds = model.outputs.kinds
+                row = {key: [value] if key == "segments_info" else value for key, value in expected[i].items()}
+                lifted = {k: v[None] if isinstance(v, torch.Tensor) else v for k, v in row.items()}
+                turned = act(g, lifted, kinds, photo.shape[1:])
+                turned = {k: v[0] if isinstance(v, (torch.Tensor, list)) else v for k, v in turned.items()}
+                assert_same(answer[i], turned)
+        else:
+            assert_same(answer, expected)
+        try:
+            assert_same(bare(moved, **options), answer)
+        except AssertionError:
+            fails += 1
+    assert fails == 8  # control: the bare model gives other answers
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_answer_is_the_pairs_own_for_the_canonical_photo(name):
+    make, options = CASES[name]
+    model = adapt(pair(make), "C4", canonicalizer=canonicalizer("C4"))
+    for photo in photos():
+        canonical = Upright(model.canonicalizer)(photo)  # whose pose is the identity
+        # boxes are rounded to a grid of floats that a quarter turn keeps
+        assert_same(model(canonical, **options), PhotoPredictor(*pair(make))(canonical, **options), tolerance=1e-4)
+
+
+def test_every_task_has_a_case():
+    hit = {id(first_match(PHOTO_TASKS, pair(make)[1])) for make, _ in CASES.values()}
+    known = {task.outputs if isinstance(task.outputs, str) else json.dumps(task.outputs) for task in PHOTO_TASKS}
+    covered = {json.dumps(task.outputs) for task in PHOTO_TASKS if id(task) in hit}
+    assert known - covered == {json.dumps([{"masks": "mask", "iou_scores": "invariant"}])}  # tests/test_promptable.py
+
+
+def test_a_photo_is_a_path_an_image_an_array_or_a_tensor(tmp_path):
+    model = adapt(pair(detection), "C4", canonicalizer=canonicalizer("C4"))
+    tensor = photos()[0]
+    image = to_image(tensor)
+    image.save(tmp_path / "photo.png")
+    expected = model(tensor, threshold=0.0)
+    for photo in (image, np.asarray(image), tmp_path / "photo.png", str(tmp_path / "photo.png")):
+        assert_same(model(photo, threshold=0.0), expected)
+    assert_same(model([image], threshold=0.0)[0], expected)
+
+
+def test_exif_orientation_is_honoured(tmp_path):
+    image = to_image(photos()[0])
+    exif = Image.Exif()
+    exif[0x0112] = 6  # taken with the camera turned: to be shown a quarter turn clockwise
+    image.save(tmp_path / "phone.png", exif=exif)
+    shown = act(group("C4").elements[3:4], photos()[0][None])[0]
+    assert torch.equal(read_photo(tmp_path / "phone.png"), shown)
+    assert torch.equal(read_photo(Image.open(tmp_path / "phone.png")), shown)
+
+
+def test_no_photos_give_an_empty_answer():
+    assert adapt(pair(detection), "C4")([]) == []
+    assert adapt(pair(classification), "C4")([])["logits"].shape == (0, 5)
+    assert adapt(pair(clip), "C4")([], text=["a", "b", "c"])["logits_per_image"].shape == (0, 3)
+
+
+def test_no_detections_are_an_empty_answer():
+    answer = adapt(pair(detection), "C4", canonicalizer=canonicalizer("C4"))(photos(), threshold=1.0)
+    assert [tuple(row["boxes"].shape) for row in answer] == [(0, 4)] * 3
+
+
+def test_classes_are_averaged_over_poses():
+    model = adapt(pair(classification), "C4", canonicalizer=canonicalizer("C4"), top_k=4)
+    logits = model(photos())["logits"]
+    assert torch.allclose(logits.exp().sum(1), torch.ones(3))
+    moved = [act(model.group.elements[1:2], x[None])[0] for x in photos()]
+    assert torch.equal(model(moved)["logits"], logits)
+
+
+def test_a_saved_pair_is_loaded_around_the_pair(tmp_path):
+    model = adapt(pair(segmentation), "C4", canonicalizer=canonicalizer("C4"))
+    model.save(tmp_path / "adapter")
+    again = load(tmp_path / "adapter", pair(segmentation))
+    assert_same(again(photos()), model(photos()))
+
+
+def test_a_pair_is_fitted_on_a_folder_of_photos(tmp_path):
+    for i, photo in enumerate(photos()):
+        to_image(photo).save(tmp_path / f"{i}.png")
+    model = adapt(pair(segmentation), "C4", canonicalizer=canonicalizer("C4"))
+    before = [p.clone() for p in model.canonicalizer.parameters()]
+    assert np.isfinite(fit(model, tmp_path, epochs=1, batch_size=3).history[0]["loss"])
+    assert any(not torch.equal(old, new) for old, new in zip(before, model.canonicalizer.parameters()))
+
+
+@pytest.mark.parametrize(
+    ("photo", "message"),
+    [
+        ("missing.jpg", "missing.jpg"),
+        (3, "a photo is a path, a PIL image, an array or a tensor; got a int"),
+        (np.zeros((4, 4, 3)), "uint8, 0 to 255; got float64"),
+        (np.zeros((4, 4, 5), np.uint8), r"\(h, w, 3\) or \(h, w\); got \(4, 4, 5\)"),
+        (torch.zeros(4, 4, 3, dtype=torch.uint8), r"\(3, h, w\); got \(4, 4, 3\)"),
+    ],
+)
+def test_what_is_no_photo_is_refused(photo, message):
+    with pytest.raises((FileNotFoundError, TypeError, ValueError), match=message):
+        adapt(pair(detection), "C4")(photo)
+
+
+def test_what_is_no_known_pair_is_refused():
+    with pytest.raises(TypeError, match=r"a pair is \(processor, model\)"):
+        adapt(tuple(reversed(pair(detection))), "C4")
+    with pytest.raises(TypeError, match=r"what a Linear makes of photos is not known.*Rows\('image'\)"):
+        adapt((pair(detection)[0], torch.nn.Linear(1, 1)), "C4")
+    with pytest.raises(TypeError, match="does not take treshold: its options are threshold"):
+        adapt(pair(detection), "C4")(photos(), treshold=0.1)
+    with pytest.raises(TypeError, match="it takes photos alone"):
+        adapt(pair(classification), "C4")(photos(), input_points=[[1, 2]])
+    with pytest.raises(ValueError, match="needs the classes in words"):
+        adapt(pair(clip), "C4")(photos())
+    with pytest.raises(ValueError, match="unknown task 'lines'; known: semantic, instance, panoptic"):
+        adapt(pair(universal), "C4")(photos(), task="lines")
+
+
+# ------------------------------------------------------------------------------------------------------------- Upright
+
+
+@pytest.fixture
+def step():
+    return Upright(canonicalizer())
+
+
+def test_upright_gives_the_same_photo_whatever_way_up_it_came(step):
+    for photo in photos():
+        expected = step(photo)
+        for g in group("D4").elements:
+            moved = act(g[None], photo[None])[0]
+            assert torch.equal(step(moved), expected)
+            assert np.array_equal(np.asarray(step(to_image(moved))), np.asarray(to_image(expected)))
+            assert np.array_equal(step(np.asarray(to_image(moved))), np.asarray(to_image(expected)))
+        assert not all(torch.equal(act(g[None], photo[None])[0], expected) for g in group("D4").elements)  # control
+
+
+def test_upright_keeps_the_type(step, tmp_path):
+    photo = photos()[0]
+    assert step(to_image(photo).convert("L")).mode == "L"
+    assert step(np.zeros((4, 6), np.uint8)).ndim == 2
+    assert isinstance(step([photo, to_image(photo)])[1], Image.Image)
+    assert step(photo[None].float()).shape[:2] == (1, 3)
+    to_image(photo).save(tmp_path / "a.png")
+    assert isinstance(step(tmp_path / "a.png"), Image.Image)
+    with pytest.raises(TypeError, match="got a int"):
+        step(3)
+    with pytest.raises(TypeError, match="Upright takes a canonicalizer"):
+        Upright(3)
+
+
+def test_upright_leaves_doubtful_photos_alone():
+    photo = photos()[0]
+    assert torch.equal(Upright(canonicalizer(), min_confidence=1.1)(photo), photo)
+
+
+def test_upright_is_a_step_of_a_chain_and_of_a_pipeline(tmp_path):
+    step = Upright(canonicalizer("C4"))
+    pipe = transformers.pipeline("image-classification", model=pair(classification)[1], image_processor=pair(classification)[0])
+    image = to_image(photos()[0])
+    expected = pipe(step(image))
+    for k in range(4):
+        assert pipe(step(image.rotate(90 * k, expand=True))) == expected
+    chain = torch.nn.Sequential(step, torch.nn.AvgPool2d(2))  # as torchvision.transforms.Compose does
+    photo = photos()[2][None].float()
+    assert torch.equal(chain(photo), chain(photo.rot90(1, (-2, -1))))
+
+
+def test_upright_takes_a_saved_adapter(tmp_path):
+    model = adapt(pair(segmentation), "C4", canonicalizer=canonicalizer("C4"))
+    model.save(tmp_path / "adapter")
+    photo = photos()[0]
+    assert torch.equal(Upright(tmp_path / "adapter")(photo), Upright(model.canonicalizer)(photo))
+    assert Path(tmp_path / "adapter").is_dir()
