@@ -20,6 +20,7 @@ import common
 import equiform
 from equiform import Equivariant, OrbitCanonicalizer, Teacher, adapt, evaluate, fit, fit_opinion, load, scorer
 from equiform.evaluation import BASELINES
+from equiform.fitting import EPOCHS, LR
 
 IMAGENETTE = (0, 217, 482, 491, 497, 566, 569, 571, 574, 701)  # ImageNet index of its ten folders in alphabetical order
 
@@ -30,10 +31,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--test", type=Path, help="folder of photos, one subfolder per class")
     parser.add_argument("--labels", type=Path, help="JSON: name of a subfolder -> class index")
     parser.add_argument("--predictor", default="mobilenet_v2", help="timm:NAME, torchvision:NAME, FILE.py:FUNCTION, ...")
-    parser.add_argument("--backbone", default="mobilenet_v1_025", help="network whose last layer becomes the score")
-    parser.add_argument("--resolution", type=int, default=160)
-    parser.add_argument("--epochs", type=int, default=28)
-    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--backbone", default="mobilenet_v2", help="network whose last layer becomes the score")
+    parser.add_argument("--depth", type=int, default=15, help="keep that many blocks of the backbone's features; 0: all of it")
+    parser.add_argument("--resolution", type=int, default=96)
+    parser.add_argument("--epochs", type=int, default=EPOCHS)
+    parser.add_argument("--lr", type=float, default=LR)
     parser.add_argument("--teacher-weight", type=float, default=0.4)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
@@ -48,9 +50,13 @@ def class_indices(folders: list[str], labels: Path | None) -> Tensor:
     return torch.tensor([mapping[name] for name in folders])
 
 
-def scoring_network(reference: str) -> nn.Module:
-    """The backbone with one score for its last layer, and dropout before that."""
+def scoring_network(reference: str, depth: int) -> nn.Module:
+    """The first blocks of a backbone, or all of it, with dropout and one score for its last layer."""
     network = scorer(common.predictor(reference))
+    if depth:
+        network.features = network.features[:depth]
+        channels = [layer for layer in network.features.modules() if isinstance(layer, nn.Conv2d)][-1].out_channels
+        network.classifier = nn.Linear(channels, 1)
     if isinstance(getattr(network, "classifier", None), nn.Linear):
         network.classifier = nn.Sequential(nn.Dropout(0.2), network.classifier)
     return network
@@ -74,7 +80,7 @@ def fitted_model(predictor: nn.Module, train: Tensor, args: argparse.Namespace) 
     start = time.perf_counter()
     torch.manual_seed(args.seed)
     views = OrbitCanonicalizer("C4", resolution=args.resolution).view(train[:: max(1, len(train) // 64)])
-    network = backbones.with_batch_norms(scoring_network(args.backbone), views)
+    network = backbones.with_batch_norms(scoring_network(args.backbone, args.depth), views)
     model = adapt(
         predictor, "C4", outputs="logits", canonicalizer=OrbitCanonicalizer("C4", network, resolution=args.resolution)
     )
@@ -85,6 +91,7 @@ def fitted_model(predictor: nn.Module, train: Tensor, args: argparse.Namespace) 
     model.canonicalizer.network = backbones.folded(network)
     fitted = options | {
         "backbone": args.backbone,
+        "depth": args.depth,
         "resolution": args.resolution,
         "teacher_weight": args.teacher_weight,
         "num_photos": len(train),
@@ -107,7 +114,7 @@ def main() -> None:
     print(f"{len(train)} unlabelled photos to fit on, {len(test)} to measure on")
 
     if args.adapter and (args.adapter / "fit.json").exists():
-        model = load(args.adapter, predictor, network=scoring_network(args.backbone))
+        model = load(args.adapter, predictor, network=scoring_network(args.backbone, args.depth))
         fitted = json.loads((args.adapter / "fit.json").read_text())
     else:
         model, fitted = fitted_model(predictor, train, args)

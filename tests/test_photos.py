@@ -173,7 +173,10 @@ def pair(make):
 def photos(sizes=SIZES):
     rng = np.random.default_rng(0)
     small = [rng.random((5, 5, 3)) * 255 for _ in sizes]
-    images = [Image.fromarray(s.astype(np.uint8)).resize(size[::-1], Image.Resampling.BICUBIC) for s, size in zip(small, sizes)]
+    images = [
+        Image.fromarray(s.astype(np.uint8)).resize(size[::-1], Image.Resampling.BICUBIC)
+        for s, size in zip(small, sizes, strict=False)
+    ]
     return [read_photo(image) for image in images]
 
 
@@ -218,11 +221,11 @@ def test_answers_turn_with_the_photo(name):
     fails = 0
     for shift in range(8):
         chosen = [elements[(shift + 3 * i) % 8][None] for i in range(len(upright))]  # another element for every photo
-        moved = [act(g, x[None])[0] for g, x in zip(chosen, upright)]
+        moved = [act(g, x[None])[0] for g, x in zip(chosen, upright, strict=False)]
         answer = model(moved, **options)
         per_photo = isinstance(model.outputs, Rows) or isinstance(answer, list)
         if per_photo:
-            for i, (g, photo) in enumerate(zip(chosen, upright)):
+            for i, (g, photo) in enumerate(zip(chosen, upright, strict=False)):
                 kinds = model.outputs.kinds
                 row = {key: [value] if key == "segments_info" else value for key, value in expected[i].items()}
                 lifted = {k: v[None] if isinstance(v, torch.Tensor) else v for k, v in row.items()}
@@ -308,7 +311,7 @@ def test_a_pair_is_fitted_on_a_folder_of_photos(tmp_path):
     model = adapt(pair(segmentation), "C4", canonicalizer=canonicalizer("C4"))
     before = [p.clone() for p in model.canonicalizer.parameters()]
     assert np.isfinite(fit(model, tmp_path, epochs=1, batch_size=3).history[0]["loss"])
-    assert any(not torch.equal(old, new) for old, new in zip(before, model.canonicalizer.parameters()))
+    assert any(not torch.equal(old, new) for old, new in zip(before, model.canonicalizer.parameters(), strict=False))
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,7 @@ def test_each_photo_of_a_list_has_its_own_prompts(model):
     points = [[[10, 20]], [[[10, 20]], [[3, 60]]], [[40, 41], [4, 5]]]
     answers = model(photos, input_points=points)
     assert [len(answer["masks"]) for answer in answers] == [1, 2, 1]
-    for photo, own, answer in zip(photos, points, answers):
+    for photo, own, answer in zip(photos, points, answers, strict=False):
         alone = model(photo, input_points=own)
         assert torch.equal(alone["masks"], answer["masks"])
         assert torch.equal(alone["iou_scores"], answer["iou_scores"])
@@ -202,7 +202,7 @@ def test_prompts_are_one_a_photo(photo, model):
 
 
 def test_embed_takes_a_promptable_pair_alone(photo):
-    with pytest.raises(TypeError, match="embed takes a promptable model.*got one around a Linear"):
+    with pytest.raises(TypeError, match=r"embed takes a promptable model.*got one around a Linear"):
         embed(adapt(torch.nn.Linear(1, 1), "C4", outputs="invariant"), photo)
     with pytest.raises(TypeError, match="got a Linear"):
         embed(torch.nn.Linear(1, 1), photo)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from equiform import Cyclic, Dihedral, OrbitCanonicalizer, act
-from equiform.views import VIEW_STEP, disc, orbit_views, square_view, standardise, view_size
+from equiform.views import VIEW_STEP, blended, disc, orbit_views, square_view, standardise, view_size
 
 D4 = Dihedral(4).elements
 SIZES = [(37, 53), (64, 64), (5, 3), (101, 33), (16, 16), (1, 7)]
@@ -177,3 +177,18 @@ def test_standardise_is_invariant_to_affine_changes_of_intensity():
     assert torch.equal(standardise(2 * x), standardise(x))
     assert (standardise(3 * x - 7) - standardise(x)).abs().max() <= VIEW_STEP
     assert (standardise(x**2) - standardise(x)).abs().max() > 10 * VIEW_STEP
+
+
+def test_blended_images_and_targets_blend_alike():
+    images = torch.arange(12).reshape(12, 1, 1, 1).expand(-1, 3, 4, 4).float()
+    targets = torch.eye(12)
+    x, t = blended(images, targets, 0.5, torch.Generator().manual_seed(0))
+    assert torch.allclose(x[:, 0, 0, 0], t @ torch.arange(12.0))  # the value of an image is the mean of what it is made of
+    assert torch.allclose(t.sum(1), torch.ones(12))
+    assert bool((t.diagonal() >= 0.5).all())  # its own image is never the fainter one
+    assert 2 <= int((t.diagonal() < 1).sum()) <= 10  # control: some are blended, some are not
+    same, alike = blended(images, targets, 0.0, torch.Generator())
+    assert same is images
+    assert alike is targets
+    bytes_in, _ = blended(torch.full((2, 3, 4, 4), 255, dtype=torch.uint8), torch.eye(2), 1.0, torch.Generator())
+    assert torch.equal(bytes_in, torch.ones(2, 3, 4, 4))

@@ -18,7 +18,6 @@ from .opinions import Opinion
 from .photos import PhotoPredictor, as_predictor
 from .poses import Pose, choose, reweighted, straight_through
 
-
 Predictor = Callable[..., Any] | tuple[Any, Any]
 
 
@@ -187,9 +186,9 @@ def load(path_or_repo: str | Path, predictor: Predictor, *, network: nn.Module |
     `network`: the module of a canonicalizer that was given its own; the saved weights are loaded into it.
     Raises FileNotFoundError or ValueError naming what is missing, damaged or of another version.
     """
-    predictor = as_predictor(predictor)
-    canonicalizer, settings = hub.restore(path_or_repo, predictor, network)
+    single: Callable[..., Any] = as_predictor(predictor)
+    canonicalizer, settings = hub.restore(path_or_repo, single, network)
     try:
-        return Equivariant(predictor, canonicalizer, **settings)
+        return Equivariant(single, canonicalizer, **settings)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path_or_repo}: config.json is damaged: {error}") from None

@@ -22,7 +22,7 @@ from .opinions import Opinion, linear_scorer, orbit_logits
 from .teaching import Teacher
 from .views import Augmentation, first_images, squares
 
-EPOCHS, LR, AUGMENTATION = 28, 2e-3, Augmentation()
+EPOCHS, LR, AUGMENTATION = 24, 1e-3, Augmentation()
 SQUARE = 1.5  # side of the images kept for training, in sides of the view: crops down to 2/3 of it lose no detail
 
 
@@ -82,7 +82,7 @@ def fit(
             raise ValueError(f"{name} must be a whole number >= 1; got {value!r}")
     from . import training  # brings lightning with it
 
-    side = round(SQUARE * canonicalizer.view_size)
+    side = round(SQUARE * max(canonicalizer.view_size, teacher.size if teacher is not None else 0))
     histogram = priors.prior(canonicalizer.group, prior)
     data, skipped = _in_memory(data, side) if task_loss is None else (data, [])
     if teacher is not None:

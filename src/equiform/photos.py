@@ -137,6 +137,6 @@ class PhotoPredictor(nn.Module):
         return answers[0] if isinstance(answers, list) else {name: value[0] for name, value in answers.items()}
 
 
-def as_predictor(predictor: Any) -> Any:
+def as_predictor(predictor: Any) -> Any:  # a callable, which the caller checks
     """A pair (processor, model) as one predictor; anything else as it is."""
     return PhotoPredictor(*predictor) if isinstance(predictor, tuple) and len(predictor) == 2 else predictor

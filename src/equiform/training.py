@@ -19,7 +19,7 @@ from .equivariant import Equivariant
 from .kinds import first_image
 from .poses import pose_of
 from .priors import moved_prior, prior_loss
-from .views import Augmentation, squares, training_views
+from .views import Augmentation, blended, squares, training_views
 
 MONITOR = "pose_accuracy"
 OURS = "equiform"
@@ -69,10 +69,12 @@ class PriorTraining(lightning.LightningModule):
         """The loss, and per row whether the likeliest pose is the right one."""
         taught = batch[1] if self.options.taught and isinstance(batch, (tuple, list)) and len(batch) == 2 else None
         images = _channels(squares(batch, self.options.side), self.canonicalizer.channels)
-        group = self.canonicalizer.group
-        views, g = training_views(images, group, self.canonicalizer.view_size, augmentation, self._generator(step))
+        group, generator = self.canonicalizer.group, self._generator(step)
+        target = self.options.prior.expand(len(images), -1) if taught is None else taught
+        images, target = blended(images, target, augmentation.blend if augmentation else 0.0, generator)
+        views, g = training_views(images, group, self.canonicalizer.view_size, augmentation, generator)
         scores = self.canonicalizer.scores(views).float()
-        target = moved_prior(self.options.prior if taught is None else taught, g, group).to(scores)
+        target = moved_prior(target, g, group).to(scores)
         return prior_loss(scores, target), pose_of(scores, self.canonicalizer.elements).index == target.argmax(1)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:

@@ -110,6 +110,8 @@ def squares(batch: Any, side: int) -> Tensor:
 class Augmentation:
     """How training views vary: ranges of the share of the area kept, of the aspect and of a small turn, and odds of the rest.
 
+    `blend`: the odds that another image of the batch shows through, see `blended`.
+
     Brightness, contrast and tint are missing on purpose: the view is standardised per channel and does not see them.
     """
 
@@ -120,6 +122,26 @@ class Augmentation:
     grey: float = 0.15
     mix: float = 0.15  # the deviation with which channels are mixed into each other
     gamma: float = 1.6
+    blend: float = 0.5
+
+
+def blended(
+    images: Tensor, targets: Float[Tensor, "b n"], odds: float, generator: torch.Generator
+) -> tuple[Tensor, Float[Tensor, "b n"]]:
+    """Some images laid over others of the batch with a weight from 0.5 to 1, and their targets alike; uint8 comes out in [0, 1].
+
+    Both lie in a canonical pose, so the blend does too: mixup (Zhang et al. 2018, arXiv 1710.09412) without its ambiguity. It
+    keeps large backbones from memorising few images.
+    """
+    if odds == 0 or len(images) < 2:
+        return images, targets
+    other = torch.randperm(len(images), generator=generator)
+    weight = 1 - torch.rand(len(images), generator=generator) / 2
+    weight = torch.where(torch.rand(len(images), generator=generator) < odds, weight, torch.ones(()))
+    w = weight[:, None, None, None].to(images.device)
+    x = images.float() / 255 if images.dtype == torch.uint8 else images.float()
+    t = weight[:, None].to(targets)
+    return w * x + (1 - w) * x[other.to(x.device)], t * targets + (1 - t) * targets[other.to(targets.device)]
 
 
 def training_views(
@@ -132,7 +154,9 @@ def training_views(
     """
     g = group.identity(len(squares)) if group.on_grid else group.random(len(squares), generator)
     if augmentation is None:
-        augmentation = Augmentation(area=(1.0, 1.0), aspect=1.0, degrees=0.0, flip=False, grey=0.0, mix=0.0, gamma=1.0)
+        augmentation = Augmentation(
+            area=(1.0, 1.0), aspect=1.0, degrees=0.0, flip=False, grey=0.0, mix=0.0, gamma=1.0, blend=0.0
+        )
     moved = random_crops(squares, group, size, augmentation, generator, g)
     return standardise(_recolour(moved, augmentation, generator)), g
 
