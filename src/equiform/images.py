@@ -90,18 +90,27 @@ def _opened(path: str | Path) -> Iterator[Any]:
 
 
 def rgb(image: "Image") -> "Image":
-    """Eight-bit RGB: 16-bit is scaled, palettes and CMYK converted, transparency laid on white."""
+    """Eight-bit RGB: 16-bit is scaled by its depth, palettes and CMYK converted, transparency laid on white."""
     pillow = optional("PIL.Image", "all")
     if image.mode.startswith("I") or image.mode == "F":
         values = np.asarray(image).astype(np.float64)
-        sixteen_bit = image.mode.startswith("I") and values.max(initial=0) > 255
-        top = 65535.0 if sixteen_bit else 255.0 if values.max(initial=0) > 1 else 1.0
-        image = pillow.fromarray((values / top * 255).clip(0, 255).round().astype(np.uint8))
+        image = pillow.fromarray((values / _white(image, values) * 255).clip(0, 255).round().astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         white = pillow.new("RGBA", image.size, "white")
         image = pillow.alpha_composite(white, image)
     return image.convert("RGB")
+
+
+def _white(image: "Image", values: np.ndarray) -> float:
+    """The value of white: what the depth of the file says, and the brightest pixel where it says nothing (32 bits, floats)."""
+    # pillow scales any PGM to 16 bits, and its older releases give 16-bit PNG files as mode I
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        return 65535.0
+    brightest = values.max(initial=0)
+    if image.mode == "I":
+        return 65535.0 if brightest > 255 else 255.0
+    return 255.0 if brightest > 1 else 1.0
 
 
 def to_tensor(image: "Image") -> UInt8[Tensor, "3 h w"]:
