@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, TensorDataset
 
 from . import priors
 from .equivariant import Equivariant
@@ -198,17 +198,26 @@ def _loader(data: Any, batch_size: int, seed: int | None, collate: Callable[[Seq
     return DataLoader(data, batch_size, sampler=sampler, collate_fn=collate)
 
 
-class EpochSampler(RandomSampler):
-    """A random order that depends on the seed and the epoch alone, so that a resumed run repeats the uninterrupted one."""
+class EpochSampler(Sampler[int]):
+    """A random order that depends on the seed and the epoch alone, so that a resumed run repeats the uninterrupted one.
+
+    Where there are several processes the trainer wraps it, and each gets its share. It holds no generator: torch cannot send
+    one to a process.
+    """
 
     def __init__(self, data: Any, seed: int):
-        self.seed, self.order = seed, torch.Generator()
-        super().__init__(data, generator=self.order)
-        self.set_epoch(0)
+        self.num, self.seed, self.epoch = len(data), seed, 0
 
     def set_epoch(self, epoch: int) -> None:
         """Called by the trainer before every epoch."""
-        self.order.manual_seed(self.seed * 10_007 + epoch)
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.num
+
+    def __iter__(self) -> Iterator[int]:
+        order = torch.Generator().manual_seed(self.seed * 10_007 + self.epoch)
+        yield from torch.randperm(self.num, generator=order).tolist()
 
 
 @dataclass(frozen=True)
