@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from . import groups, kinds, metrics, testing, trees
 from ._optional import optional
-from .calls import fitting_kinds, invoke
+from .calls import fitting_kinds, invoke, to_device
 from .canonicalizers import EnergyCanonicalizer, UniformCanonicalizer
 from .equivariant import Equivariant
 from .groups import Group, inverse, turn
@@ -64,8 +64,8 @@ def evaluate(
     with _evaluating(methods.values()), torch.no_grad():
         for batch in _progress(loader, progress):
             x, target = _pair(batch)
-            x = _to(x, model.canonicalizer.elements.device)
-            target = _to(target, model.canonicalizer.elements.device)
+            x = to_device(x, model.canonicalizer.elements.device)
+            target = to_device(target, model.canonicalizer.elements.device)
             samples = samples or _samples(model, x, elements)
             num_rows = [tally.add(x, target) for tally in tallies]
             num_samples += num_rows[0]
@@ -161,10 +161,6 @@ def _pair(batch: Any) -> tuple[Any, Any]:
     if not isinstance(batch, (tuple, list)) or len(batch) != 2:
         raise ValueError(f"evaluation data are (inputs, targets) pairs; got a {type(batch).__name__}")
     return batch[0], batch[1]
-
-
-def _to(x: Any, device: torch.device) -> Any:
-    return trees.walk(lambda _, leaf, __: leaf.to(device) if isinstance(leaf, Tensor) else leaf, None, x, "data")
 
 
 class _Tally:

@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, ProgressBar, TQDMProgressBar
 from torch import Tensor, nn
 
-from .calls import fitting_kinds, invoke
+from .calls import fitting_kinds, images_of, invoke
 from .canonicalizers import Canonicalizer
 from .equivariant import Equivariant
 from .kinds import first_image
@@ -47,9 +47,9 @@ class Options:
 class PriorTraining(lightning.LightningModule):
     """The canonicalizer alone: cross-entropy of its posterior with the prior, on varied views of upright inputs."""
 
-    def __init__(self, canonicalizer: Canonicalizer, options: Options):
+    def __init__(self, canonicalizer: Canonicalizer, inputs: Any, options: Options):
         super().__init__()
-        self.canonicalizer, self.options = canonicalizer.train(), options
+        self.canonicalizer, self.inputs, self.options = canonicalizer.train(), inputs, options
         self.history: list[dict[str, float]] = []
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -73,7 +73,7 @@ class PriorTraining(lightning.LightningModule):
     def _prior_loss(self, batch: Any, augmentation: Augmentation | None, step: int) -> tuple[Tensor, Tensor]:
         """The loss, and per row whether the likeliest pose is the right one."""
         taught = batch[1] if self.options.taught and isinstance(batch, (tuple, list)) and len(batch) == 2 else None
-        images = _channels(squares(batch, self.options.side), self.canonicalizer.channels)
+        images = _channels(squares(images_of(batch, self.inputs), self.options.side), self.canonicalizer.channels)
         group = self.canonicalizer.group
         views, g = training_views(images, group, self.canonicalizer.view_size, augmentation, self._generator(step))
         scores = self.canonicalizer.scores(views).float()
@@ -128,7 +128,7 @@ class JointTraining(PriorTraining):
         prior_weight: float,
         train_predictor: bool,
     ):
-        super().__init__(model.canonicalizer, options)
+        super().__init__(model.canonicalizer, model.inputs, options)
         self.model, self.task_loss, self.prior_weight, self.train_predictor = model, task_loss, prior_weight, train_predictor
         if isinstance(model.predictor, nn.Module):
             model.predictor.requires_grad_(train_predictor)
