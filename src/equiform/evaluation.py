@@ -17,7 +17,6 @@ from .canonicalizers import EnergyCanonicalizer, UniformCanonicalizer
 from .equivariant import Equivariant
 from .groups import Group, inverse, turn
 from .kinds import act, as_kinds
-from .poses import choose
 from .report import Method, OrbitReport, Sample
 
 BASELINES = ("bare", "orbit averaging", "training-free")
@@ -207,7 +206,7 @@ class _Tally:
             self.passes += b
             return invoke(self.model, self.reference.predictor, moved)
         output, pose = invoke(self.model.predict, self.reference.predictor, moved)
-        self.passes += len(choose(pose.scores, self.model.top_k, self.model.coverage).row)
+        self.passes += len(self.model.choose(pose).row)
         if isinstance(self.model.canonicalizer, EnergyCanonicalizer):
             self.passes += pose.scores.numel()
         if float((self.model.group.nearest(g) - g).abs().max()) < 1e-3:  # elsewhere no pose is right

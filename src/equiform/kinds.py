@@ -50,6 +50,12 @@ def Image(interpolation: str = "bilinear", border: str = "zeros") -> Kind:
     return Kind("image", (("interpolation", interpolation), ("border", border)))
 
 
+def Mask(border: str = "zeros") -> Kind:
+    """Labels (b, ..., h, w), which are never blended; beyond the border label zero, the edge's label, or reflected ones."""
+    _among("border", border, BORDERS)
+    return Kind("mask", (("border", border),))
+
+
 def Points(normalized: bool = False) -> Kind:
     """(x, y) points in pixels (b, ..., 2), or in shares of width and height."""
     return Kind("points", (("normalized", normalized),))
@@ -61,15 +67,19 @@ def Boxes(format: str = "xyxy", normalized: bool = False) -> Kind:
     return Kind("boxes", (("format", format), ("normalized", normalized)))
 
 
-def Field(interpolation: str = "bilinear") -> Kind:
-    """A grid of (x, y) arrows in pixels (b, 2, h, w), such as optical flow."""
+def Field(interpolation: str = "bilinear", border: str = "zeros") -> Kind:
+    """A grid of (x, y) arrows in pixels (b, 2, h, w), such as optical flow; the options are those of `Image`."""
     _among("interpolation", interpolation, INTERPOLATIONS)
-    return Kind("field", (("interpolation", interpolation),))
+    _among("border", border, BORDERS)
+    return Kind("field", (("interpolation", interpolation), ("border", border)))
 
 
 def Regular(group: str) -> Kind:
     """Group channels (b, order, ...), one per element of a finite group."""
     return Kind("regular", (("group", group),))
+
+
+MAKERS = {"image": Image, "mask": Mask, "points": Points, "boxes": Boxes, "field": Field, "regular": Regular}
 
 
 def _among(what: str, value: str, known: Sequence[str] | dict) -> None:
@@ -117,8 +127,7 @@ def from_json(value: Any) -> Any:
         case {"rows": inner}:
             return Rows(from_json(inner))
         case {"kind": str(name), **options} if name in ACTIONS:
-            maker = {"image": Image, "points": Points, "boxes": Boxes, "field": Field, "regular": Regular}.get(name)
-            return maker(**options) if options and maker else Kind(name)
+            return MAKERS[name](**options) if options and name in MAKERS else Kind(name)
         case {"dict": dict(inner)}:
             return {key: from_json(kind) for key, kind in inner.items()}
         case {"list": list(inner)}:
@@ -333,6 +342,20 @@ def _join_leaves(leaves: Sequence[Any], rows: Sequence[Tensor], order: Tensor) -
     return joined.numpy() if isinstance(first, np.ndarray) else joined
 
 
+def can_average(kinds: Any) -> bool:
+    """Whether a leaf of such kinds may be averaged: boxes and the entries of `Rows` never are."""
+    found: list[Leaf] = []
+    trees.map_kinds(found.append, kinds)
+    return any(isinstance(kind, Kind) and ACTIONS[kind.name].averaged for kind in found)
+
+
+def is_averaged(kind: Leaf, leaf: Any) -> bool:
+    """Whether this leaf is: whole numbers never are."""
+    if isinstance(kind, Rows) or not isinstance(leaf, (Tensor, np.ndarray)) or leaf.ndim == 0:
+        return False
+    return ACTIONS[kind.name].averaged and as_tensor(leaf).dtype.is_floating_point
+
+
 def average(x: Any, kinds: Any, chosen: Chosen) -> Any:
     """One answer per row from the answers of its chosen poses: their mean by posterior weight, or the likeliest pose's.
 
@@ -346,7 +369,7 @@ def average(x: Any, kinds: Any, chosen: Chosen) -> Any:
         tensor = as_tensor(leaf) if isinstance(leaf, np.ndarray) else leaf
         if not isinstance(tensor, Tensor) or tensor.ndim == 0 or len(tensor) != len(chosen.row):
             return leaf
-        if not (ACTIONS[kind.name].averaged and tensor.dtype.is_floating_point):
+        if not is_averaged(kind, tensor):
             mean = tensor[ranks[0].to(tensor.device)]
         elif kind.name == "logits":
             mean = _log_mean(tensor, chosen, ranks)
