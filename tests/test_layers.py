@@ -38,6 +38,7 @@ LAYERS = [
     "report",
     "evaluation",
     "demo",
+    "cli_text",
     "cli_models",
     "cli_info",
     "cli",
