@@ -300,7 +300,10 @@ def check_batch(x: Any, kinds: Any, b: int) -> None:
 
 
 def take(x: Any, kinds: Any, rows: Tensor, b: int) -> Any:
-    """The rows of every leaf that has one entry per row; other leaves (numbers, shared tensors) as they are."""
+    """The rows of every leaf that has one entry per row; other leaves (numbers, shared tensors) as they are.
+
+    What moves has one entry per row. An invariant tensor is taken to have where its first axis is as long as the batch.
+    """
 
     def take_leaf(kind: Leaf, leaf: Any, path: str) -> Any:
         if isinstance(kind, Rows):
@@ -315,7 +318,10 @@ def take(x: Any, kinds: Any, rows: Tensor, b: int) -> Any:
 
 
 def join(parts: Sequence[Any], kinds: Any, rows: Sequence[Tensor]) -> Any:
-    """The answers of sub-batches put back in the order of their rows. Numbers per sub-batch (a loss) are averaged."""
+    """The answers of sub-batches put back in the order of their rows.
+
+    Leaves that are not as long as their sub-batches are shared by its rows: floats (a loss) are averaged, others are the first.
+    """
     if len(parts) == 1:
         return parts[0]
     order = torch.cat(list(rows)).argsort()
@@ -360,6 +366,7 @@ def average(x: Any, kinds: Any, chosen: Chosen) -> Any:
     """One answer per row from the answers of its chosen poses: their mean by posterior weight, or the likeliest pose's.
 
     Logits are averaged as probabilities and come back as log-probabilities; boxes, lists and whole numbers are not averaged.
+    A leaf that is not as long as the chosen poses is shared by all rows and stays as it is.
     """
     ranks = [(chosen.rank == r).nonzero()[:, 0] for r in range(int(chosen.rank.max()) + 1 if len(chosen.rank) else 1)]
 
