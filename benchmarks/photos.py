@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 import backbones
 import common
@@ -51,8 +52,8 @@ def scoring_network(reference: str) -> nn.Module:
 def features_of(predictor: nn.Module) -> Callable[[Tensor], Tensor]:
     """What the teacher looks at: two depths of a MobileNetV2's trunk, or the answers of any other predictor."""
     trunk = getattr(predictor, "features", None)
-    if type(predictor).__name__ != "MobileNetV2" or trunk is None:
-        return predictor
+    if type(predictor).__name__ != "MobileNetV2" or trunk is None:  # many take no other size than that of the photos
+        return lambda x: predictor(F.interpolate(x, size=(224, 224), mode="bilinear", align_corners=False))
 
     def features(x: Tensor) -> Tensor:
         middle = trunk[:15]((x * 2 - 1).contiguous(memory_format=torch.channels_last))
