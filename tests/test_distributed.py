@@ -58,7 +58,7 @@ def start(script: Path, strategy: str) -> subprocess.Popen:
 
 
 def results(process: subprocess.Popen) -> list[dict]:
-    out, err = process.communicate(timeout=150)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     return [json.loads(line) for line in out.splitlines() if line.startswith("{")]
 
