@@ -1,7 +1,10 @@
 """CIFAR-10 turned by the elements of C4 and C8: a small classifier, bare and adapted.
 
 The canonicalizer is fitted on unlabelled upright train images alone. By default: the data and the ResNet-9 beside the project.
-With your own: --data FILE.npz (train_images, test_images as uint8 (n, h, w, 3), test_labels) and --predictor FILE.py:FUNCTION.
+With your own:
+
+    python benchmarks/cifar10.py --data other.npz --predictor FILE.py:FUNCTION
+    python benchmarks/cifar10.py --data folder/ --size 224 --labels labels.json --predictor timm:resnet18
 """
 
 import argparse
@@ -29,8 +32,10 @@ def canonicalizer_of(name: str, group: str, resolution: int) -> Canonicalizer:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path)
-    parser.add_argument("--predictor", default="resnet9_cifar10")
+    parser.add_argument("--data", type=Path, help=common.DATA_HELP)
+    parser.add_argument("--size", type=int, default=32, help="side of the photos of a folder")
+    parser.add_argument("--labels", type=Path, help=common.LABELS_HELP)
+    parser.add_argument("--predictor", default="resnet9_cifar10", help="timm:NAME, torchvision:NAME, FILE.py:FUNCTION, ...")
     parser.add_argument("--groups", nargs="+", default=["C4", "C8"])
     parser.add_argument("--canonicalizer", choices=["orbit", "group-conv"], default="orbit")
     parser.add_argument("--resolution", type=int, default=32)
@@ -41,7 +46,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    data = np.load(args.data or common.shared("data/cifar10.npz"))
+    data = common.arrays(args.data or common.shared("data/cifar10.npz"), args.size, args.labels)
     predictor = common.predictor(args.predictor)
     train = images(data["train_images"])
     test = common.Photos(images(data["test_images"]), torch.from_numpy(data["test_labels"]).long())
@@ -54,7 +59,7 @@ def main() -> None:
         options = {"epochs": args.epochs, "batch_size": args.batch_size, "seed": args.seed}
         history = fit(model, train, **options).history
         if model.group.on_grid:
-            fit_opinion(model, common.Photos(train[:2000], torch.zeros(2000)))
+            fit_opinion(model, common.Photos(train[:2000], torch.zeros(len(train[:2000]))))
         minutes = (time.perf_counter() - start) / 60
         print(f"{name}: fitted in {minutes:.1f} minutes; last epoch {history[-1]}")
         order = len(canonicalizer.elements)

@@ -4,19 +4,26 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from equiform.images import find_images, open_image, to_tensor
-from equiform.references import load_reference
+from equiform.canonicalizers import first_logits
+from equiform.images import Normalisation, find_images, normalised, open_image, read_labels, to_tensor
+from equiform.references import load_reference, normalisation
 
 HERE = Path(__file__).resolve().parent
 DATA = Path(os.environ.get("EQUIFORM_DATA", HERE.parent.parent / "shared"))
 RESULTS = HERE / "results"
+ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+# the folders of Imagenette and their ImageNet classes
+IMAGENETTE = {"n01440764": 0, "n02102040": 217, "n02979186": 482, "n03000684": 491, "n03028079": 497}
+IMAGENETTE |= {"n03394916": 566, "n03417042": 569, "n03425413": 571, "n03445777": 574, "n03888257": 701}
+DATA_HELP = "FILE.npz (train_images, test_images: uint8 (n, h, w, 3); ..._labels), or a folder with train/CLASS/, test/CLASS/"
+LABELS_HELP = "JSON: name of a subfolder -> class index; without it Imagenette's names are known, others count alphabetically"
 
 
 def shared(name: str) -> Path:
@@ -27,10 +34,26 @@ def shared(name: str) -> Path:
     return path
 
 
+class Normalised(nn.Module):
+    """Logits of RGB in [0, 1], by a classifier that wants them less a mean and over a deviation."""
+
+    def __init__(self, classifier: nn.Module, wanted: Normalisation):
+        super().__init__()
+        self.classifier, self.wanted = classifier, wanted
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = first_logits(self.classifier(normalised(x, self.wanted)))
+        if logits is None:
+            raise TypeError(f"{type(self.classifier).__name__} gives no logits")
+        return logits
+
+
 def predictor(reference: str) -> Any:
-    """A predictor by reference; a bare name is one of the networks beside the project."""
+    """A predictor of RGB in [0, 1] by reference; a bare name is one of the networks beside the project."""
     if ":" in reference:
-        return load_reference(reference)
+        loaded = load_reference(reference)
+        wanted = normalisation(reference, loaded)
+        return loaded if wanted is None else Normalised(loaded, wanted)
     shared("predictors")
     if str(DATA) not in sys.path:
         sys.path.insert(0, str(DATA))
@@ -53,18 +76,49 @@ def photos(folder: Path, size: int | None = None) -> tuple[Tensor, list[str]]:
     return torch.stack(images), names
 
 
-class Photos(torch.utils.data.Dataset):
-    """Labelled photos in [0, 1] (or normalised), converted one by one: a data set of floats would not fit everywhere."""
+def class_indices(folders: list[str], labels: Path | None) -> Tensor:
+    """The class index of each photo, from the name of its subfolder."""
+    names = sorted(set(folders))
+    if labels is not None:
+        index = read_labels(labels, names)
+    elif all(name in IMAGENETTE for name in names):
+        index = IMAGENETTE
+    else:
+        index = {name: i for i, name in enumerate(names)}
+    return torch.tensor([index[name] for name in folders])
 
-    def __init__(self, images: Tensor, labels: Tensor, normalise: Callable[[Tensor], Tensor] | None = None):
-        self.images, self.labels, self.normalise = images, labels, normalise
+
+def arrays(source: Path, size: int, labels: Path | None = None) -> dict[str, np.ndarray]:
+    """ARRAYS of an .npz (images uint8 (n, h, w, 3)), or of a folder with train/CLASS/ and test/CLASS/ (or val/CLASS/)."""
+    if source.is_dir():
+        test = next((source / name for name in ("test", "val") if (source / name).is_dir()), None)
+        if test is None or not (source / "train").is_dir():
+            sys.exit(f"{source} should hold train/ and test/ (or val/), with a subfolder for each class")
+        found: dict[str, np.ndarray] = {}
+        for part, folder in (("train", source / "train"), ("test", test)):
+            images, folders = photos(folder, size)
+            found[f"{part}_images"] = images.permute(0, 2, 3, 1).numpy()
+            found[f"{part}_labels"] = class_indices(folders, labels).numpy()
+        return found
+    if not source.is_file():
+        sys.exit(f"no file or folder {source}")
+    with np.load(source) as file:
+        if missing := [name for name in ARRAYS if name not in file]:
+            sys.exit(f"{source} has no {', '.join(missing)}")
+        return {name: file[name] for name in ARRAYS}
+
+
+class Photos(torch.utils.data.Dataset):
+    """Labelled photos in [0, 1], converted one by one: a data set of floats would not fit everywhere."""
+
+    def __init__(self, images: Tensor, labels: Tensor):
+        self.images, self.labels = images, labels
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
-        image = self.images[i].float() / 255
-        return (self.normalise(image) if self.normalise else image), self.labels[i]
+        return self.images[i].float() / 255, self.labels[i]
 
 
 def machine() -> dict[str, Any]:
@@ -72,11 +126,17 @@ def machine() -> dict[str, Any]:
     return {"torch": torch.__version__, "threads": torch.get_num_threads(), "processor": platform.machine()}
 
 
+def results(name: str, out: Path | None) -> Path:
+    """Where figures go."""
+    path = out or RESULTS / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
 def keep(name: str, figures: dict[str, Any], out: Path | None) -> Path:
     """Write figures as JSON, whole or not at all."""
     from equiform.hub import write
 
-    path = out or RESULTS / f"{name}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = results(name, out)
     write(path, (json.dumps({"machine": machine(), **figures}, indent=1, ensure_ascii=False) + "\n").encode())
     return path

@@ -1,4 +1,4 @@
-"""Train and measure equiadapt 0.1.2's canonicalizers around a frozen CIFAR-10 predictor, and write the figures as JSON.
+"""Train and measure equiadapt 0.1.2's canonicalizers around a frozen predictor of small images, and write the figures as JSON.
 
 Follows the package's own classification example, but for the task loss: the predictor takes no part in training.
 """
@@ -35,23 +35,37 @@ PRIOR_WEIGHT, CONTRAST_WEIGHT = 100.0, 2e-4  # the latter 1e-4 in its configurat
 DEFAULTS = {"predictor": "resnet9_cifar10", "group": "C4", "steps": 790, "batch": 128, "lr": 1e-3, "seed": 0, "threads": 1}
 
 
-def build(variant: str, num_rotations: int, resize: int) -> nn.Module:
-    """The canonicalizer for 32-pixel images; its network sees the middle 26 pixels resized to `resize` a side."""
+def load(reference: str, folder: Path) -> nn.Module:
+    """A network beside the project, or what the function in FILE.py:FUNCTION returns."""
+    path, _, function = reference.rpartition(":")
+    sys.path.insert(0, str(Path(path).resolve().parent if path else folder))
+    if not path:
+        return importlib.import_module("predictors").load(reference)
+    return getattr(importlib.import_module(Path(path).stem), function)().eval()
+
+
+def build(variant: str, num_rotations: int, resize: int, side: int) -> nn.Module:
+    """The canonicalizer for images of that side; its network sees the middle 80 % resized to `resize` a side."""
     group = {"group_type": "rotation", "num_rotations": num_rotations}
     common = {"beta": 1.0, "input_crop_ratio": 0.8, "resize_shape": resize, "learn_ref_vec": False, "artifact_err_wt": 0}
     config, seen = OmegaConf.create(common | group), (3, resize, resize)
     if variant == "optimized":
         network = peer.ConvNetwork(seen, out_channels=16, kernel_size=7, num_layers=3, out_vector_size=128)
-        return peer.OptimizedGroupEquivariantImageCanonicalization(network, config, (3, 32, 32))
+        return peer.OptimizedGroupEquivariantImageCanonicalization(network, config, (3, side, side))
     kind = {"equivariant": peer.CustomEquivariantNetwork, "e2cnn": peer.ESCNNEquivariantNetwork}[variant]
     network = kind(seen, out_channels=32, kernel_size=5, num_layers=3, **group)
     network.group_type, network.num_rotations = "rotation", num_rotations  # CustomEquivariantNetwork forgets to
-    return peer.GroupEquivariantImageCanonicalization(network, config, (3, 32, 32))
+    return peer.GroupEquivariantImageCanonicalization(network, config, (3, side, side))
 
 
 def batches(images: np.ndarray, size: int) -> Iterator[Tensor]:
-    """Endless shuffled batches under the example's default augmentation, at 32 pixels rather than resized to 224."""
-    augmentation = [transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip(), transforms.RandomRotation(5)]
+    """Endless shuffled batches under the example's default augmentation, at their own size rather than resized to 224."""
+    side = images.shape[1]
+    augmentation = [
+        transforms.RandomCrop(side, padding=side // 8),
+        transforms.RandomHorizontalFlip(),
+        transforms.RandomRotation(5),
+    ]
     transform = transforms.Compose([*augmentation, transforms.ToTensor(), transforms.Normalize(MEAN, STD)])
     while True:
         for rows in torch.randperm(len(images)).split(size):
@@ -85,8 +99,7 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", default=["equivariant:32", "optimized:96"], help="or e2cnn:SIDE")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    sys.path.insert(0, str(args.predictors))
-    predictor = importlib.import_module("predictors").load(args.predictor).requires_grad_(False)
+    predictor = load(args.predictor, args.predictors).requires_grad_(False)
     data, turned, num = np.load(args.data), load_file(args.turned)["x"], int(args.group[1:])
     if len(turned) != num:
         raise ValueError(f"{args.turned} holds {len(turned)} elements; {args.group} has {num}")
@@ -97,7 +110,7 @@ def main() -> None:
     for variant in args.variants:
         torch.manual_seed(args.seed)
         name, _, side = variant.partition(":")
-        canonicalizer = build(name, num, int(side))
+        canonicalizer = build(name, num, int(side), turned.shape[-1])
         row: dict[str, object] = {**train(canonicalizer, data["train_images"], args)}
 
         def model(x: Tensor, canonicalizer: nn.Module = canonicalizer) -> tuple[Tensor, Tensor]:

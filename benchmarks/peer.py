@@ -2,7 +2,10 @@
 
 The peer runs in an environment of its own, which this script makes (numpy 1.26, torchvision 0.28.0 without its dependencies;
 equiadapt_worker.py declares the operators it misses). Both sides run on one thread, one after the other. No task loss on
-either side: the canonicalizers learn from upright images and the identity prior.
+either side: the canonicalizers learn from upright images and the identity prior. When the peer's side fails, its log stays
+beside the results. With your own data and predictor, which both environments must be able to load:
+
+    python benchmarks/peer.py --data folder/ --predictor FILE.py:FUNCTION --out figures.json
 """
 
 import argparse
@@ -12,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +27,7 @@ from torch.nn import functional as F
 import common
 import equiform
 from equiform import Canonicalizer, GroupConvCanonicalizer, OrbitCanonicalizer, adapt, fit
+from equiform.references import parse_reference
 from turned import cost, measure
 
 PINS = ["torch==2.13.0", "numpy==1.26.4"]
@@ -34,16 +39,28 @@ MEMORY = {
 }
 
 
-def environment(folder: Path) -> Path:
+def logged(command: Sequence[str | Path], log: Path) -> None:
+    """Run a command of the peer's side with its output in the log, which stays if it fails; leaves then, saying where."""
+    with log.open("a", encoding="utf-8") as file:
+        print("$", *command, file=file, flush=True)
+        try:
+            code = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False).returncode
+        except OSError as error:
+            code = f"{error}"
+    if code:
+        sys.exit(f"the peer could not be run ({code}): {log} has what it said")
+
+
+def environment(folder: Path, log: Path) -> Path:
     """The Python of the peer's environment, made where it is missing."""
     python = folder / "bin" / "python"
     if (folder / "ready").exists():
         return python
-    subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
+    logged([sys.executable, "-m", "venv", "--clear", folder], log)
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, *PINS], check=True)
-    subprocess.run([*pip, "--no-deps", "torchvision==0.28.0"], check=True)  # with dependencies it replaces torch
-    subprocess.run([*pip, *PINS, "torchvision==0.28.0", "equiadapt==0.1.2", "safetensors"], check=True)
+    logged([*pip, *PINS], log)
+    logged([*pip, "--no-deps", "torchvision==0.28.0"], log)  # with dependencies it replaces torch
+    logged([*pip, *PINS, "torchvision==0.28.0", "equiadapt==0.1.2", "safetensors"], log)
     (folder / "ready").touch()
     return python
 
@@ -95,8 +112,10 @@ def show(name: str, row: dict) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="npz with train_images, test_images (uint8, n h w 3) and test_labels")
-    parser.add_argument("--predictor", default="resnet9_cifar10", help="a network beside the project")
+    parser.add_argument("--data", type=Path, help=common.DATA_HELP)
+    parser.add_argument("--size", type=int, default=32, help="side of the photos of a folder")
+    parser.add_argument("--labels", type=Path, help=common.LABELS_HELP)
+    parser.add_argument("--predictor", default="resnet9_cifar10", help="a network beside the project, or FILE.py:FUNCTION")
     parser.add_argument("--group", choices=["C4", "C8"], default="C4")
     parser.add_argument("--steps", type=int, default=790)
     parser.add_argument("--batch", type=int, default=128)
@@ -108,22 +127,27 @@ def main() -> None:
     if any(os.environ.get(name) != value for name, value in MEMORY.items()):
         os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | MEMORY | {"OMP_NUM_THREADS": "1"})
     torch.set_num_threads(1)
-    source = args.data or common.shared("data/cifar10.npz")
-    data = dict(np.load(source))
+    if ":" in args.predictor and parse_reference(args.predictor).source != "file":
+        sys.exit(f"--predictor {args.predictor}: the peer's environment has no such library; write FILE.py:FUNCTION")
+    predictor = common.predictor(args.predictor)
+    data = common.arrays(args.data or common.shared("data/cifar10.npz"), args.size, args.labels)
+    log = common.results(f"peer-{args.group.lower()}", args.out).with_suffix(".log")
+    log.unlink(missing_ok=True)
     x = turned(torch.from_numpy(data["test_images"]).permute(0, 3, 1, 2).float() / 255, int(args.group[1:]))
     figures: dict = {"steps": args.steps, "batch": args.batch, "group": args.group, "num_test": x.shape[1]}
     with tempfile.TemporaryDirectory() as scratch:
-        pixels, result = Path(scratch) / "turned.safetensors", Path(scratch) / "peer.json"
+        pixels, result, source = (Path(scratch) / name for name in ("turned.safetensors", "peer.json", "data.npz"))
         save_file({"x": x.contiguous()}, pixels)
-        command = [environment(args.environment), "-W", "ignore", common.HERE / "equiadapt_worker.py"]
+        np.savez(source, **data)
+        command = [environment(args.environment, log), "-W", "ignore", common.HERE / "equiadapt_worker.py"]
         options = {"data": source, "predictors": common.DATA, "turned": pixels, "out": result, "group": args.group}
         options |= {"steps": args.steps, "batch": args.batch, "seed": args.seed, "predictor": args.predictor}
         flags = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
-        subprocess.run([*map(str, command), *flags, "--variants", *args.variants], check=True)
+        logged([*command, *flags, "--variants", *args.variants], log)
         theirs = json.loads(result.read_text())
+    log.unlink()
     figures["bare"] = theirs.pop("bare")
     figures["equiadapt 0.1.2"] = {name: row for name, row in theirs.items() if ":" in name}
-    predictor = common.predictor(args.predictor)
     figures[f"equiform {equiform.__version__}"] = {}
     for cls in (GroupConvCanonicalizer, OrbitCanonicalizer):
         torch.manual_seed(args.seed)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 import backbones
 import common
@@ -22,14 +23,12 @@ from equiform import Equivariant, OrbitCanonicalizer, Teacher, adapt, evaluate, 
 from equiform.evaluation import BASELINES
 from equiform.fitting import EPOCHS, LR
 
-IMAGENETTE = (0, 217, 482, 491, 497, 566, 569, 571, 574, 701)  # ImageNet index of its ten folders in alphabetical order
-
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train", type=Path, help="folder of unlabelled upright photos")
     parser.add_argument("--test", type=Path, help="folder of photos, one subfolder per class")
-    parser.add_argument("--labels", type=Path, help="JSON: name of a subfolder -> class index")
+    parser.add_argument("--labels", type=Path, help=common.LABELS_HELP)
     parser.add_argument("--predictor", default="mobilenet_v2", help="timm:NAME, torchvision:NAME, FILE.py:FUNCTION, ...")
     parser.add_argument("--backbone", default="mobilenet_v2", help="network whose last layer becomes the score")
     parser.add_argument("--depth", type=int, default=15, help="keep that many blocks of the backbone's features; 0: all of it")
@@ -42,12 +41,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--adapter", type=Path, help="save the fitted adapter in this folder; one that is there is measured")
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
     return parser.parse_args()
-
-
-def class_indices(folders: list[str], labels: Path | None) -> Tensor:
-    names = sorted(set(folders))
-    mapping = json.loads(labels.read_text()) if labels else dict(zip(names, IMAGENETTE, strict=True))
-    return torch.tensor([mapping[name] for name in folders])
 
 
 def scoring_network(reference: str, depth: int) -> nn.Module:
@@ -65,8 +58,8 @@ def scoring_network(reference: str, depth: int) -> nn.Module:
 def features_of(predictor: nn.Module) -> Callable[[Tensor], Tensor]:
     """What the teacher looks at: two depths of a MobileNetV2's trunk, or the answers of any other predictor."""
     trunk = getattr(predictor, "features", None)
-    if type(predictor).__name__ != "MobileNetV2" or trunk is None:
-        return predictor
+    if type(predictor).__name__ != "MobileNetV2" or trunk is None:  # many take no other size than that of the photos
+        return lambda x: predictor(F.interpolate(x, size=(224, 224), mode="bilinear", align_corners=False))
 
     def features(x: Tensor) -> Tensor:
         middle = trunk[:15]((x * 2 - 1).contiguous(memory_format=torch.channels_last))
@@ -110,7 +103,7 @@ def main() -> None:
     predictor = common.predictor(args.predictor)
     train, _ = common.photos(args.train or common.shared("data/imagenette/train"), 224)
     test, folders = common.photos(args.test or common.shared("data/imagenette/val"), 224)
-    labels = class_indices(folders, args.labels)
+    labels = common.class_indices(folders, args.labels)
     print(f"{len(train)} unlabelled photos to fit on, {len(test)} to measure on")
 
     if args.adapter and (args.adapter / "fit.json").exists():

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from equiform import Boxes, Cyclic, Dihedral, Field, Image, Points, Regular, act, group, inverse
+from equiform import Boxes, Cyclic, Dihedral, Field, Image, Mask, Points, Regular, act, group, inverse
 from equiform.actions import ACTIONS, grid_code, moved_size, moved_sizes
 from equiform.groups import turn
 from equiform.kinds import as_kinds, snap
@@ -43,7 +43,7 @@ def shares(x: torch.Tensor, h: int, w: int) -> torch.Tensor:
 Sample = tuple[object, Callable[[int, int, int], torch.Tensor]]
 SAMPLES: dict[str, list[Sample]] = {
     "image": [("image", pixels), (Image("nearest", "edge"), pixels), ("image", lambda b, h, w: pixels(b, h, w)[:, 0])],
-    "mask": [("mask", lambda b, h, w: (9 * pixels(b, h, w, channels=1)).long())],
+    "mask": [(kind, lambda b, h, w: (9 * pixels(b, h, w, channels=1)).long()) for kind in ("mask", Mask("edge"))],
     "points": [
         ("points", lambda b, h, w: on_canvas(b, 5, h, w)),
         ("points", lambda b, h, w: on_canvas(b, 1, h, w)[:, 0]),
@@ -323,6 +323,12 @@ def test_borders():
     assert act(eighth, x)[0, 0, 0, 0] == 0
     assert act(eighth, x, Image(border="edge")).min() > 0.999
     assert act(eighth, x, Image(border="reflect")).min() > 0.999
+    labels = torch.arange(81).reshape(1, 1, 9, 9) + 1
+    assert act(eighth, labels, "mask").min() == 0
+    assert set(act(eighth, labels, Mask(border="edge")).unique().tolist()) <= set(range(1, 82))
+    arrows = torch.ones(1, 2, 9, 9)
+    assert act(eighth, arrows, "field").norm(dim=1).min() == 0
+    assert act(eighth, arrows, Field(border="edge")).norm(dim=1).min() > 1.41
     ramp = torch.arange(9.0).expand(1, 1, 9, 9)
     assert not torch.equal(act(eighth, ramp, Image(border="edge")), act(eighth, ramp, Image(border="reflect")))
 

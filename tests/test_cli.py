@@ -46,6 +46,12 @@ def picky():
         raise RuntimeError("no such shape")
     return predictor
 
+def maps():
+    return lambda x: x[:, :1]
+
+def heavy():
+    raise AssertionError("loaded before the paths were looked at")
+
 def slow():
     import time
     print("ready", flush=True)
@@ -201,6 +207,35 @@ def test_fit_with_one_seed_agrees(home, tmp_path):
     assert weights["a"] != weights["c"]
 
 
+def test_a_teacher_and_an_opinion(home, tmp_path):
+    """What each is fitted on is what Python gives: the teacher changes the adapter, the opinion is kept with it."""
+    plain, taught = tmp_path / "plain", tmp_path / "taught"
+    ok(*fit(home, plain))
+    ok(*fit(home, taught, "--teacher", f"{home}/models.py:net", "--opinion", "--size", 16))
+    assert (plain / "model.safetensors").read_bytes() != (taught / "model.safetensors").read_bytes()
+    model = equiform.load(taught, lambda x: x)
+    assert model.opinion is not None
+    assert equiform.load(plain, lambda x: x).opinion is None
+    assert not torch.equal(model.canonicalizer.network.classifier.weight, _weights(plain))
+    result = ok(*evaluate(home, "--top-k", 2, "--adapter", taught))
+    assert "adapted" in result.stdout
+    for wrong, message in [
+        (("--teacher", f"{home}/models.py:picky"), "picky fails on an image of 16 x 16 pixels (see --size)"),
+        (("--teacher", f"{home}/models.py:maps"), "no logits (b, k)"),
+    ]:
+        assert message in error_of(*fit(home, tmp_path / "b", *wrong, "--size", 16))
+    opinion = ("--opinion", "--size", 16, "--outputs")
+    call = ("fit", f"{home}/models.py:maps", home / "photos", "--out", tmp_path / "b", "--epochs", 1)
+    assert "needs a classifier" in error_of(*call, *opinion, "mask")
+    call = ("fit", f"{home}/models.py:picky", home / "photos", "--out", tmp_path / "b", "--epochs", 1)
+    assert "picky fails on an image of 16 x 16 pixels" in error_of(*call, *opinion, "logits")
+    assert not (tmp_path / "b").exists()
+
+
+def _weights(adapter):
+    return equiform.load(adapter, lambda x: x).canonicalizer.network.classifier.weight
+
+
 @pytest.mark.filterwarnings("ignore:Checkpoint directory")  # the training engine's, where a run goes on
 def test_fit_goes_on_from_a_checkpoint(home, tmp_path):
     """A finished run is given back without another step; other options are refused."""
@@ -337,12 +372,69 @@ def test_doubt_and_normalisation_options(home, tmp_path):
         (("--top-k", "9"), "top_k is a number of poses, 1 to 4"),
         (("--coverage", "1.5"), "coverage is a share"),
         (("--device", "abacus"), "--device abacus cannot be used here"),
-        (("--labels", "no.json"), "no.json"),
+        (("--labels", "no.json"), "error: no file no.json; it should hold the class index of each subfolder"),
+        (("--labels", "."), "error: no file .; it should hold"),
         (("--adapter", "no-such-adapter"), "no folder no-such-adapter"),
     ],
 )
 def test_errors_are_one_line(home, more, message):
     assert message in error_of(*evaluate(home, *more))
+
+
+def test_names_are_known_however_their_words_are_joined(home, tmp_path):
+    names = ("--baseline", "orbit averaging", "--baseline", "orbit-averaging", "--baseline", "training free")
+    ok(*evaluate(home, "--metric", "top5-accuracy", *names, "--out", tmp_path / "r.json"))
+    report = OrbitReport.load(tmp_path / "r.json")
+    assert [method.name for method in report.methods] == ["adapted", "orbit averaging", "training-free"]
+    assert report.metric == "top5_accuracy"
+
+
+def test_maps_are_no_classes(home, tmp_path):
+    """An adapter for masks is refused before anything is measured; the control above is one for classes."""
+    ok(*fit(home, tmp_path / "maps", "--outputs", "mask"))
+    call = ("evaluate", f"{home}/models.py:maps", home / "photos", "--size", 16, "--adapter")
+    message = error_of(*call, tmp_path / "maps")
+    assert "outputs that move as 'mask'" in message
+    assert "--outputs logits" in message
+
+
+def test_paths_are_looked_at_first(home, tmp_path):
+    """One typo in any of them, before the predictor or the backbone is loaded (the control: with none it is)."""
+    (tmp_path / "file").write_text("")
+    heavy, good, no = f"{home}/models.py:heavy", home / "photos", tmp_path / "no"
+    fitting = ("fit", heavy, good, "--out", tmp_path / "a", "--backbone", heavy)
+    for typo, message in [
+        (("--val", no), f"no file or folder {no}"),
+        (("--checkpoint", tmp_path / "file"), f"--checkpoint {tmp_path / 'file'} is a file"),
+        (("--out", tmp_path / "file" / "a"), "nothing can be written in"),
+        (("--teacher", f"{no}.py:f"), f"no file {no}.py"),
+        (("--backbone", f"{no}.py:f"), f"no file {no}.py"),
+        (("--group", "Q4"), "unknown group 'Q4'"),
+    ]:
+        assert message in error_of(*fitting, *typo)
+    assert "loaded before" in error_of(*fitting)
+    assert not (tmp_path / "a").exists()
+    measuring = ("evaluate", heavy, good, "--adapter", home / "adapter")
+    for typo, message in [
+        (("--labels", no), f"no file {no}"),
+        (("--adapter", no), f"no folder {no}"),
+        (("--out", tmp_path / "file" / "r.json"), f"--out {tmp_path / 'file'} is a file"),
+        (("--metric", "speed"), "unknown metric 'speed'; known: accuracy, top5_accuracy"),
+        (("--baseline", "magic"), "unknown baseline 'magic'"),
+        (("--normalize", "cifar"), "unknown normalization 'cifar'"),
+        (("--device", "abacus"), "--device abacus"),
+    ]:
+        assert message in error_of(*measuring, *typo)
+    assert "loaded before" in error_of(*measuring)
+    assert "r.json is a folder" in error_of(*measuring, "--out", _folder(tmp_path / "r.json"))
+    turning = ("upright", good, "--out", tmp_path / "o", "--adapter", no)
+    assert f"--csv {tmp_path} is a folder" in error_of(*turning, "--csv", tmp_path)
+    assert "nothing can be written in" in error_of("upright", good, "--out", tmp_path / "file" / "o", "--adapter", no)
+
+
+def _folder(path):
+    path.mkdir()
+    return path
 
 
 def test_a_predictor_that_fails_is_named(home):
@@ -354,10 +446,14 @@ def test_a_predictor_that_fails_is_named(home):
 
 
 def test_debug_shows_where_an_error_came_from(home):
-    result = run("--debug", *evaluate(home, "--group", "C0"))
-    assert result.exit_code == 2
-    assert "Traceback (most recent call last)" in result.stderr
-    assert result.stderr.splitlines()[-1].startswith("error: unknown group 'C0'")
+    call = evaluate(home, "--group", "C0")
+    for arguments in (("--debug", *call), (*call, "--debug"), (call[0], "--debug", *call[1:])):
+        result = run(*arguments)
+        assert result.exit_code == 2
+        assert "Traceback (most recent call last)" in result.stderr
+        assert result.stderr.splitlines()[-1].startswith("error: unknown group 'C0'")
+    assert "Traceback" not in run(*call).stderr
+    assert "no file or folder --debug" in error_of("upright", "--out", "o", "--adapter", home / "adapter", "--", "--debug")
 
 
 def test_a_bug_is_no_expected_error(home, monkeypatch):

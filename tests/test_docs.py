@@ -27,6 +27,12 @@ def test_links_lead_somewhere():
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
+def test_a_commit_is_checked_by_what_ci_runs():
+    config = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+    assert re.findall(r"repo: (\S+)", config) == ["local"]
+    assert re.findall(r"entry: ([^,]+),", config) == [".ci/run"]
+
+
 def test_the_table_is_the_committed_one(tmp_path):
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     table = re.search(r"<!-- table: photos -->\n(.*?)<!-- end -->", text, re.DOTALL)

@@ -298,6 +298,37 @@ def test_top_k_averages_by_the_posterior():
     assert not torch.allclose(adapted(bare, "C4", outputs="mask")(x), expected, atol=2e-3)
 
 
+@pytest.mark.parametrize("options", [{"top_k": 4}, {"coverage": 0.99}], ids=str)
+def test_what_is_never_averaged_takes_one_pose(options):
+    """Boxes and lists: another pass could change nothing. The control has a score beside them, which is averaged."""
+    rows = []
+
+    def bare(x):
+        rows.append(len(x))
+        boxes = torch.tensor([[1.0, 2.0, 5.0, 7.0]]).repeat(len(x), 1)
+        return {"boxes": boxes, "found": [{"boxes": box[None]} for box in boxes], "score": x.mean((1, 2, 3))}
+
+    def without_score(x):
+        return {name: value for name, value in bare(x).items() if name != "score"}
+
+    x, kinds = photos(3, 12, 12), {"boxes": "boxes", "found": [{"boxes": "boxes"}]}
+    one = adapted(without_score, "C4", outputs=kinds)
+    several = adapt(without_score, "C4", outputs=kinds, canonicalizer=one.canonicalizer, **options)
+    assert torch.equal(several(x)["boxes"], one(x)["boxes"])
+    assert rows == [3, 3]
+    adapted(bare, "C4", outputs=kinds | {"score": "invariant"}, **options)(x)
+    assert sum(rows[2:]) > 3
+
+
+def test_whole_numbers_are_told_to_gain_nothing():
+    bare, x = Only(Convolutions(), "mask"), photos(2, 12, 12)
+    labels = adapt(lambda y: bare(y).argmax(1), "C4", outputs="mask", top_k=2, canonicalizer=UniformCanonicalizer("C4"))
+    with pytest.warns(UserWarning, match="whole numbers are not averaged"):
+        y = labels(x)
+    assert torch.equal(y, bare(x).argmax(1))
+    adapt(bare, "C4", outputs="mask", top_k=2, canonicalizer=UniformCanonicalizer("C4"))(x)  # scores: nothing to tell
+
+
 def test_logits_are_averaged_as_probabilities():
     bare = Only(Convolutions(), "logits").eval()
     model = adapt(bare, "C4", outputs="logits", canonicalizer=UniformCanonicalizer("C4"), top_k=4)

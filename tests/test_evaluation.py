@@ -284,3 +284,19 @@ def test_the_checks_know_the_kinds_of_an_adapted_model():
 def test_only_what_adapt_returns_is_evaluated():
     with pytest.raises(TypeError, match=r"equiform\.adapt returns; got a TopIsBright"):
         evaluate(TopIsBright(), pictures())
+
+
+class Hinted(TopIsBright):
+    """Takes points too, if there are any."""
+
+    def forward(self, image, points=None):
+        return super().forward(image)
+
+
+def test_the_image_counts_wherever_its_kind_stands():
+    """Kinds in another order than the arguments: one tensor is the image all the same; entries of a dict go by name."""
+    model = Equivariant(Hinted(), Marked(), {"points": "points", "image": "image"}, "logits")
+    x, labels = pictures()
+    assert evaluate(model, (x, labels)).worst == 1.0
+    named = [({"points": torch.rand(2, 2), "image": image}, label) for image, label in zip(x, labels, strict=True)]
+    assert evaluate(model, DataLoader(named, 6)).worst == 1.0

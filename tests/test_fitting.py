@@ -378,3 +378,42 @@ def test_only_what_adapt_returns_is_fitted():
 
 def test_arrays_are_data_too():
     assert fit(model(), skies(8).numpy(), epochs=1, **QUIET).history
+
+
+class Named(Dataset):
+    """Samples by name, the image not first and a label that no predictor takes; the points are the image's corners."""
+
+    def __len__(self):
+        return 16
+
+    def __getitem__(self, i):
+        return {"label": i % 2, "points": torch.rand(3, 2), "image": skies(16)[i]}
+
+
+class ByName(nn.Module):
+    """Sure of class 0 where the first argument, the points, goes with an upright image."""
+
+    def forward(self, points, image):
+        assert points.shape[1:] == (3, 2)
+        light = image.float().mean((1, 3)) / 255
+        upright = light[:, :4].mean(1) - light[:, -4:].mean(1)
+        return torch.stack([upright, -upright], 1) + 0 * points.sum()
+
+
+@pytest.mark.parametrize("data", [Named(), DataLoader(Named(), 8)])
+def test_the_image_is_found_by_its_kind(data):
+    m = model(predictor=ByName(), inputs={"points": "points", "image": "image"}, top_k=4)
+    fit(m, data, val=data, epochs=6, **QUIET)
+    assert pose_accuracy(m, skies(16, seed=3)) > 0.8
+    fit_opinion(m, data)
+    assert m.opinion.weight[0] > m.opinion.weight[1]
+    m = model(predictor=ByName(), inputs=("points", "image"))
+    pairs = [(sample["points"], sample["image"]) for sample in (Named()[i] for i in range(16))]
+    fit(m, TensorDataset(*map(torch.stack, zip(*pairs, strict=True))), epochs=1, **QUIET)
+    fit(model(predictor=ByName(), inputs={"points": "points", "image": "image"}), skies(16), epochs=1, **QUIET)
+
+
+def test_data_without_the_image_is_told_of():
+    m = model(predictor=ByName(), inputs={"points": "points", "photo": "image"})
+    with pytest.raises(ValueError, match="no image in the data, only 'label', 'points', 'image'; the model's inputs are"):
+        fit(m, Named(), epochs=1, **QUIET)

@@ -151,6 +151,22 @@ def test_odd_files_read_as_they_look(tmp_path):
     assert torch.equal(seen["palette.png"].int()[:, opaque], wanted[:, opaque])
 
 
+def test_dark_sixteen_bit_files_stay_dark(tmp_path):
+    """The depth of the file says what white is, and not its brightest pixel; eight-bit files of the same numbers are bright."""
+    dark = np.full((4, 6), 255, np.uint16)  # of 65535
+    Image.fromarray(dark).save(tmp_path / "dark.png")
+    Image.fromarray(dark).save(tmp_path / "dark.tif")
+    (tmp_path / "dark.pgm").write_bytes(b"P5 6 4 65535 " + dark.astype(">u2").tobytes())
+    Image.fromarray(dark.astype(np.uint8)).save(tmp_path / "bright.png")
+    Image.fromarray(dark.astype(np.int32)).save(tmp_path / "numbers.tif")  # 32 bits: nothing but the pixels says
+    values = {path.name: to_tensor(open_image(path)).unique().tolist() for path in tmp_path.iterdir()}
+    assert values == {"dark.png": [1], "dark.tif": [1], "dark.pgm": [1], "bright.png": [255], "numbers.tif": [255]}
+    # older releases of pillow give 16-bit PNG files as mode I
+    image = Image.fromarray(dark.astype(np.int32))
+    image.format = "PNG"
+    assert to_tensor(image).unique().tolist() == [1]
+
+
 def test_transparency_is_laid_on_white():
     image = Image.new("P", (2, 1))
     image.putpalette([0, 0, 0, 200, 0, 0])

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from equiform import Boxes, Cyclic, Dihedral, Field, Image, Points, Regular, Rows, act, group, inverse
+from equiform import Boxes, Cyclic, Dihedral, Field, Image, Mask, Points, Regular, Rows, act, group, inverse
 from equiform.actions import ACTIONS, BORDERS, BOX_FORMATS, INTERPOLATIONS
 from equiform.kinds import Kind, as_kinds, average, first_image, from_json, image_sizes, join, snap, take, to_json
 from equiform.poses import choose
@@ -212,6 +212,8 @@ def test_unknown_kinds_and_options_list_the_known_ones(unchecked):
         (lambda: Image("cubic"), f"unknown interpolation 'cubic'; known: {', '.join(INTERPOLATIONS)}"),
         (lambda: Image(border="wrap"), f"unknown border 'wrap'; known: {', '.join(BORDERS)}"),
         (lambda: Field("cubic"), "unknown interpolation 'cubic'"),
+        (lambda: Field(border="wrap"), "unknown border 'wrap'"),
+        (lambda: Mask("wrap"), "unknown border 'wrap'"),
         (lambda: Boxes("yolo"), f"unknown format 'yolo'; known: {', '.join(BOX_FORMATS)}"),
     ]:
         with pytest.raises(ValueError, match=message):
@@ -222,7 +224,7 @@ OPTIONS = [
     *[Kind(name) for name in ACTIONS],
     *[Image(i, b) for i in INTERPOLATIONS for b in BORDERS],
     *[Boxes(f, n) for f in BOX_FORMATS for n in (False, True)],
-    *[Points(True), Field("nearest"), Regular("D4"), Rows("image"), Rows({"boxes": "boxes"})],
+    *[Points(True), Field("nearest", "edge"), Mask("reflect"), Regular("D4"), Rows("image"), Rows({"boxes": "boxes"})],
     *[{"a": "mask", "b": ["points", ("boxes", Boxes("xywh"))]}, ("image", "points"), Rows((Rows("mask"), "boxes"))],
 ]
 

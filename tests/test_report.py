@@ -180,6 +180,20 @@ def test_plots_are_written(tmp_path, suffix):
     assert path.read_bytes().startswith({".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}[suffix])
 
 
+def test_plots_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    def interrupted(self, target):
+        raise KeyboardInterrupt
+
+    path = tmp_path / "polar.png"
+    path.write_text("the one before")
+    monkeypatch.setattr("pathlib.Path.replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        dihedral().plot(path)
+    with pytest.raises(ValueError, match="png"):  # among the formats there are
+        dihedral().plot_samples(tmp_path / "sheet.doc")
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("polar.png", "the one before")]
+
+
 def test_plots_leave_pyplot_alone(tmp_path):
     before = dict(mpl.rcParams)
     dihedral().plot(tmp_path / "a.png")

@@ -88,9 +88,9 @@ def act_image(
     return torch.cat(rows)
 
 
-def act_mask(g: Float[Tensor, "b 3 3"], x: Tensor, size: Size | None) -> Tensor:
+def act_mask(g: Float[Tensor, "b 3 3"], x: Tensor, size: Size | None, *, border: str = "zeros") -> Tensor:
     """Move a mask, label map or score map (b, ..., h, w). Nearest pixel off the grid."""
-    return act_image(g, x, size, interpolation="nearest")
+    return act_image(g, x, size, interpolation="nearest", border=border)
 
 
 def _one_canvas(canvases: set, x: Tensor) -> None:
@@ -192,12 +192,17 @@ def act_rotated_boxes(g: Float[Tensor, "b 3 3"], x: Real[Tensor, "b *k 5"], size
 
 
 def act_field(
-    g: Float[Tensor, "b 3 3"], x: Float[Tensor, "b 2 h w"], size: Size | None, *, interpolation: str = "bilinear"
+    g: Float[Tensor, "b 3 3"],
+    x: Float[Tensor, "b 2 h w"],
+    size: Size | None,
+    *,
+    interpolation: str = "bilinear",
+    border: str = "zeros",
 ) -> Tensor:
     """Move a grid of (x, y) arrows in pixels (optical flow): the grid as an image, the arrows as vectors."""
     if x.ndim != 4 or x.shape[1] != 2:
         raise ValueError(f"a field has shape (b, 2, h, w), channels x and y; got {tuple(x.shape)}")
-    moved = act_image(g, x, size, interpolation=interpolation)
+    moved = act_image(g, x, size, interpolation=interpolation, border=border)
     return act_vectors(g, moved.movedim(1, -1), size).movedim(-1, 1)
 
 

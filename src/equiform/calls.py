@@ -80,11 +80,59 @@ def invoke(function: Callable[..., Any], predictor: Callable[..., Any], x: Any) 
 
 
 def fitting_kinds(kind: Any, x: Any) -> Any:
-    """The kinds for x: where several are named and x is one tensor, the first of them."""
+    """The kinds for x: where several are named and x is one tensor, that of the image."""
     several = isinstance(kind, (Mapping, list, tuple))
     if not several or trees.is_container(x):
         return _rows_if_list(kind, x)
-    return next(iter(kind.values())) if isinstance(kind, Mapping) else kind[0]
+    each = list(kind.values()) if isinstance(kind, Mapping) else list(kind)
+    return next(filter(_is_image, each), each[0])
+
+
+def inputs_of(batch: Any, kinds: Any) -> Any:
+    """The predictor's inputs in a batch (or sample) of data: the batch itself, or what a tuple or list of them begins with.
+
+    From a dict come the entries that have a kind, or, where the one kind names none, the first of them.
+    """
+    while isinstance(batch, (tuple, list)) and not _is_image_list(batch):
+        if not batch:
+            raise ValueError("an empty batch in the data")
+        if isinstance(kinds, (tuple, list)) and len(batch) == len(kinds) and _is_array(batch[0]):
+            return tuple(batch)
+        batch = batch[0]
+    if not isinstance(batch, Mapping):
+        return batch
+    if isinstance(kinds, Mapping):
+        return {name: batch[name] for name in kinds if name in batch}
+    if not batch:
+        raise ValueError("an empty batch in the data")
+    return inputs_of(next(iter(batch.values())), kinds)
+
+
+def images_of(batch: Any, kinds: Any) -> Any:
+    """The images in a batch (or sample) of data: a tensor, or a list of (c, h, w). Raises ValueError where there are none."""
+    x = inputs_of(batch, kinds)
+    if not isinstance(x, (Mapping, tuple)):
+        return x
+    pairs = [(kinds[name], value) for name, value in x.items()] if isinstance(x, Mapping) else zip(kinds, x, strict=True)
+    for kind, value in pairs:
+        if _is_image(kind):
+            return value
+    keys = f", only {', '.join(map(repr, batch))}" if isinstance(batch, Mapping) else ""
+    raise ValueError(f"there is no image in the data{keys}; the model's inputs are {kinds!r}")
+
+
+def to_device(x: Any, device: torch.device) -> Any:
+    """The same values with every tensor on that device."""
+    return trees.walk(lambda _, leaf, __: leaf.to(device) if isinstance(leaf, Tensor) else leaf, None, x, "data")
+
+
+def _is_image(kind: Any) -> bool:
+    inner = kind.kinds if isinstance(kind, Rows) else kind
+    return isinstance(inner, Kind) and inner.name == "image"
+
+
+def _is_image_list(batch: Any) -> bool:
+    return isinstance(batch, list) and bool(batch) and all(isinstance(x, Tensor) and x.ndim == 3 for x in batch)
 
 
 def _is_array(value: Any) -> bool:

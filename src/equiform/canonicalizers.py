@@ -44,7 +44,7 @@ class Canonicalizer(nn.Module):
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{what} must be a whole number >= 1; got {value!r}")
         self.resolution, self.channels = resolution, channels
-        self.register_buffer("_place", torch.empty(0), persistent=False)  # follows the module from device to device
+        self.register_buffer("_place", torch.zeros(1), persistent=False)  # follows the module from device to device
 
     @property
     def elements(self) -> Float[Tensor, "n 3 3"]:

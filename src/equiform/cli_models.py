@@ -1,40 +1,64 @@
 """What the commands build from their options: models, networks and the checks that go before the work."""
 
 import os
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
-import typer
 from torch import Tensor, nn
 
-from . import hub
+from . import hub, trees
 from .actions import ACTIONS
 from .adapters import known_kinds
 from .canonicalizers import Canonicalizer, first_logits
+from .cli_text import say
 from .equivariant import Equivariant, adapt
-from .images import LabelledImages
+from .fitting import fit_opinion
+from .images import ImageFiles, LabelledImages, Normalisation, find_images, normalised
 from .networks import scorer
-from .references import IMAGENET, Normalisation, load_reference, normalisation, parse_reference
+from .references import IMAGENET, check_reference, load_reference, normalisation
+from .teaching import Teacher
+
+NORMALISATIONS: dict[str, Normalisation | None] = {"auto": None, "imagenet": IMAGENET, "none": None}
+CLASSIFIED = ("logits", "invariant")  # the kinds that a classifier's answer may have
 
 
-def say(text: object, *, err: bool = False) -> None:
-    """A line to standard output or standard error; a file name that is no text is shown with escapes."""
-    typer.echo(str(text).encode(errors="backslashreplace").decode(), err=err)
-
-
-def to_fit(predictor: str, canonicalizer: Canonicalizer, outputs: str | None) -> Equivariant:
-    """The model to fit: around the predictor, or around a stand-in where the kind of its outputs is given."""
-    if outputs is not None:
-        parse_reference(predictor)
+def to_fit(predictor: str, canonicalizer: Canonicalizer, outputs: str | None, runs: bool) -> Equivariant:
+    """The model to fit: around the predictor, or a stand-in where it does not run and the kind of its outputs is given."""
+    if outputs is not None and not runs:
         return adapt(stand_in, canonicalizer.group, outputs=outputs, canonicalizer=canonicalizer)
     loaded = load_reference(predictor)
+    if outputs is not None:
+        return adapt(loaded, canonicalizer.group, outputs=outputs, canonicalizer=canonicalizer)
     if known_kinds(loaded)[1] is None:
         raise ValueError(
             f"how the outputs of {predictor} move is not known: add --outputs logits for a classifier, --outputs mask for a "
             f"segmenter; known kinds: {', '.join(sorted(ACTIONS))}"
         )
     return adapt(loaded, canonicalizer.group, canonicalizer=canonicalizer)
+
+
+def teacher_of(ref: str, size: int) -> Teacher:
+    """A teacher that looks at the answers of the classifier that a reference names."""
+    classifier = load_reference(ref)
+    wanted = normalisation(ref, classifier)
+
+    def features(images: Tensor) -> Tensor:
+        logits = answer_of(f"--teacher {ref}", classifier, normalised(images, wanted))
+        if logits is None or logits.ndim != 2:
+            raise ValueError(f"--teacher {ref} gives no logits (b, k): a classifier is needed")
+        return logits
+
+    return Teacher(features, size)
+
+
+def add_opinion(model: Equivariant, ref: str, folder: Path, size: int, batch_size: int) -> None:
+    """Fit the second opinion of the predictor that a reference names on the photos of a folder."""
+    photos = ImageFiles([(file, 0) for file in find_images(folder)], size)
+    photos.normalisation = normalisation(ref, model.predictor)
+    first_answer(ref, model.predictor, photos, torch.device("cpu"))
+    fit_opinion(model, photos, batch_size=batch_size)
 
 
 def stand_in(images: Tensor) -> Tensor:
@@ -63,24 +87,40 @@ def check_network(canonicalizer: Canonicalizer, backbone: str | None) -> None:
         raise ValueError(f"--backbone {backbone} does not take {side} x {side} images (see --resolution): {error}") from error
 
 
-def check_folder(out: Path) -> None:
-    """Raise where nothing could be saved, before hours are spent."""
-    if out.exists() and not out.is_dir():
-        raise NotADirectoryError(f"--out {out} is a file; a folder is needed")
+def check_adapter_folder(out: Path) -> None:
+    """Raise where no adapter could be saved, before hours are spent."""
+    check_folder("--out", out)
     if out.is_dir() and any(out.iterdir()) and not (out / hub.CONFIG).is_file():
         raise FileExistsError(f"--out {out} holds other files; name a new folder, or one with an adapter to replace")
-    above = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
-    if not os.access(above, os.W_OK):
-        raise PermissionError(f"--out {out}: nothing can be written in {above}")
+
+
+def check_folder(option: str, folder: Path) -> None:
+    """Raise where nothing could be written in that folder, new or not."""
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"{option} {folder} is a file; a folder is needed")
+    above = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise PermissionError(f"{option} {folder}: nothing can be written in {above}")
+
+
+def check_file(option: str, file: Path) -> None:
+    """Raise where that file could not be written."""
+    if file.is_dir():
+        raise IsADirectoryError(f"{option} {file} is a folder; name a file")
+    check_folder(option, file.absolute().parent)
+
+
+def named(what: str, given: str, known: Iterable[str]) -> str:
+    """The known name that is meant, whatever joins its words: hyphens, spaces, underscores. Raises ValueError for others."""
+    known = list(known)
+    for name in known:
+        if name.replace("_", " ").replace("-", " ") == given.replace("_", " ").replace("-", " "):
+            return name
+    raise ValueError(f"unknown {what} {given!r}; known: {', '.join(known)}")
 
 
 def chosen_normalisation(choice: str, ref: str, predictor: Any) -> Normalisation | None:
-    known = {"imagenet": IMAGENET, "none": None}
-    if choice == "auto":
-        return normalisation(ref, predictor)
-    if choice not in known:
-        raise ValueError(f"unknown normalization {choice!r}; known: auto, {', '.join(known)}")
-    return known[choice]
+    return normalisation(ref, predictor) if choice == "auto" else NORMALISATIONS[choice]
 
 
 def device_of(name: str) -> torch.device:
@@ -90,8 +130,24 @@ def device_of(name: str) -> torch.device:
         raise ValueError(f"--device {name} cannot be used here: {str(error).strip().partition(chr(10))[0]}") from error
 
 
+def check_adapter(adapter: str, backbone: str | None) -> None:
+    """Raise where there is no such adapter, or where it wants a backbone, or another one."""
+    network = hub.read(adapter)[0].get("network")
+    if network is not None and backbone is None:
+        raise ValueError(f"{adapter} was fitted with a backbone, a {network}: add --backbone with the reference it was given")
+    if network is None and backbone is not None:
+        raise ValueError(f"{adapter} was fitted without a backbone: leave --backbone {backbone} out")
+    if backbone is not None:
+        check_reference(backbone)
+
+
+def restored(adapter: str, predictor: Any, backbone: str | None) -> tuple[Canonicalizer, dict[str, Any]]:
+    check_adapter(adapter, backbone)
+    return hub.restore(adapter, predictor, scoring_network(backbone))
+
+
 def adapted(predictor: Any, adapter: str, backbone: str | None, top_k: int | None, coverage: float | None) -> Equivariant:
-    """The saved canonicalizer around this predictor: kinds from the table of known predictors, else as they were saved."""
+    """The saved canonicalizer around this classifier: kinds from the table of known predictors, else as they were saved."""
     canonicalizer, saved = restored(adapter, predictor, backbone)
     known = known_kinds(predictor)
     kinds = (
@@ -104,29 +160,37 @@ def adapted(predictor: Any, adapter: str, backbone: str | None, top_k: int | Non
         doubt = {"top_k": top_k or 1, "coverage": coverage}
     model = adapt(predictor, canonicalizer.group, canonicalizer=canonicalizer, **kinds, **doubt)
     model.opinion = saved.get("opinion")
+    found: list[Any] = []
+    trees.map_kinds(found.append, model.outputs)
+    if not any(getattr(kind, "name", "") in CLASSIFIED for kind in found):
+        raise ValueError(
+            f"outputs that move as {model.outputs!r} (so says {adapter}) are no classes, and this command measures "
+            "classifiers: fit with --outputs logits if the predictor is one, or measure it in Python with equiform.evaluate"
+        )
     return model
 
 
-def restored(adapter: str, predictor: Any, backbone: str | None) -> tuple[Canonicalizer, dict[str, Any]]:
-    network = hub.read(adapter)[0].get("network")
-    if network is not None and backbone is None:
-        raise ValueError(f"{adapter} was fitted with a backbone, a {network}: add --backbone with the reference it was given")
-    if network is None and backbone is not None:
-        raise ValueError(f"{adapter} was fitted without a backbone: leave --backbone {backbone} out")
-    return hub.restore(adapter, predictor, scoring_network(backbone))
+def answer_of(ref: str, predictor: Callable[..., Any], images: Tensor) -> Tensor | None:
+    """The logits of images, None where there are none. Raises ValueError naming the predictor and the size it failed on."""
+    try:
+        with torch.no_grad():
+            return first_logits(predictor(images))
+    except Exception as error:  # predictors raise whatever they like
+        size, reason = " x ".join(map(str, images.shape[2:])), f"{type(error).__name__}: {error}"
+        raise ValueError(f"{ref} fails on an image of {size} pixels (see --size): {reason}") from error
+
+
+def first_answer(ref: str, predictor: Callable[..., Any], data: ImageFiles, device: torch.device) -> Tensor | None:
+    """What the predictor says of the first image that can be read."""
+    first = next(iter(data), None)
+    if first is None:
+        raise ValueError(f"none of the {len(data)} images can be read; the first: {data.skipped[0]}")
+    return answer_of(ref, predictor, first[0][None].to(device))
 
 
 def check_predictor(ref: str, predictor: Any, data: LabelledImages, in_order: bool, device: torch.device) -> None:
     """Run it once: raise where it does not take the images or has too few classes, and warn where labels seem to be missing."""
-    first = next(iter(data), None)
-    if first is None:
-        raise ValueError(f"none of the {len(data)} images can be read; the first: {data.skipped[0]}")
-    try:
-        with torch.no_grad():
-            logits = first_logits(predictor(first[0][None].to(device)))
-    except Exception as error:  # predictors raise whatever they like
-        reason = f"{type(error).__name__}: {error}"
-        raise ValueError(f"{ref} fails on an image of {data.size} x {data.size} pixels (see --size): {reason}") from error
+    logits = first_answer(ref, predictor, data, device)
     if logits is None or logits.ndim != 2:
         return
     num_classes, greatest = logits.shape[1], max(data.index.values())

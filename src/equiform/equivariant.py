@@ -1,5 +1,6 @@
 """The wrapper: estimate the pose, bring the input back, let the predictor answer, move the answer to where it belongs."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -7,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from . import groups, hub, kinds
+from . import groups, hub, kinds, trees
 from .actions import Size
 from .adapters import known_kinds
 from .calls import Call, by_canvas
@@ -16,7 +17,7 @@ from .groups import Group, inverse
 from .kinds import act, as_kinds
 from .opinions import Opinion
 from .photos import PhotoPredictor, as_predictor
-from .poses import Pose, choose, reweighted, straight_through
+from .poses import Chosen, Pose, choose, reweighted, straight_through
 
 Predictor = Callable[..., Any] | tuple[Any, Any]
 
@@ -70,8 +71,12 @@ class Equivariant(nn.Module):
 
     @property
     def averages(self) -> bool:
-        """Whether an answer may be the mean over several poses."""
-        return self.top_k > 1 or self.coverage is not None
+        """Whether an answer may be the mean over several poses. Boxes and lists never are: they take one pose."""
+        return (self.top_k > 1 or self.coverage is not None) and kinds.can_average(self.outputs)
+
+    def choose(self, pose: Pose) -> Chosen:
+        """The poses that the predictor is run on, and what each counts."""
+        return choose(pose.scores, self.top_k, self.coverage) if self.averages else choose(pose.scores)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What predictor(*args, **kwargs) would return, equivariant."""
@@ -91,7 +96,7 @@ class Equivariant(nn.Module):
         call = Call.bind(self.predictor, self.inputs, args, kwargs)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.canonicalizer.training):
             pose = self.canonicalizer(call.images)
-        chosen = choose(pose.scores, self.top_k, self.coverage)
+        chosen = self.choose(pose)
         g = self.canonicalizer.elements[chosen.index.to(self.canonicalizer.elements.device)]
         zero = straight_through(pose.scores) if self.canonicalizer.training and pose.scores.requires_grad else None
         answers, parts = [], by_canvas(inverse(g), [call.sizes[i] for i in chosen.row.tolist()], call.canvas)
@@ -103,6 +108,12 @@ class Equivariant(nn.Module):
         output = kinds.join(answers, self.outputs, [part for _, _, part in parts])
         if not self.averages:
             return Prediction(output, pose)
+        if not any(kinds.is_averaged(kind, leaf) for kind, leaf, _ in trees.leaves(self.outputs, output)):
+            warnings.warn(
+                "several poses were run for nothing: whole numbers are not averaged, they come from the likeliest pose. Leave "
+                "top_k and coverage out, or let the predictor return scores",
+                stacklevel=2,
+            )
         if self.opinion is not None and len(chosen.row):
             chosen = reweighted(chosen, self.opinion(kinds.find_logits(output, self.outputs)))
         return Prediction(kinds.average(output, self.outputs, chosen), pose)

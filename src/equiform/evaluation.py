@@ -12,12 +12,11 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from . import groups, kinds, metrics, testing, trees
 from ._optional import optional
-from .calls import fitting_kinds, invoke
+from .calls import fitting_kinds, invoke, to_device
 from .canonicalizers import EnergyCanonicalizer, UniformCanonicalizer
 from .equivariant import Equivariant
 from .groups import Group, inverse, turn
 from .kinds import act, as_kinds
-from .poses import choose
 from .report import Method, OrbitReport, Sample
 
 BASELINES = ("bare", "orbit averaging", "training-free")
@@ -64,8 +63,8 @@ def evaluate(
     with _evaluating(methods.values()), torch.no_grad():
         for batch in _progress(loader, progress):
             x, target = _pair(batch)
-            x = _to(x, model.canonicalizer.elements.device)
-            target = _to(target, model.canonicalizer.elements.device)
+            x = to_device(x, model.canonicalizer.elements.device)
+            target = to_device(target, model.canonicalizer.elements.device)
             samples = samples or _samples(model, x, elements)
             num_rows = [tally.add(x, target) for tally in tallies]
             num_samples += num_rows[0]
@@ -163,10 +162,6 @@ def _pair(batch: Any) -> tuple[Any, Any]:
     return batch[0], batch[1]
 
 
-def _to(x: Any, device: torch.device) -> Any:
-    return trees.walk(lambda _, leaf, __: leaf.to(device) if isinstance(leaf, Tensor) else leaf, None, x, "data")
-
-
 class _Tally:
     """One method's metric on every element, and its pose accuracy, equivariance error and passes."""
 
@@ -211,7 +206,7 @@ class _Tally:
             self.passes += b
             return invoke(self.model, self.reference.predictor, moved)
         output, pose = invoke(self.model.predict, self.reference.predictor, moved)
-        self.passes += len(choose(pose.scores, self.model.top_k, self.model.coverage).row)
+        self.passes += len(self.model.choose(pose).row)
         if isinstance(self.model.canonicalizer, EnergyCanonicalizer):
             self.passes += pose.scores.numel()
         if float((self.model.group.nearest(g) - g).abs().max()) < 1e-3:  # elsewhere no pose is right

@@ -11,16 +11,17 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, TensorDataset
 
 from . import priors
+from .calls import fitting_kinds, images_of, inputs_of, invoke, to_device
 from .equivariant import Equivariant
 from .groups import inverse
 from .images import read_squares
-from .kinds import Rows, act
+from .kinds import act
 from .opinions import Opinion, linear_scorer, orbit_logits
 from .teaching import Teacher
-from .views import Augmentation, first_images, squares
+from .views import Augmentation, squares
 
 EPOCHS, LR, AUGMENTATION = 24, 1e-3, Augmentation()
 SQUARE = 1.5  # side of the images kept for training, in sides of the view: crops down to 2/3 of it lose no detail
@@ -57,7 +58,8 @@ def fit(
     """Train the canonicalizer of `model`, in place. Returns the history; the canonicalizer is left in eval mode.
 
     data: unlabelled inputs in the poses the predictor knows: a tensor (n, c, h, w), a folder of images, a Dataset or a
-    DataLoader (of images, or of tuples that begin with them). Folders and tensors are kept in memory as small squares.
+    DataLoader of inputs, or of tuples that begin with them; in a dict the image is found by its kind. Folders and tensors are
+    kept in memory as small squares.
     teacher: large pretrained features that judge each image once before training, against overfitting on few images.
     val: the same, held out; pose accuracy on it decides which epoch is kept, and `patience` epochs without a better one end
     the training. prior: "identity", "uniform", or a histogram of |G| counts.
@@ -90,15 +92,15 @@ def fit(
             raise TypeError("a teacher needs a tensor or a folder of images, and no task_loss")
         posteriors = teacher.posteriors(data, canonicalizer.group, seed)
         data = TensorDataset(data, (1 - teacher.weight) * histogram + teacher.weight * posteriors)
-    collate = None if task_loss is not None or teacher is not None else SquareCollate(side)
+    collate = None if task_loss is not None or teacher is not None else SquareCollate(side, model.inputs)
     loader = _loader(data, batch_size, seed, collate)
     held_out, skipped_too = _in_memory(val, side)
-    held_out = None if val is None else _loader(held_out, batch_size, None, SquareCollate(side))
+    held_out = None if val is None else _loader(held_out, batch_size, None, SquareCollate(side, model.inputs))
     options = training.Options(epochs, lr, weight_decay, augmentation, seed, side, histogram, teacher is not None)
     with quiet(), _restored(model, task_loss is not None), torch.random.fork_rng():
         torch.manual_seed(seed)
         if task_loss is None:
-            module = training.PriorTraining(canonicalizer, options)
+            module = training.PriorTraining(canonicalizer, model.inputs, options)
         else:
             module = training.JointTraining(model, options, task_loss, prior_weight, train_predictor)
         training.run(module, loader, held_out, options, patience, checkpoint, trainer_options)
@@ -108,7 +110,7 @@ def fit(
 def fit_opinion(model: Equivariant, data: Any, *, batch_size: int = 32, penalty: float = 0.05) -> None:
     """Fit the predictor's second opinion on unlabelled canonical inputs, in place; for classifiers.
 
-    data: inputs as the predictor takes them: a tensor (n, c, h, w), a Dataset or a DataLoader (of images, or of tuples that
+    data: inputs as the predictor takes them: a tensor (n, c, h, w), a Dataset or a DataLoader (of inputs, or of tuples that
     begin with them). Costs |G| forward passes an input, once. It counts wherever several poses are run (top_k, coverage).
     """
     loader = _loader(data, batch_size, None, None)
@@ -116,10 +118,10 @@ def fit_opinion(model: Equivariant, data: Any, *, batch_size: int = 32, penalty:
     logits = []
     with torch.no_grad():
         for batch in loader:
-            images = first_images(batch)
-            images = images.to(back.device) if isinstance(images, Tensor) else images
-            orbit = (act(g[None], images, Rows("image") if isinstance(images, list) else "image") for g in back)
-            logits.append(orbit_logits((model.predictor(x) for x in orbit), model.outputs))
+            x = to_device(inputs_of(batch, model.inputs), back.device)
+            moving = fitting_kinds(model.inputs, x)
+            orbit = (act(g[None], x, moving) for g in back)
+            logits.append(orbit_logits((invoke(model.predictor, model.predictor, y) for y in orbit), model.outputs))
     weight = linear_scorer(torch.cat(logits), penalty)
     model.opinion = Opinion(weight).to(back.device)
 
@@ -198,17 +200,26 @@ def _loader(data: Any, batch_size: int, seed: int | None, collate: Callable[[Seq
     return DataLoader(data, batch_size, sampler=sampler, collate_fn=collate)
 
 
-class EpochSampler(RandomSampler):
-    """A random order that depends on the seed and the epoch alone, so that a resumed run repeats the uninterrupted one."""
+class EpochSampler(Sampler[int]):
+    """A random order that depends on the seed and the epoch alone, so that a resumed run repeats the uninterrupted one.
+
+    Where there are several processes the trainer wraps it, and each gets its share. It holds no generator: torch cannot send
+    one to a process.
+    """
 
     def __init__(self, data: Any, seed: int):
-        self.seed, self.order = seed, torch.Generator()
-        super().__init__(data, generator=self.order)
-        self.set_epoch(0)
+        self.num, self.seed, self.epoch = len(data), seed, 0
 
     def set_epoch(self, epoch: int) -> None:
         """Called by the trainer before every epoch."""
-        self.order.manual_seed(self.seed * 10_007 + epoch)
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.num
+
+    def __iter__(self) -> Iterator[int]:
+        order = torch.Generator().manual_seed(self.seed * 10_007 + self.epoch)
+        yield from torch.randperm(self.num, generator=order).tolist()
 
 
 @dataclass(frozen=True)
@@ -216,7 +227,8 @@ class SquareCollate:
     """Samples to a batch of squares, whatever the sizes of their images (a class, so that workers can be sent it)."""
 
     side: int
+    inputs: Any
 
     def __call__(self, samples: Sequence[Any]) -> Tensor:
-        images = [first_images(sample) for sample in samples]
+        images = [images_of(sample, self.inputs) for sample in samples]
         return torch.cat([squares(image[None] if isinstance(image, Tensor) else image, self.side) for image in images])

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif"})
+Normalisation = tuple[Sequence[float], Sequence[float]]
 MAX_MEGAPIXELS = 178  # the limit at which pillow takes a file for a decompression bomb
 ORIENTATION = 0x0112  # the EXIF tag
 
@@ -95,18 +96,27 @@ def _opened(path: str | Path) -> Iterator[Any]:
 
 
 def rgb(image: "Image") -> "Image":
-    """Eight-bit RGB: 16-bit is scaled, palettes and CMYK converted, transparency laid on white."""
+    """Eight-bit RGB: 16-bit is scaled by its depth, palettes and CMYK converted, transparency laid on white."""
     pillow = optional("PIL.Image", "all")
     if image.mode.startswith("I") or image.mode == "F":
         values = np.asarray(image).astype(np.float64)
-        sixteen_bit = image.mode.startswith("I") and values.max(initial=0) > 255
-        top = 65535.0 if sixteen_bit else 255.0 if values.max(initial=0) > 1 else 1.0
-        image = pillow.fromarray((values / top * 255).clip(0, 255).round().astype(np.uint8))
+        image = pillow.fromarray((values / _white(image, values) * 255).clip(0, 255).round().astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         white = pillow.new("RGBA", image.size, "white")
         image = pillow.alpha_composite(white, image)
     return image.convert("RGB")
+
+
+def _white(image: "Image", values: np.ndarray) -> float:
+    """The value of white: what the depth of the file says, and the brightest pixel where it says nothing (32 bits, floats)."""
+    # pillow scales any PGM to 16 bits, and its older releases give 16-bit PNG files as mode I
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        return 65535.0
+    brightest = values.max(initial=0)
+    if image.mode == "I":
+        return 65535.0 if brightest > 255 else 255.0
+    return 255.0 if brightest > 1 else 1.0
 
 
 def to_tensor(image: "Image") -> UInt8[Tensor, "3 h w"]:
@@ -145,24 +155,21 @@ def read_images(files: list[Path]) -> Iterator[tuple[Path, UInt8[Tensor, "3 h w"
             yield file, error
 
 
-class LabelledImages(IterableDataset):
-    """(image, class index) of a folder with a subfolder for each class, class by class in turn; unreadable files are listed."""
+def normalised(images: Tensor, normalisation: Normalisation | None) -> Tensor:
+    """RGB (..., 3, h, w) in [0, 1] less the mean and over the deviation per channel; as they are where there is neither."""
+    if normalisation is None:
+        return images
+    mean, deviation = (torch.tensor(values).to(images)[:, None, None] for values in normalisation)
+    return (images - mean) / deviation
 
-    def __init__(self, folder: Path, labels: Path | None, size: int):
-        if not folder.is_dir():
-            raise FileNotFoundError(f"no folder {folder}")
-        classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-        if not classes:
-            raise ValueError(f"{folder} has no subfolders: one for each class is expected, such as {folder}/cats/1.jpg")
-        self.index = {path.name: i for i, path in enumerate(classes)}
-        if labels is not None:
-            self.index = _read_labels(labels, list(self.index))
-        rows = zip_longest(*([(file, self.index[path.name]) for file in find_images(path)] for path in classes))
-        self.files: list[tuple[Path, int]] = [pair for pair in chain(*rows) if pair is not None]
-        self.size, self.normalisation, self.skipped = size, None, []
 
-    normalisation: tuple[Sequence[float], Sequence[float]] | None
-    skipped: list[str]
+class ImageFiles(IterableDataset):
+    """(image, label) of each file, squeezed to a square, in [0, 1] and then normalised; unreadable files are listed."""
+
+    def __init__(self, files: Sequence[tuple[Path, int]], size: int):
+        self.files, self.size = list(files), size
+        self.normalisation: Normalisation | None = None
+        self.skipped: list[str] = []
 
     def __len__(self) -> int:
         return len(self.files)
@@ -175,13 +182,29 @@ class LabelledImages(IterableDataset):
             except UnreadableImage as error:
                 self.skipped.append(str(error))
                 continue
-            if self.normalisation is not None:
-                mean, deviation = (torch.tensor(values)[:, None, None] for values in self.normalisation)
-                image = (image - mean) / deviation
-            yield image, label
+            yield normalised(image, self.normalisation), label
 
 
-def _read_labels(path: Path, classes: list[str]) -> dict[str, int]:
+class LabelledImages(ImageFiles):
+    """The images of a folder with a subfolder for each class, with their class indices, class by class in turn."""
+
+    def __init__(self, folder: Path, labels: Path | None, size: int):
+        if not folder.is_dir():
+            raise FileNotFoundError(f"no folder {folder}")
+        classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        if not classes:
+            raise ValueError(f"{folder} has no subfolders: one for each class is expected, such as {folder}/cats/1.jpg")
+        self.index = {path.name: i for i, path in enumerate(classes)}
+        if labels is not None:
+            self.index = read_labels(labels, list(self.index))
+        rows = zip_longest(*([(file, self.index[path.name]) for file in find_images(path)] for path in classes))
+        super().__init__([pair for pair in chain(*rows) if pair is not None], size)
+
+
+def read_labels(path: Path, classes: list[str]) -> dict[str, int]:
+    """The class index of each subfolder. Raises FileNotFoundError, or ValueError naming the subfolders it says nothing of."""
+    if not path.is_file():
+        raise FileNotFoundError(f'no file {path}; it should hold the class index of each subfolder, {{"cats": 281, ...}}')
     try:
         labels = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

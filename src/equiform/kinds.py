@@ -50,6 +50,12 @@ def Image(interpolation: str = "bilinear", border: str = "zeros") -> Kind:
     return Kind("image", (("interpolation", interpolation), ("border", border)))
 
 
+def Mask(border: str = "zeros") -> Kind:
+    """Labels (b, ..., h, w), which are never blended; beyond the border label zero, the edge's label, or reflected ones."""
+    _among("border", border, BORDERS)
+    return Kind("mask", (("border", border),))
+
+
 def Points(normalized: bool = False) -> Kind:
     """(x, y) points in pixels (b, ..., 2), or in shares of width and height."""
     return Kind("points", (("normalized", normalized),))
@@ -61,15 +67,19 @@ def Boxes(format: str = "xyxy", normalized: bool = False) -> Kind:
     return Kind("boxes", (("format", format), ("normalized", normalized)))
 
 
-def Field(interpolation: str = "bilinear") -> Kind:
-    """A grid of (x, y) arrows in pixels (b, 2, h, w), such as optical flow."""
+def Field(interpolation: str = "bilinear", border: str = "zeros") -> Kind:
+    """A grid of (x, y) arrows in pixels (b, 2, h, w), such as optical flow; the options are those of `Image`."""
     _among("interpolation", interpolation, INTERPOLATIONS)
-    return Kind("field", (("interpolation", interpolation),))
+    _among("border", border, BORDERS)
+    return Kind("field", (("interpolation", interpolation), ("border", border)))
 
 
 def Regular(group: str) -> Kind:
     """Group channels (b, order, ...), one per element of a finite group."""
     return Kind("regular", (("group", group),))
+
+
+MAKERS = {"image": Image, "mask": Mask, "points": Points, "boxes": Boxes, "field": Field, "regular": Regular}
 
 
 def _among(what: str, value: str, known: Sequence[str] | dict) -> None:
@@ -117,8 +127,7 @@ def from_json(value: Any) -> Any:
         case {"rows": inner}:
             return Rows(from_json(inner))
         case {"kind": str(name), **options} if name in ACTIONS:
-            maker = {"image": Image, "points": Points, "boxes": Boxes, "field": Field, "regular": Regular}.get(name)
-            return maker(**options) if options and maker else Kind(name)
+            return MAKERS[name](**options) if options and name in MAKERS else Kind(name)
         case {"dict": dict(inner)}:
             return {key: from_json(kind) for key, kind in inner.items()}
         case {"list": list(inner)}:
@@ -291,7 +300,10 @@ def check_batch(x: Any, kinds: Any, b: int) -> None:
 
 
 def take(x: Any, kinds: Any, rows: Tensor, b: int) -> Any:
-    """The rows of every leaf that has one entry per row; other leaves (numbers, shared tensors) as they are."""
+    """The rows of every leaf that has one entry per row; other leaves (numbers, shared tensors) as they are.
+
+    What moves has one entry per row. An invariant tensor is taken to have where its first axis is as long as the batch.
+    """
 
     def take_leaf(kind: Leaf, leaf: Any, path: str) -> Any:
         if isinstance(kind, Rows):
@@ -306,7 +318,10 @@ def take(x: Any, kinds: Any, rows: Tensor, b: int) -> Any:
 
 
 def join(parts: Sequence[Any], kinds: Any, rows: Sequence[Tensor]) -> Any:
-    """The answers of sub-batches put back in the order of their rows. Numbers per sub-batch (a loss) are averaged."""
+    """The answers of sub-batches put back in the order of their rows.
+
+    Leaves that are not as long as their sub-batches are shared by its rows: floats (a loss) are averaged, others are the first.
+    """
     if len(parts) == 1:
         return parts[0]
     order = torch.cat(list(rows)).argsort()
@@ -333,10 +348,25 @@ def _join_leaves(leaves: Sequence[Any], rows: Sequence[Tensor], order: Tensor) -
     return joined.numpy() if isinstance(first, np.ndarray) else joined
 
 
+def can_average(kinds: Any) -> bool:
+    """Whether a leaf of such kinds may be averaged: boxes and the entries of `Rows` never are."""
+    found: list[Leaf] = []
+    trees.map_kinds(found.append, kinds)
+    return any(isinstance(kind, Kind) and ACTIONS[kind.name].averaged for kind in found)
+
+
+def is_averaged(kind: Leaf, leaf: Any) -> bool:
+    """Whether this leaf is: whole numbers never are."""
+    if isinstance(kind, Rows) or not isinstance(leaf, (Tensor, np.ndarray)) or leaf.ndim == 0:
+        return False
+    return ACTIONS[kind.name].averaged and as_tensor(leaf).dtype.is_floating_point
+
+
 def average(x: Any, kinds: Any, chosen: Chosen) -> Any:
     """One answer per row from the answers of its chosen poses: their mean by posterior weight, or the likeliest pose's.
 
     Logits are averaged as probabilities and come back as log-probabilities; boxes, lists and whole numbers are not averaged.
+    A leaf that is not as long as the chosen poses is shared by all rows and stays as it is.
     """
     ranks = [(chosen.rank == r).nonzero()[:, 0] for r in range(int(chosen.rank.max()) + 1 if len(chosen.rank) else 1)]
 
@@ -346,7 +376,7 @@ def average(x: Any, kinds: Any, chosen: Chosen) -> Any:
         tensor = as_tensor(leaf) if isinstance(leaf, np.ndarray) else leaf
         if not isinstance(tensor, Tensor) or tensor.ndim == 0 or len(tensor) != len(chosen.row):
             return leaf
-        if not (ACTIONS[kind.name].averaged and tensor.dtype.is_floating_point):
+        if not is_averaged(kind, tensor):
             mean = tensor[ranks[0].to(tensor.device)]
         elif kind.name == "logits":
             mean = _log_mean(tensor, chosen, ranks)

@@ -3,7 +3,7 @@
 import hashlib
 import importlib.util
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from ._optional import optional
+from .images import Normalisation
 
 FORMS = "timm:NAME, torchvision:NAME, transformers:REPO (or a folder), FILE.py:FUNCTION"
-Normalisation = tuple[Sequence[float], Sequence[float]]
 IMAGENET: Normalisation = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
@@ -41,6 +41,13 @@ def parse_reference(ref: str) -> Reference:
     raise ValueError(f"{ref!r} is no reference to a predictor{hint}; known forms: {FORMS}")
 
 
+def check_reference(ref: str) -> None:
+    """Raise ValueError or FileNotFoundError for a reference that cannot be meant; nothing is imported or fetched."""
+    parsed = parse_reference(ref)
+    if parsed.source == "file" and not Path(parsed.name).is_file():
+        raise FileNotFoundError(f"no file {parsed.name} (from {ref!r})")
+
+
 def load_reference(ref: str) -> Callable[..., Any]:
     """The predictor that a reference names, in eval mode where it is a module.
 
@@ -48,6 +55,7 @@ def load_reference(ref: str) -> Callable[..., Any]:
     what its function returns when called without arguments.
     Raises ValueError, FileNotFoundError, TypeError or ModuleNotFoundError naming what came.
     """
+    check_reference(ref)
     parsed = parse_reference(ref)
     predictor = LOADERS[parsed.source](parsed)
     if isinstance(predictor, nn.Module):
@@ -130,8 +138,6 @@ def _told(ref: Reference) -> Iterator[None]:
 
 def _file(ref: Reference) -> Any:
     path = Path(ref.name)
-    if not path.is_file():
-        raise FileNotFoundError(f"no file {path} (from {str(ref)!r})")
     folder = str(path.resolve().parent)
     sys.path.insert(0, folder)
     try:

@@ -364,8 +364,11 @@ def _figure(width: float, height: float) -> "Figure":
 
 def _drawn(figure: "Figure", path: str | Path | None) -> "Figure":
     if path is not None:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=150)
+        path = Path(path)
+        file = io.BytesIO()
+        figure.savefig(file, format=path.suffix[1:] or "png", dpi=150)  # which lists what it can write, if not this
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(path, file.getvalue())
     return figure
 
 

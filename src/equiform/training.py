@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, ProgressBar, TQDMProgressBar
 from torch import Tensor, nn
 
-from .calls import fitting_kinds, invoke
+from .calls import fitting_kinds, images_of, invoke
 from .canonicalizers import Canonicalizer
 from .equivariant import Equivariant
 from .kinds import first_image
@@ -47,28 +47,33 @@ class Options:
 class PriorTraining(lightning.LightningModule):
     """The canonicalizer alone: cross-entropy of its posterior with the prior, on varied views of upright inputs."""
 
-    def __init__(self, canonicalizer: Canonicalizer, options: Options):
+    def __init__(self, canonicalizer: Canonicalizer, inputs: Any, options: Options):
         super().__init__()
-        self.canonicalizer, self.options = canonicalizer.train(), options
+        self.canonicalizer, self.inputs, self.options = canonicalizer.train(), inputs, options
         self.history: list[dict[str, float]] = []
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint[OURS] = {"options": self.options.plain(), "history": self.history}
+        checkpoint[OURS] = {"options": self.options.plain()}
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.history = list(checkpoint[OURS]["history"])
+    def get_extra_state(self) -> list[dict[str, float]]:
+        # beside the weights, which are all that comes back from the processes of a strategy that spawns them
+        return self.history
+
+    def set_extra_state(self, state: list[dict[str, float]]) -> None:
+        self.history = list(state)
 
     def on_train_epoch_start(self) -> None:
         # every epoch starts from its own seed, so that a resumed run repeats the uninterrupted one
         torch.manual_seed(self.options.seed * 10_007 + self.current_epoch)
 
     def _generator(self, step: int) -> torch.Generator:
+        step = step * self.trainer.world_size + self.global_rank  # no two processes vary their views alike
         return torch.Generator().manual_seed((self.options.seed * 10_007 + self.current_epoch) * 100_003 + step)
 
     def _prior_loss(self, batch: Any, augmentation: Augmentation | None, step: int) -> tuple[Tensor, Tensor]:
         """The loss, and per row whether the likeliest pose is the right one."""
         taught = batch[1] if self.options.taught and isinstance(batch, (tuple, list)) and len(batch) == 2 else None
-        images = _channels(squares(batch, self.options.side), self.canonicalizer.channels)
+        images = _channels(squares(images_of(batch, self.inputs), self.options.side), self.canonicalizer.channels)
         group, generator = self.canonicalizer.group, self._generator(step)
         target = self.options.prior.expand(len(images), -1) if taught is None else taught
         images, target = blended(images, target, augmentation.blend if augmentation else 0.0, generator)
@@ -81,16 +86,21 @@ class PriorTraining(lightning.LightningModule):
         loss, _ = self._prior_loss(batch, self.options.augmentation, batch_idx)
         if not loss.isfinite():
             raise ValueError(f"the loss is {float(loss.detach())} in epoch {self.current_epoch + 1}: are all images finite?")
-        self.log("loss", loss.detach(), on_epoch=True, on_step=False, prog_bar=True, batch_size=1)
+        self.log("loss", loss.detach(), on_epoch=True, on_step=False, prog_bar=True, batch_size=1, sync_dist=True)
         return loss
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         _, right = self._prior_loss(batch, None, batch_idx)
-        self.log(MONITOR, right.float().mean(), prog_bar=True, batch_size=len(right))
+        self.log(MONITOR, right.float().mean(), prog_bar=True, batch_size=len(right), sync_dist=True)
 
     def on_train_epoch_end(self) -> None:
         metrics = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
         self.history.append({"epoch": self.current_epoch + 1, **metrics})
+
+    def on_train_end(self) -> None:
+        # gradients are shared at every step, running statistics are not
+        for buffer in self.buffers() if self.trainer.world_size > 1 else ():
+            buffer.copy_(self.trainer.strategy.broadcast(buffer))
 
     def configure_optimizers(self) -> Any:
         parameters = [p for p in self.parameters() if p.requires_grad]
@@ -120,7 +130,7 @@ class JointTraining(PriorTraining):
         prior_weight: float,
         train_predictor: bool,
     ):
-        super().__init__(model.canonicalizer, options)
+        super().__init__(model.canonicalizer, model.inputs, options)
         self.model, self.task_loss, self.prior_weight, self.train_predictor = model, task_loss, prior_weight, train_predictor
         if isinstance(model.predictor, nn.Module):
             model.predictor.requires_grad_(train_predictor)
@@ -142,7 +152,8 @@ class JointTraining(PriorTraining):
         answer = invoke(self.model.predict, self.model.predictor, batch[0])
         task = self.task_loss(answer.output, batch[1])
         prior = prior_loss(answer.pose.scores, self.options.prior.to(answer.pose.scores))
-        self.log_dict({"loss": task.detach(), "prior_loss": prior.detach()}, on_epoch=True, on_step=False, batch_size=1)
+        losses = {"loss": task.detach(), "prior_loss": prior.detach()}
+        self.log_dict(losses, on_epoch=True, on_step=False, batch_size=1, sync_dist=True)
         return task + self.prior_weight * prior
 
 
@@ -203,17 +214,21 @@ def run(
             _check_same(module, last)
         trainer.fit(module, loader, held_out, ckpt_path=str(last) if last.exists() else None, weights_only=True)
         if held_out is not None and keep.best_model_path:
-            best = torch.load(keep.best_model_path, map_location="cpu", weights_only=True)
-            module.load_state_dict(best["state_dict"])
+            module.load_state_dict(_weights(keep.best_model_path), strict=False)  # the history stays that of the whole run
+        trainer.strategy.barrier()  # other processes may still be reading from the scratch folder of this one
+
+
+def _weights(path: str | Path) -> dict[str, Tensor]:
+    state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    return {name: value for name, value in state.items() if isinstance(value, Tensor)}
 
 
 def _check_same(module: PriorTraining, path: Path) -> None:
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        saved, options = checkpoint["state_dict"], checkpoint[OURS]["options"]
+        saved, options = _weights(path), torch.load(path, map_location="cpu", weights_only=True)[OURS]["options"]
     except Exception as error:
         raise ValueError(f"{path} is not a checkpoint that can be gone on from: {error}") from None
-    mine = module.state_dict()
+    mine = {name: value for name, value in module.state_dict().items() if isinstance(value, Tensor)}
     if saved.keys() != mine.keys() or any(saved[name].shape != mine[name].shape for name in mine):
         raise ValueError(f"{path} is of another canonicalizer or group: choose another folder, or delete it to start afresh")
     for name, mine_now in module.options.plain().items():

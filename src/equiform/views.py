@@ -1,7 +1,7 @@
 """The small square view of an image that canonicalizers look at, the same for every numeric range and every size."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,23 +78,11 @@ def orbit_views(view: Float[Tensor, "b c s s"], group: Group) -> Float[Tensor, "
     return torch.stack(turned)
 
 
-def first_images(batch: Any) -> Any:
-    """The images of a batch of data: the batch itself, a list of (c, h, w), or the first thing in a tuple, list or dict."""
-    while isinstance(batch, (tuple, list, Mapping)):
-        if not batch:
-            raise ValueError("an empty batch in the data")
-        if isinstance(batch, list) and all(isinstance(x, Tensor) and x.ndim == 3 for x in batch):
-            break
-        batch = next(iter(batch.values())) if isinstance(batch, Mapping) else batch[0]
-    return batch
+def squares(images: Any, side: int) -> Tensor:
+    """Images squeezed to (b, c, side, side), antialiased; uint8 where they were, else float32.
 
-
-def squares(batch: Any, side: int) -> Tensor:
-    """The images of a batch squeezed to (b, c, side, side), antialiased; uint8 where they were, else float32.
-
-    Raises ValueError for anything that is not a batch of images.
+    Raises ValueError for anything that is no tensor of images and no list of them.
     """
-    images = first_images(batch)
     if isinstance(images, list):
         return torch.cat([squares(image[None], side) for image in images])
     if not isinstance(images, Tensor) or images.ndim != 4 or 0 in images.shape[1:]:
@@ -125,10 +113,13 @@ class Augmentation:
     blend: float = 0.5
 
 
+NO_AUGMENTATION = Augmentation((1.0, 1.0), 1.0, degrees=0.0, flip=False, grey=0.0, mix=0.0, gamma=1.0, blend=0.0)
+
+
 def blended(
     images: Tensor, targets: Float[Tensor, "b n"], odds: float, generator: torch.Generator
 ) -> tuple[Tensor, Float[Tensor, "b n"]]:
-    """Some images laid over others of the batch with a weight from 0.5 to 1, and their targets alike; uint8 comes out in [0, 1].
+    """Some images with others of the batch showing through, at most by half, and their targets alike; uint8 comes out in [0, 1].
 
     Both lie in a canonical pose, so the blend does too: mixup (Zhang et al. 2018, arXiv 1710.09412) without its ambiguity. It
     keeps large backbones from memorising few images.

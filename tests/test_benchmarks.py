@@ -1,0 +1,104 @@
+"""What the benchmark scripts take: other data, other predictors, and a peer that cannot be run."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from equiform.references import IMAGENET
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def scripts(monkeypatch):
+    """The benchmark scripts import each other by their names."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import common
+    import peer
+
+    return common, peer
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A data set as a folder: red cats, blue dogs, two to learn from and one to measure on."""
+    for part, count in (("train", 2), ("val", 1)):
+        for name, colour in (("cats", "red"), ("dogs", "blue")):
+            (tmp_path / "data" / part / name).mkdir(parents=True)
+            for i in range(count):
+                Image.new("RGB", (20, 10), colour).save(tmp_path / "data" / part / name / f"{i}.png")
+    return tmp_path / "data"
+
+
+def test_a_folder_and_an_npz_are_the_same_data(scripts, folder, tmp_path):
+    common, _ = scripts
+    data = common.arrays(folder, 8)
+    assert data["train_images"].shape == (4, 8, 8, 3)
+    assert data["train_labels"].tolist() == [0, 0, 1, 1]
+    assert data["test_images"][:, 4, 4].tolist() == [[255, 0, 0], [0, 0, 255]]
+    np.savez(tmp_path / "data.npz", **data)
+    again = common.arrays(tmp_path / "data.npz", 32)
+    assert all(np.array_equal(again[name], data[name]) for name in common.ARRAYS)
+    (tmp_path / "labels.json").write_text('{"cats": 281, "dogs": 207}')
+    assert common.arrays(folder, 8, tmp_path / "labels.json")["test_labels"].tolist() == [281, 207]
+    np.savez(tmp_path / "half.npz", train_images=data["train_images"])
+    for wrong, message in (("half.npz", "has no train_labels, test_images"), ("none", "no file or folder"), (".", "train/")):
+        with pytest.raises(SystemExit, match=message):
+            common.arrays(tmp_path / wrong, 8)
+
+
+def test_names_of_classes(scripts):
+    common, _ = scripts
+    assert common.class_indices(["n02102040", "n01440764", "n02102040"], None).tolist() == [217, 0, 217]
+    assert common.class_indices(["owls", "n01440764", "bees"], None).tolist() == [2, 1, 0]
+
+
+def test_predictors_are_given_what_they_were_trained_on(scripts, tmp_path):
+    """A transformers model sees normalised photos; a network of a file, which takes [0, 1], sees them as they are."""
+    transformers = pytest.importorskip("transformers")
+    common, _ = scripts
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    config = transformers.ViTConfig(image_size=16, patch_size=8, num_labels=3, **sizes)
+    model = transformers.ViTForImageClassification(config).eval()
+    model.save_pretrained(tmp_path / "vit")
+    x = torch.rand(2, 3, 16, 16)
+    mean, deviation = (torch.tensor(values)[:, None, None] for values in IMAGENET)
+    with torch.no_grad():
+        logits = common.predictor(f"transformers:{tmp_path / 'vit'}")(x)
+        torch.testing.assert_close(logits, model((x - mean) / deviation).logits)
+        assert not torch.allclose(logits, model(x).logits, atol=1e-3)
+    (tmp_path / "own.py").write_text("def net():\n    return lambda x: x.mean((2, 3))\n")
+    assert torch.equal(common.predictor(f"{tmp_path}/own.py:net")(x), x.mean((2, 3)))
+
+
+def test_a_peer_that_cannot_be_run_leaves_its_log(scripts, folder, tmp_path, monkeypatch):
+    """Beside the results, and its path is told; there are no figures of one side alone."""
+    _, peer = scripts
+    (tmp_path / "env" / "bin").mkdir(parents=True)
+    (tmp_path / "env" / "ready").touch()
+    python = tmp_path / "env" / "bin" / "python"
+    python.write_text("#!/bin/sh\necho nothing here imports\nexit 3\n")
+    python.chmod(0o755)
+    (tmp_path / "own.py").write_text("import torch\ndef net():\n    return torch.nn.Sequential(torch.nn.Flatten())\n")
+    out = tmp_path / "results" / "peer.json"
+    options = {"data": folder, "size": 8, "predictor": f"{tmp_path}/own.py:net", "environment": tmp_path / "env", "out": out}
+    monkeypatch.setattr(sys, "argv", ["peer.py", *[str(part) for k, v in options.items() for part in (f"--{k}", v)]])
+    for name, value in peer.MEMORY.items():
+        monkeypatch.setenv(name, value)
+    threads = torch.get_num_threads()
+    try:
+        with pytest.raises(SystemExit, match=r"could not be run \(3\): .*peer.log") as raised:
+            peer.main()
+        monkeypatch.setattr(sys, "argv", ["peer.py", "--predictor", "timm:resnet18"])
+        with pytest.raises(SystemExit, match="the peer's environment has no such library"):
+            peer.main()
+    finally:
+        torch.set_num_threads(threads)
+    assert raised.value.code  # a message: exit status 1
+    assert "nothing here imports" in out.with_suffix(".log").read_text()
+    assert not out.exists()
+    peer.logged([sys.executable, "-c", "pass"], tmp_path / "fine.log")  # the control: nothing is wrong, nobody leaves
