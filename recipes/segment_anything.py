@@ -43,7 +43,7 @@ class CocoBoxes(Dataset):
     """((photo, boxes), {masks, labels}) of every photo with objects; crowds are left out."""
 
     def __init__(self, images: Path, annotations: Path, limit: int | None, max_objects: int):
-        coco = optional("pycocotools.coco", "metrics").COCO
+        coco = optional("pycocotools.coco", "detection").COCO
         stdout, sys.stdout = sys.stdout, sys.stderr  # it prints its progress
         try:
             self.coco = coco(str(annotations))

@@ -118,7 +118,7 @@ def _prompted(processor: Any, model: nn.Module, images: Images, **given: Any) ->
 
 FEATURE_MODELS = (
     *("dinov2.*.Dinov2Model", "dinov2_with_registers.*.Dinov2WithRegistersModel", "vit.*.ViTModel", "clip.*.CLIPVisionModel"),
-    *("siglip.*.SiglipVisionModel", "siglip2.*.Siglip2VisionModel", "resnet.*.ResNetModel", "convnext.*.ConvNextModel"),
+    *("siglip.*.SiglipVisionModel", "resnet.*.ResNetModel", "convnext.*.ConvNextModel"),
 )
 SEGMENTATION = [{"segmentation": "mask", "segments_info": "invariant"}]
 FEATURES = [{"pooler_output": "invariant", "patch_features": "image"}]
