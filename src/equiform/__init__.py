@@ -11,7 +11,7 @@ from .equivariant import Equivariant, Prediction, adapt, load
 from .evaluation import evaluate
 from .fitting import fit, fit_opinion
 from .groups import O2, SO2, Cyclic, Dihedral, Group, group, inverse
-from .kinds import Boxes, Field, Image, Points, Regular, Rows, act
+from .kinds import Boxes, Field, Image, Invariant, Likeliest, Logits, Points, Regular, Rows, Tokens, act
 from .networks import scorer
 from .poses import Pose
 from .report import OrbitReport
@@ -34,6 +34,9 @@ __all__ = [
     "Group",
     "GroupConvCanonicalizer",
     "Image",
+    "Invariant",
+    "Likeliest",
+    "Logits",
     "OrbitCanonicalizer",
     "OrbitReport",
     "Points",
@@ -42,6 +45,7 @@ __all__ = [
     "Regular",
     "Rows",
     "Teacher",
+    "Tokens",
     "UniformCanonicalizer",
     "act",
     "adapt",

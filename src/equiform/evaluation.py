@@ -241,8 +241,9 @@ class _Tally:
 
 def _probabilities(output: Any, outputs: Any) -> Any:
     def leaf_probabilities(kind: kinds.Leaf, leaf: Any, path: str) -> Any:
-        is_logits = isinstance(kind, kinds.Kind) and kind.name == "logits"
-        return torch.as_tensor(leaf).softmax(-1) if is_logits else leaf
+        if not isinstance(kind, kinds.Kind) or kind.name != "logits":
+            return leaf
+        return torch.as_tensor(leaf).softmax(0 if kind.axis else -1)
 
     return trees.walk(leaf_probabilities, outputs, output, "output")
 
