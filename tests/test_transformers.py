@@ -188,7 +188,7 @@ def texts_and_images(name: str) -> Any:
 def sam() -> Any:
     images = {"image_size": 64, "patch_size": 16}
     vision = SIZES | images | {"output_channels": 16, "num_pos_feats": 8, "mlp_dim": 24, "window_size": 2}
-    prompts = images | {"hidden_size": 16, "mask_input_channels": 4, "num_pos_feats": 8}
+    prompts = images | {"hidden_size": 16, "mask_input_channels": 16, "num_pos_feats": 8}
     masks = {"hidden_size": 16, "mlp_dim": 16, "num_attention_heads": 2, "iou_head_hidden_dim": 8}
     vision |= {"global_attn_indexes": [1]}
     return t.SamConfig(vision_config=vision, prompt_encoder_config=prompts, mask_decoder_config=masks)
@@ -202,7 +202,7 @@ def sam2() -> Any:
     trunk = t.Sam2HieraDetConfig(num_attention_heads=1, mlp_ratio=2.0, **(stages | image))
     grids = {"backbone_channel_list": [64, 32, 16, 8], "backbone_feature_sizes": [[16, 16], [8, 8], [4, 4]]}
     vision = t.Sam2VisionConfig(backbone_config=trunk, fpn_hidden_size=32, **grids)
-    prompts = {"hidden_size": 32, "image_size": 64, "patch_size": 16, "mask_input_channels": 4}
+    prompts = {"hidden_size": 32, "image_size": 64, "patch_size": 16, "mask_input_channels": 16}
     masks = {"hidden_size": 32, "mlp_dim": 16, "num_attention_heads": 2, "iou_head_hidden_dim": 16}
     return t.Sam2Config(vision_config=vision, prompt_encoder_config=prompts, mask_decoder_config=masks)
 
@@ -223,10 +223,13 @@ class Case:
     id: str = ""
 
     def make(self) -> Any:
-        """The same weights every time."""
+        """The same random weights every time; those too that begin at zero, behind which nothing of a prompt would be seen."""
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            return getattr(t, self.name)(self.config()).eval()
+            model = getattr(t, self.name)(self.config()).eval()
+            for parameter in model.parameters():
+                parameter.add_(0.1 * torch.randn_like(parameter))
+            return model
 
     def upright(self) -> dict[str, Tensor]:
         return {"pixel_values": torch.rand(B, 3, *self.canvas)} | {key: make() for key, (make, _) in self.inputs.items()}
@@ -306,6 +309,13 @@ CASES = [
         options=INNER | WIDE,
     ),
     Case("ResNetForImageClassification", resnet, {"logits": the_same, "hidden_states": a_map}, options=INNER),
+    Case(
+        "CLIPForImageClassification",
+        lambda: texts_and_images("CLIPConfig"),
+        {"logits": the_same, "hidden_states": Tokens(8, 1)},
+        canvas=(32, 32),
+        options=INNER,
+    ),
     Case("SwinForImageClassification", swin, {"logits": the_same}),
     Case(
         "DeiTForImageClassificationWithTeacher",
@@ -326,6 +336,24 @@ CASES = [
         {"loss": the_same, "logits": a_map},
         canvas=(32, 32),
         inputs={"labels": (classes(32, 32), a_map)},
+    ),
+    Case(
+        "UperNetForSemanticSegmentation",
+        lambda: t.UperNetConfig(
+            backbone_config=resnet(out_features=[f"stage{i}" for i in (1, 2, 3, 4)]),
+            hidden_size=8,
+            auxiliary_in_channels=12,
+            auxiliary_channels=8,
+        ),
+        {"logits": a_map, "hidden_states": a_map},
+        options=INNER,
+    ),
+    Case(
+        "BeitForSemanticSegmentation",
+        lambda: vit("BeitConfig", num_hidden_layers=4, out_indices=[1, 2, 3, 4], use_auxiliary_head=False),
+        {"logits": a_map, "hidden_states": TOKENS},
+        canvas=(32, 32),
+        options=INNER,
     ),
     Case(
         "DPTForDepthEstimation",
@@ -520,6 +548,17 @@ def test_the_adapted_model_is_equivariant_to_the_bit(case, name, unchecked):
     for codes in parities:
         assert same(model, codes)
         assert not same(model.predictor, codes), "control"
+
+
+@pytest.mark.parametrize("case", params([case for case in CASES if case.inputs]))
+def test_what_goes_in_beside_the_photos_is_seen(case, unchecked):
+    """The control of the laws on prompts, masks and labels: left where they are, they give another answer."""
+    model, upright = case.make(), case.upright()
+    moved = case.moved(upright, CODES["even"])
+    for key, (_, move) in case.inputs.items():
+        if move is not the_same and not isinstance(move, Along):
+            answers = [flat(model(**(upright | {key: value[key]}), **case.options)) for value in (upright, moved)]
+            assert not all(torch.equal(a, b) for a, b in zip(*answers, strict=True)), key
 
 
 def test_the_rounding_of_boxes_is_below_a_thousandth_of_a_pixel():
@@ -729,3 +768,23 @@ def test_the_scores_of_texts_are_averaged_as_probabilities():
     expected = (weights[0] * each[0] + weights[1] * each[1]).log()
     assert torch.allclose(model(texts, x, **WIDE).logits_per_image, expected, atol=1e-3)
     assert not torch.allclose(each[0].log(), expected, atol=1e-3), "control"
+
+
+# ----------------------------------------------------------------------------------------------------------- measuring
+
+
+def test_the_targets_of_evaluate_move_as_the_labels_do(unchecked):
+    case = named("SegformerForSemanticSegmentation")
+    model = adapted(case, OrbitCanonicalizer("D4", resolution=16))
+    x, labels = case.upright()["pixel_values"], classes(64, 96)()
+
+    def right(output: Any, target: Tensor) -> float:
+        large = nn.functional.interpolate(output.logits, target.shape[-2:])
+        return float((large.argmax(1) == target).double().mean())
+
+    values = equiform.evaluate(model, (x, labels), metric=right).methods[0].values
+    assert len(set(values)) == 1
+    still = equiform.evaluate(model, (x, labels[:, :64, :64]), metric=lambda o, y: right(o, y), targets="invariant")
+    assert len(set(still.methods[0].values)) > 1, "control"
+    classifier = adapted(named("ResNetForImageClassification"), OrbitCanonicalizer("C4", resolution=16))
+    assert equiform.evaluate(classifier, (x, torch.zeros(B).long())).methods[0].equivariance_error == 0

@@ -200,6 +200,9 @@ class _Tally:
         outputs = self.reference.outputs
         if trees.is_container(target) or not isinstance(outputs, (Mapping, list, tuple)):
             return outputs
+        inputs = self.reference.inputs
+        if isinstance(inputs, Mapping) and "labels" in inputs:  # what transformers calls the targets that its models take
+            return inputs["labels"]
         known = {kind for kind, _, _ in trees.leaves(outputs, trees.map_kinds(lambda kind: 0, outputs))}
         if len(known) > 1 and not all(kind.name in ("invariant", "logits") for kind in known if isinstance(kind, kinds.Kind)):
             raise ValueError(f"how the targets move is not clear from the outputs {outputs!r}: pass targets= with their kind")

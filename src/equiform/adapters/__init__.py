@@ -1,6 +1,9 @@
-"""How the inputs and outputs of known predictors move: one table, looked up by the class of the predictor."""
+"""How the inputs and outputs of known predictors move: one table, looked up by the class of the predictor.
 
-from fnmatch import fnmatchcase
+A family of predictors has a file here, which imports nothing of its library, and a place in the table below.
+"""
+
+from fnmatch import fnmatch
 from typing import Any
 
 from . import timm, torchvision, transformers
@@ -15,7 +18,10 @@ def known_kinds(predictor: Any) -> tuple[Any, Any]:
     for cls in type(predictor).__mro__:
         name = f"{cls.__module__}.{cls.__qualname__}"
         for adapter in ADAPTERS:
-            if fnmatchcase(name, adapter.classes):
-                inputs, outputs = (kinds(predictor) if callable(kinds) else kinds for kinds in adapter[1:])
-                return inputs, outputs
+            if fnmatch(name, adapter.classes):
+                return _told(adapter.inputs, predictor), _told(adapter.outputs, predictor)
     return None, None
+
+
+def _told(kinds: Any, predictor: Any) -> Any:
+    return kinds(predictor) if callable(kinds) else kinds

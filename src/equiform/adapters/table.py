@@ -1,4 +1,4 @@
-"""What a row of the table of adapters is."""
+"""A row of the table of known predictors."""
 
 from typing import Any, NamedTuple
 
@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 class Adapter(NamedTuple):
     """The kinds of a family of predictors. `classes`: a pattern for `module.Class`, so that nothing is imported.
 
-    `inputs`, `outputs`: kinds, or a function from the predictor to them where its configuration decides; None where they
-    cannot be known, and `adapt` asks for them.
+    `inputs`, `outputs`: kinds, or a function predictor -> kinds where they depend on how it was built; None where the class
+    does not tell.
     """
 
     classes: str
