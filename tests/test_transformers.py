@@ -298,7 +298,7 @@ TEXT = {"input_ids": (words, Along(None)), "attention_mask": (lambda: torch.ones
 POINTS = {"input_points": (few(3, 2, 2), points), "input_labels": (lambda: torch.randint(0, 2, (B, 3, 2)), the_same)}
 ALL_PROMPTS = POINTS | {"input_boxes": (boxes, corners), "input_masks": (lambda: torch.randn(B, 1, 16, 16), a_map)}
 ONE_POINT = {"input_points": (few(1, 1, 2), points), "input_labels": (lambda: torch.ones(B, 1, 1).int(), the_same)}
-BOX = {"input_boxes": (boxes, corners)}
+BOX = {"input_boxes": (boxes, corners), "original_sizes": (lambda: torch.tensor([[48, 64]] * B), the_same)}
 
 CASES = [
     Case(
@@ -641,6 +641,9 @@ def test_a_class_of_ones_own_is_known_by_its_base():
     model = Mine(vit("ViTConfig"))
     assert known_kinds(model) == known_kinds(t.ViTModel(vit("ViTConfig")))
     assert known_kinds(nn.Linear(2, 2)) == (None, None)
+    model.config.model_type = "of another kind"
+    with pytest.raises(ValueError, match=r"output\['last_hidden_state'\]: has no kind"):
+        adapt(model, "C4")(torch.rand(1, 3, 32, 32))
 
 
 @pytest.mark.parametrize("case", params(CASES))

@@ -18,6 +18,8 @@ MAPPED = IMAGES | {"labels": "mask", "prompt_depth": "image"}
 PADDED = IMAGES | {"pixel_mask": "mask"}
 TEXTS = IMAGES | dict.fromkeys(("input_ids", "attention_mask", "position_ids"), SHARED)
 PROMPTS = IMAGES | {"input_points": "points", "input_labels": "invariant", "input_boxes": "boxes", "input_masks": "image"}
+# what the processor of SAM says beside, which the model does not look at
+PROMPTS |= dict.fromkeys(("original_sizes", "reshaped_input_sizes"), "invariant")
 
 # tokens before the patches, by the model type in the configuration; registers come on top
 PREFIXES = {
@@ -45,11 +47,15 @@ def states(config: Any) -> Kind | None:
     return Kind("image") if config.model_type in PYRAMIDS else None
 
 
+def known(**kinds: Any) -> dict[str, Any]:
+    """Those that are; a field without a kind is an error when it comes."""
+    return {name: kind for name, kind in kinds.items() if kind is not None}
+
+
 def hidden(config: Any) -> dict[str, Any]:
-    """The hidden states, of the network inside where the configuration is that of a head, as far as their kind is known."""
+    """The hidden states; those of the network inside where the configuration is that of a head."""
     inside = getattr(config, "vision_config", None) or getattr(config, "backbone_config", None) or config
-    kind = states(inside)
-    return {} if kind is None else {"hidden_states": kind}
+    return known(hidden_states=states(inside))
 
 
 def classifier(model: Any) -> dict[str, Any]:
@@ -68,15 +74,14 @@ def depth(model: Any) -> dict[str, Any]:
 
 def features(model: Any) -> dict[str, Any]:
     """Patch tokens or maps, and what is pooled from them."""
-    config = getattr(model.config, "vision_config", model.config)
-    pooled = {"pooler_output": "invariant", "image_embeds": "invariant"}
-    return pooled | {"last_hidden_state": states(config), "hidden_states": states(config)}
+    kind = states(getattr(model.config, "vision_config", model.config))
+    return known(last_hidden_state=kind, hidden_states=kind, pooler_output="invariant", image_embeds="invariant")
 
 
 def backbone(model: Any) -> dict[str, Any]:
     """Maps, unless the configuration asks for the tokens as they are."""
     maps = "image" if getattr(model.config, "reshape_hidden_states", True) else states(model.config)
-    return {"feature_maps": maps} | hidden(model.config)
+    return known(feature_maps=maps) | hidden(model.config)
 
 
 def zero_shot(model: Any) -> dict[str, Any]:
