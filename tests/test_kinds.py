@@ -234,7 +234,7 @@ def test_unknown_kinds_and_options_list_the_known_ones(unchecked):
         (lambda: Field("cubic"), "unknown interpolation 'cubic'"),
         (lambda: Tokens(0), "patch is a whole number from 1 on; got 0"),
         (lambda: Tokens(2, prefix=-1), "prefix is a whole number from 0 on; got -1"),
-        (lambda: Invariant(axis=-1), "axis is the number of an axis from 0 on, or None .*; got -1"),
+        (lambda: Invariant(axis=-1), "axis is a number from 0 on, or None where .*; got -1"),
         (lambda: Boxes("yolo"), f"unknown format 'yolo'; known: {', '.join(BOX_FORMATS)}"),
     ]:
         with pytest.raises(ValueError, match=message):

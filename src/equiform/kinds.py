@@ -31,6 +31,10 @@ class Kind:
     averaged: bool = True
     takes_lists: ClassVar[bool] = False
 
+    def __post_init__(self) -> None:
+        if self.axis is not None and (not isinstance(self.axis, int) or self.axis < 0):
+            raise ValueError(f"axis is a number from 0 on, or None where all rows share the tensor; got {self.axis!r}")
+
     @property
     def everything(self) -> dict[str, Any]:
         """The options, and what else is not as usual."""
@@ -100,18 +104,12 @@ def Regular(group: str) -> Kind:
 
 def Invariant(axis: int | None = 0) -> Kind:
     """What stays. `axis`: the one with an entry per row of the batch; None where all rows share it, as prompts of text do."""
-    return _on_axis("invariant", axis)
+    return Kind("invariant", axis=axis)
 
 
 def Logits(axis: int | None = 0) -> Kind:
     """Class scores (b, ..., k), averaged as probabilities; with `axis=1` the transpose (k, b)."""
-    return _on_axis("logits", axis)
-
-
-def _on_axis(name: str, axis: int | None) -> Kind:
-    if axis is not None and (not isinstance(axis, int) or axis < 0):
-        raise ValueError(f"axis is the number of an axis from 0 on, or None where all rows share the tensor; got {axis!r}")
-    return Kind(name, axis=axis)
+    return Kind("logits", axis=axis)
 
 
 def Likeliest(kinds: Any) -> Any:
@@ -355,7 +353,9 @@ def take(x: Any, kinds: Any, rows: Tensor, b: int) -> Any:
         if len(rows) == b and torch.equal(rows, torch.arange(b)):
             return leaf
         axis = kind.axis or 0
-        return leaf.take(rows.numpy(), axis) if isinstance(leaf, np.ndarray) else leaf.index_select(axis, rows.to(leaf.device))
+        if isinstance(leaf, np.ndarray):
+            return leaf.take(rows.numpy(), axis)
+        return leaf.movedim(axis, 0)[rows.to(leaf.device)].movedim(0, axis)
 
     return trees.walk(take_leaf, kinds, x, "input")
 
@@ -389,7 +389,7 @@ def _join_leaves(kind: Leaf, leaves: Sequence[Any], rows: Sequence[Tensor], orde
         share = [len(part) / len(order) for part in rows]
         joined = torch.stack([tensor * s for tensor, s in zip(tensors, share, strict=True)]).sum(0)
     else:
-        joined = torch.cat(tensors, kind.axis).index_select(kind.axis, order.to(tensors[0].device))
+        joined = torch.cat(tensors, kind.axis).movedim(kind.axis, 0)[order.to(tensors[0].device)].movedim(0, kind.axis)
     return joined.numpy() if isinstance(first, np.ndarray) else joined
 
 
