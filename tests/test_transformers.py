@@ -680,7 +680,7 @@ REFUSED = [
     (
         "ResNetModel",
         {"return_dict": False},
-        r"output\['pooler_output'\]: expected by the kinds, but the value has only '0', '1'",
+        r"output\['last_hidden_state'\]: expected by the kinds, but the value has only '0', '1'",
     ),
 ]
 
