@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from equiform import Boxes, Cyclic, Dihedral, Field, Image, Mask, Points, Regular, act, group, inverse
+from equiform import Boxes, Cyclic, Dihedral, Field, Image, Mask, Points, Regular, Tokens, act, group, inverse
 from equiform.actions import ACTIONS, grid_code, moved_size, moved_sizes
 from equiform.groups import turn
 from equiform.kinds import as_kinds, snap
@@ -39,6 +39,10 @@ def shares(x: torch.Tensor, h: int, w: int) -> torch.Tensor:
     return x / torch.tensor([w, h] * (x.shape[-1] // 2))
 
 
+def tokens(b: int, num: int) -> torch.Tensor:
+    return torch.randn(b, num, 4)
+
+
 # per kind of the table: (the kind with its options, b rows of data on a canvas)
 Sample = tuple[object, Callable[[int, int, int], torch.Tensor]]
 SAMPLES: dict[str, list[Sample]] = {
@@ -61,6 +65,10 @@ SAMPLES: dict[str, list[Sample]] = {
         ("rotated_boxes", lambda b, h, w: torch.cat([corner_size(b, h, w), (torch.rand(b, 4, 1) * 360).round()], -1))
     ],
     "field": [("field", lambda b, h, w: torch.randn(b, 2, h, w)), (Field("nearest"), lambda b, h, w: torch.randn(b, 2, h, w))],
+    "tokens": [
+        (Tokens(2), lambda b, h, w: tokens(b, 1 + -(-h // 2) * -(-w // 2))),  # what is left over at the edge is padded,
+        (Tokens(2, prefix=0, suffix=3), lambda b, h, w: tokens(b, (h // 2) * (w // 2) + 3)),  # or dropped
+    ],
     "regular": [(Regular("D4"), lambda b, h, w: torch.randn(b, 8, 2))],
     "invariant": [("invariant", lambda b, h, w: torch.randn(b, 3))],
     "logits": [("logits", lambda b, h, w: torch.randn(b, 3))],
@@ -161,6 +169,32 @@ def test_points_and_arrows_go_where_the_pixels_go(g, canvas):
     field[torch.arange(h * w), :, where[:, 0], where[:, 1]] = arrows[:, 0]
     moved = act(g, field, "field")
     assert torch.equal(moved[torch.arange(h * w), :, bright[:, 0], bright[:, 1]], after.flip(0) - after)
+
+
+def patches(x: torch.Tensor, size: int | tuple[int, int]) -> torch.Tensor:
+    """One class token, and the largest values of every patch, row after row."""
+    grid = torch.nn.functional.max_pool2d(x, size).flatten(2).mT
+    return torch.cat([torch.full_like(grid[:, :1], -1), grid], 1)
+
+
+@pytest.mark.parametrize("canvas", [(6, 6), (4, 10)], ids=str)
+def test_tokens_go_where_their_patches_go(canvas):
+    x = pixels(8, *canvas)
+    for code, g in enumerate(D4.split(1)):
+        expected = patches(act(g, x), 2)
+        assert torch.equal(act(g, patches(x, 2), Tokens(2), canvas), expected)
+        assert code == 0 or not torch.equal(patches(x, 2), expected), "control"
+    shift = torch.eye(3)[None].clone()
+    shift[:, 0, 2] = 4  # pixels: two patches to the right
+    assert torch.allclose(act(shift, patches(x, 2), Tokens(2), canvas), patches(act(shift, x), 2), atol=1e-6)
+
+
+def test_oblong_patches_keep_to_half_turns_and_flips(unchecked):
+    x, kind = pixels(4, 6, 8), Tokens((3, 2))
+    for g in group("D2").elements.split(1):
+        assert torch.equal(act(g, patches(x, (3, 2)), kind, (6, 8)), patches(act(g, x), (3, 2)))
+    with pytest.raises(ValueError, match="3 x 2 pixels are no such patches after a quarter turn: use C2 or D2"):
+        act(D4[1:2], patches(x, (3, 2)), kind, (6, 8))
 
 
 @pytest.mark.parametrize("g", list(D4.split(1)), ids=lambda g: f"element{grid_code(g)[0]}")
@@ -422,6 +456,13 @@ BAD = [
     ("boxes", torch.rand(2, 5), r"boxes have shape \(b, ..., 4\); got \(2, 5\)"),
     ("rotated_boxes", torch.rand(2, 4), r"rotated_boxes have shape \(b, ..., 5\)"),
     ("field", torch.rand(2, 3, 4, 4), r"a field has shape \(b, 2, h, w\).*got \(2, 3, 4, 4\)"),
+    ("tokens", torch.rand(2, 5), r"tokens have shape \(b, n, d\); got \(2, 5\)"),
+    (
+        Tokens(3, 1, 2),
+        torch.rand(2, 8, 3),
+        "8 tokens, 1 before and 2 after the grid: 5 are no grid of patches of 3 x 3 pixels on a canvas of 4 x 4, "
+        "which has 1 x 1 or 2 x 2",
+    ),
     (Regular("C4"), torch.rand(2, 8), r"regular channels of C4 have shape \(b, 4, ...\); got \(2, 8\)"),
     ("regular", torch.rand(2, 8), r"use equiform.Regular\('C4'\)"),
 ]

@@ -10,9 +10,26 @@ import pytest
 import torch
 from torch import Tensor
 
-from equiform import Boxes, Cyclic, Dihedral, Field, Image, Mask, Points, Regular, Rows, act, group, inverse
+from equiform import (
+    Boxes,
+    Cyclic,
+    Dihedral,
+    Field,
+    Image,
+    Invariant,
+    Likeliest,
+    Logits,
+    Mask,
+    Points,
+    Regular,
+    Rows,
+    Tokens,
+    act,
+    group,
+    inverse,
+)
 from equiform.actions import ACTIONS, BORDERS, BOX_FORMATS, INTERPOLATIONS
-from equiform.kinds import Kind, as_kinds, average, first_image, from_json, image_sizes, join, snap, take, to_json
+from equiform.kinds import Kind, as_kinds, average, find_logits, first_image, from_json, image_sizes, join, snap, take, to_json
 from equiform.poses import choose
 
 QUARTER = Cyclic(4).elements[1:2]
@@ -92,6 +109,10 @@ def test_model_outputs_of_transformers():
     assert moved["masks"] is moved.masks is moved.to_tuple()[1]
     assert torch.equal(moved.logits, value.logits)
     assert value.masks.shape == (2, 1, 5, 8)
+    optional = {"logits": "logits", "masks": "mask", "loss": "invariant", "field of another version": "mask"}
+    assert torch.equal(act(QUARTER, value, optional).masks, moved.masks), "its fields are optional"
+    with pytest.raises(ValueError, match=r"x\['masks'\]: has no kind; known here: 'logits'. Give it a kind, or leave it out"):
+        act(QUARTER, value, {"logits": "logits"}, (5, 8))
 
 
 IMAGE = torch.rand(2, 3, 5, 8)
@@ -214,6 +235,9 @@ def test_unknown_kinds_and_options_list_the_known_ones(unchecked):
         (lambda: Field("cubic"), "unknown interpolation 'cubic'"),
         (lambda: Field(border="wrap"), "unknown border 'wrap'"),
         (lambda: Mask("wrap"), "unknown border 'wrap'"),
+        (lambda: Tokens(0), "patch is a whole number from 1 on; got 0"),
+        (lambda: Tokens(2, prefix=-1), "prefix is a whole number from 0 on; got -1"),
+        (lambda: Invariant(axis=-1), "axis is a number from 0 on, or None where .*; got -1"),
         (lambda: Boxes("yolo"), f"unknown format 'yolo'; known: {', '.join(BOX_FORMATS)}"),
     ]:
         with pytest.raises(ValueError, match=message):
@@ -224,6 +248,7 @@ OPTIONS = [
     *[Kind(name) for name in ACTIONS],
     *[Image(i, b) for i in INTERPOLATIONS for b in BORDERS],
     *[Boxes(f, n) for f in BOX_FORMATS for n in (False, True)],
+    *[Tokens(14), Tokens((2, 3), 5, 1), Invariant(None), Invariant(1), Logits(1), Likeliest("mask"), Likeliest(Tokens(8))],
     *[Points(True), Field("nearest", "edge"), Mask("reflect"), Regular("D4"), Rows("image"), Rows({"boxes": "boxes"})],
     *[{"a": "mask", "b": ["points", ("boxes", Boxes("xywh"))]}, ("image", "points"), Rows((Rows("mask"), "boxes"))],
 ]
@@ -280,6 +305,8 @@ def test_snap_touches_coordinates_only():
     kinds = as_kinds({"image": "image", "v": "invariant", "half": "boxes", "whole": "boxes"})
     after = snap(x, kinds, (9, 9))
     assert all(after[key] is x[key] for key in x)
+    tokens = torch.rand(2, 5, 3)
+    assert snap(tokens, Tokens(4), (9, 9)) is tokens, "they need the canvas and are no places on it"
     rotated = torch.rand(1, 3, 5)
     assert torch.equal(snap(rotated, as_kinds("rotated_boxes"), (9, 9))[..., 4], rotated[..., 4])
     assert not torch.equal(snap(rotated, as_kinds("rotated_boxes"), (9, 9)), rotated)
@@ -318,6 +345,43 @@ def test_take_and_join_are_each_others_inverse():
     assert np.array_equal(back["a"], value["a"])
     losses = join([torch.tensor(1.0), torch.tensor(2.0)], Kind("invariant"), rows)
     assert losses == pytest.approx((2 * 1.0 + 3 * 2.0) / 5), "a number per sub-batch is averaged over rows"
+
+
+def test_what_all_rows_share_is_shared_even_where_there_are_as_many():
+    """As many texts as images: nothing but the kind tells that a text is no row."""
+    kinds = {"texts": Invariant(axis=None), "per row": Kind("invariant"), "transposed": Logits(axis=1)}
+    value = {"texts": torch.rand(4, 6), "per row": torch.rand(4, 6), "transposed": torch.rand(7, 4)}
+    rows = [torch.tensor([2, 0]), torch.tensor([3, 1])]
+    parts = [take(value, kinds, part, 4) for part in rows]
+    assert parts[1]["texts"] is value["texts"]
+    assert torch.equal(parts[1]["per row"], value["per row"][[3, 1]])
+    assert torch.equal(parts[1]["transposed"], value["transposed"][:, [3, 1]])
+    back = join(parts, kinds, rows)
+    assert all(torch.equal(back[key], value[key]) for key in value)
+    two = {"texts": torch.rand(2, 6)}  # as many as rows in each part
+    assert torch.equal(join([two, two], kinds["texts"], rows)["texts"], two["texts"])
+    arrays = {key: tensor.numpy() for key, tensor in value.items()}
+    assert np.array_equal(take(arrays, kinds, rows[0], 4)["transposed"], arrays["transposed"][:, [2, 0]])
+
+
+def test_average_of_transposed_and_shared_answers():
+    chosen = choose(torch.tensor([[2.0, 1.0, -5.0], [0.0, 3.0, 0.5]]), top_k=2)
+    x = torch.rand(4, 3)
+    for kind, transposed in ((Kind("invariant"), Invariant(axis=1)), (Kind("logits"), Logits(axis=1))):
+        assert torch.equal(average(x.T, transposed, chosen), average(x, kind, chosen).T)
+    assert average(x, Invariant(axis=None), chosen) is x
+    assert find_logits({"t": x.T, "l": x}, {"t": Logits(axis=1), "l": Logits()}) is x
+
+
+def test_the_likeliest_pose_answers_for_what_is_not_to_be_averaged():
+    chosen = choose(torch.tensor([[2.0, 1.0, -5.0], [0.0, 3.0, 0.5]]), top_k=2)
+    x = torch.rand(4, 3, 2, 2)
+    kinds = Likeliest({"masks": "image", "boxes": [Boxes(), Rows("boxes")]})
+    assert repr(kinds["masks"]) == "image(averaged=False)"
+    assert kinds["boxes"][1] == Rows(Kind("boxes"))
+    assert torch.equal(average(x, kinds["masks"], chosen), x[[0, 2]])
+    assert not torch.equal(average(x, Kind("image"), chosen), x[[0, 2]]), "control"
+    assert torch.equal(act(QUARTER, x, kinds["masks"]), torch.rot90(x, 1, (-2, -1))), "it moves like the others"
 
 
 def test_average_by_kind():

@@ -50,8 +50,8 @@ LAYERS = [
 # a name that goes, or comes, shows up in review here
 PUBLIC = """
     Augmentation Boxes Canonicalizer Cyclic Dihedral EmbeddedPhoto EnergyCanonicalizer Equivariant Field Group
-    GroupConvCanonicalizer Image Mask O2 OrbitCanonicalizer OrbitReport PhotoPredictor Points Pose Prediction Regular
-    Rows SO2 Teacher UniformCanonicalizer Upright
+    GroupConvCanonicalizer Image Invariant Likeliest Logits Mask O2 OrbitCanonicalizer OrbitReport PhotoPredictor Points
+    Pose Prediction Regular Rows SO2 Teacher Tokens UniformCanonicalizer Upright
     act adapt embed evaluate fit fit_opinion group inverse load scorer
 """.split()  # noqa: SIM905  (names by line read better than a list of strings)
 

@@ -75,7 +75,7 @@ def test_the_recipe_fits_and_measures(recipe, coco, checkpoint, tmp_path, capsys
 
 def test_what_is_missing_is_said_first(recipe, coco, tmp_path):
     images, annotations = coco
-    with pytest.raises(SystemExit, match="no file or folder .*nowhere"):
+    with pytest.raises(SystemExit, match=r"no file or folder .*nowhere"):
         recipe.main(["--images", str(tmp_path / "nowhere"), "--annotations", str(annotations)])
     with pytest.raises(SystemExit, match="nothing to fit on"):
         recipe.main(["--images", str(images), "--annotations", str(annotations)])

@@ -11,7 +11,7 @@ from .equivariant import Equivariant, Prediction, adapt, load
 from .evaluation import evaluate
 from .fitting import fit, fit_opinion
 from .groups import O2, SO2, Cyclic, Dihedral, Group, group, inverse
-from .kinds import Boxes, Field, Image, Mask, Points, Regular, Rows, act
+from .kinds import Boxes, Field, Image, Invariant, Likeliest, Logits, Mask, Points, Regular, Rows, Tokens, act
 from .networks import scorer
 from .photos import PhotoPredictor
 from .poses import Pose
@@ -38,6 +38,9 @@ __all__ = [
     "Group",
     "GroupConvCanonicalizer",
     "Image",
+    "Invariant",
+    "Likeliest",
+    "Logits",
     "Mask",
     "OrbitCanonicalizer",
     "OrbitReport",
@@ -48,6 +51,7 @@ __all__ = [
     "Regular",
     "Rows",
     "Teacher",
+    "Tokens",
     "UniformCanonicalizer",
     "Upright",
     "act",

@@ -206,6 +206,35 @@ def act_field(
     return act_vectors(g, moved.movedim(1, -1), size).movedim(-1, 1)
 
 
+def act_tokens(
+    g: Float[Tensor, "b 3 3"], x: Tensor, size: Size, *, patch: Size = (16, 16), prefix: int = 1, suffix: int = 0
+) -> Tensor:
+    """Move the patch tokens of (b, prefix + h w + suffix, d) as the pixels of an (h, w) image; the others stay."""
+    if x.ndim != 3:
+        raise ValueError(f"tokens have shape (b, n, d); got {tuple(x.shape)}")
+    if patch[0] != patch[1] and any(moved_size(code, (1, 2)) != (1, 2) for code in grid_code(g)):
+        raise ValueError(f"patches of {patch[0]} x {patch[1]} pixels are no such patches after a quarter turn: use C2 or D2")
+    num = x.shape[1] - prefix - suffix
+    h, w = _token_grid(num, size, patch, f"{x.shape[1]} tokens, {prefix} before and {suffix} after the grid")
+    # the same element in the unit of a patch, since a translation is in pixels
+    unit = torch.tensor([patch[1], patch[0], 1], dtype=torch.float64, device=g.device)
+    grid = x[:, prefix : prefix + num].mT.unflatten(2, (h, w))
+    moved = act_image(g.double() * unit / unit[:, None], grid, None).flatten(2).mT
+    return torch.cat([x[:, :prefix], moved, x[:, prefix + num :]], 1)
+
+
+def _token_grid(num: int, size: Size, patch: Size, came: str) -> Size:
+    """Rows and columns of the patches of a canvas: networks drop what is left over at its edge, or pad it to a patch."""
+    grids = [(size[0] // patch[0], size[1] // patch[1]), (-(-size[0] // patch[0]), -(-size[1] // patch[1]))]
+    for h, w in grids:
+        if h * w == num:
+            return h, w
+    raise ValueError(
+        f"{came}: {num} are no grid of patches of {patch[0]} x {patch[1]} pixels on a canvas of {size[0]} x {size[1]}, "
+        f"which has {' or '.join(f'{h} x {w}' for h, w in dict.fromkeys(grids))}"
+    )
+
+
 def act_regular(g: Float[Tensor, "b 3 3"], x: Tensor, size: Size | None, *, group: str | None = None) -> Tensor:
     """Permute group channels, axis 1 of (b, order, ...): (g.f)(h) = f(g^-1 h). Exact; g must be in the group."""
     if group is None:
@@ -239,21 +268,26 @@ def _like(y: Tensor, x: Tensor) -> Tensor:
 
 
 class Row(NamedTuple):
-    """What there is to know of a kind: its action, whether it needs the canvas, whether answers may be averaged."""
+    """What there is to know of a kind: its action, whether it needs the canvas, whether answers may be averaged.
+
+    `coordinates`: numbers in the unit of the canvas, which are rounded to its float grid to move exactly.
+    """
 
     act: Callable[..., Any]
     on_canvas: bool = False
     averaged: bool = True
+    coordinates: bool = False
 
 
 ACTIONS = {
     "image": Row(act_image),
     "mask": Row(act_mask),
-    "points": Row(act_points, on_canvas=True),
+    "points": Row(act_points, on_canvas=True, coordinates=True),
     "vectors": Row(act_vectors),
-    "boxes": Row(act_boxes, on_canvas=True, averaged=False),
-    "rotated_boxes": Row(act_rotated_boxes, on_canvas=True, averaged=False),
+    "boxes": Row(act_boxes, on_canvas=True, averaged=False, coordinates=True),
+    "rotated_boxes": Row(act_rotated_boxes, on_canvas=True, averaged=False, coordinates=True),
     "field": Row(act_field),
+    "tokens": Row(act_tokens, on_canvas=True),
     "regular": Row(act_regular),
     "invariant": Row(act_invariant),
     "logits": Row(act_invariant),

@@ -195,6 +195,9 @@ class _Tally:
         outputs = self.reference.outputs
         if trees.is_container(target) or not isinstance(outputs, (Mapping, list, tuple)):
             return outputs
+        inputs = self.reference.inputs
+        if isinstance(inputs, Mapping) and "labels" in inputs:  # what transformers calls the targets that its models take
+            return inputs["labels"]
         known = {kind for kind, _, _ in trees.leaves(outputs, trees.map_kinds(lambda kind: 0, outputs))}
         if len(known) > 1 and not all(kind.name in ("invariant", "logits") for kind in known if isinstance(kind, kinds.Kind)):
             raise ValueError(f"how the targets move is not clear from the outputs {outputs!r}: pass targets= with their kind")
@@ -236,8 +239,9 @@ class _Tally:
 
 def _probabilities(output: Any, outputs: Any) -> Any:
     def leaf_probabilities(kind: kinds.Leaf, leaf: Any, path: str) -> Any:
-        is_logits = isinstance(kind, kinds.Kind) and kind.name == "logits"
-        return torch.as_tensor(leaf).softmax(-1) if is_logits else leaf
+        if not isinstance(kind, kinds.Kind) or kind.name != "logits":
+            return leaf
+        return torch.as_tensor(leaf).softmax(0 if kind.axis else -1)
 
     return trees.walk(leaf_probabilities, outputs, output, "output")
 

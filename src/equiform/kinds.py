@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -19,14 +19,31 @@ from .poses import Chosen
 
 @dataclass(frozen=True)
 class Kind:
-    """How a tensor moves: a row of the table of actions, with its options. Made by `Image`, `Boxes`, ... or a name."""
+    """How a tensor moves: a row of the table of actions, with its options. Made by `Image`, `Boxes`, ... or a name.
+
+    `axis`: the one with an entry per row of the batch; None where all rows share the tensor. `averaged`: False for what
+    belongs to one pose and comes from the likeliest.
+    """
 
     name: str
     options: tuple[tuple[str, Any], ...] = ()
+    axis: int | None = 0
+    averaged: bool = True
     takes_lists: ClassVar[bool] = False
 
+    def __post_init__(self) -> None:
+        if self.axis is not None and (not isinstance(self.axis, int) or self.axis < 0):
+            raise ValueError(f"axis is a number from 0 on, or None where all rows share the tensor; got {self.axis!r}")
+
+    @property
+    def everything(self) -> dict[str, Any]:
+        """The options, and what else is not as usual."""
+        unusual = ({} if self.axis == 0 else {"axis": self.axis}) | ({} if self.averaged else {"averaged": False})
+        return dict(self.options) | unusual
+
     def __repr__(self) -> str:
-        return repr(self.name) if not self.options else f"{self.name}({', '.join(f'{k}={v!r}' for k, v in self.options)})"
+        everything = self.everything
+        return f"{self.name}({', '.join(f'{k}={v!r}' for k, v in everything.items())})" if everything else repr(self.name)
 
 
 @dataclass(frozen=True)
@@ -74,12 +91,40 @@ def Field(interpolation: str = "bilinear", border: str = "zeros") -> Kind:
     return Kind("field", (("interpolation", interpolation), ("border", border)))
 
 
+def Tokens(patch: int | Sequence[int] = 16, prefix: int = 1, suffix: int = 0) -> Kind:
+    """The tokens of a vision transformer (b, prefix + h w + suffix, d), one per patch of the canvas, row after row.
+
+    `patch`: pixels, one number or (height, width); `prefix`, `suffix`: numbers of tokens around the grid, which stay (class,
+    registers, queries).
+    """
+    height, width = (patch, patch) if isinstance(patch, int) else patch
+    for name, value, least in (("patch", height, 1), ("patch", width, 1), ("prefix", prefix, 0), ("suffix", suffix, 0)):
+        if not isinstance(value, int) or value < least:
+            raise ValueError(f"{name} is a whole number from {least} on; got {value!r}")
+    return Kind("tokens", (("patch", (height, width)), ("prefix", prefix), ("suffix", suffix)))
+
+
 def Regular(group: str) -> Kind:
     """Group channels (b, order, ...), one per element of a finite group."""
     return Kind("regular", (("group", group),))
 
 
-MAKERS = {"image": Image, "mask": Mask, "points": Points, "boxes": Boxes, "field": Field, "regular": Regular}
+def Invariant(axis: int | None = 0) -> Kind:
+    """What stays. `axis`: the one with an entry per row of the batch; None where all rows share it, as prompts of text do."""
+    return Kind("invariant", axis=axis)
+
+
+def Logits(axis: int | None = 0) -> Kind:
+    """Class scores (b, ..., k), averaged as probabilities; with `axis=1` the transpose (k, b)."""
+    return Kind("logits", axis=axis)
+
+
+def Likeliest(kinds: Any) -> Any:
+    """The same kinds for what must not be averaged over poses: scores that belong to boxes or queries of one answer."""
+    return trees.map_kinds(lambda kind: kind if isinstance(kind, Rows) else replace(kind, averaged=False), as_kinds(kinds))
+
+
+MAKERS = {"image": Image, "mask": Mask, "points": Points, "boxes": Boxes, "field": Field, "tokens": Tokens, "regular": Regular}
 
 
 def _among(what: str, value: str, known: Sequence[str] | dict) -> None:
@@ -115,7 +160,7 @@ def to_json(kinds: Any) -> Any:
     if isinstance(kinds, Rows):
         return {"rows": to_json(kinds.kinds)}
     if isinstance(kinds, Kind):
-        return {"kind": kinds.name, **dict(kinds.options)}
+        return {"kind": kinds.name, **kinds.everything}
     if isinstance(kinds, dict):
         return {"dict": {key: to_json(kind) for key, kind in kinds.items()}}
     return {type(kinds).__name__: [to_json(kind) for kind in kinds]}
@@ -127,7 +172,9 @@ def from_json(value: Any) -> Any:
         case {"rows": inner}:
             return Rows(from_json(inner))
         case {"kind": str(name), **options} if name in ACTIONS:
-            return MAKERS[name](**options) if options and name in MAKERS else Kind(name)
+            axis, averaged = options.pop("axis", 0), options.pop("averaged", True)
+            plain = MAKERS[name](**options) if options and name in MAKERS else Kind(name)
+            return replace(plain, axis=axis, averaged=averaged)
         case {"dict": dict(inner)}:
             return {key: from_json(kind) for key, kind in inner.items()}
         case {"list": list(inner)}:
@@ -233,8 +280,11 @@ def as_tensor(x: Any) -> Tensor:
 
 
 def find_logits(x: Any, kinds: Any) -> Any:
-    """The leaf of the kind logits; None where there is none."""
-    return next((leaf for kind, leaf, _ in trees.leaves(kinds, x) if isinstance(kind, Kind) and kind.name == "logits"), None)
+    """The leaf of the kind logits, one row per row of the batch; None where there is none."""
+    found = (
+        leaf for kind, leaf, _ in trees.leaves(kinds, x) if isinstance(kind, Kind) and (kind.name, kind.axis) == ("logits", 0)
+    )
+    return next(found, None)
 
 
 def image_sizes(x: Any, kinds: Any) -> list[Size] | None:
@@ -255,7 +305,7 @@ def snap(x: Any, kinds: Any, canvas: Size) -> Any:
     def snap_leaf(kind: Leaf, leaf: Any, path: str) -> Any:
         if isinstance(kind, Rows):
             return type(leaf)(_row(snap_leaf, kind.kinds, value, f"{path}[{i}]") for i, value in enumerate(leaf))
-        if not ACTIONS[kind.name].on_canvas or not isinstance(leaf, (Tensor, np.ndarray)):
+        if not ACTIONS[kind.name].coordinates or not isinstance(leaf, (Tensor, np.ndarray)):
             return leaf
         tensor = as_tensor(leaf)
         if tensor.dtype not in (torch.float32, torch.float64):
@@ -308,13 +358,20 @@ def take(x: Any, kinds: Any, rows: Tensor, b: int) -> Any:
     def take_leaf(kind: Leaf, leaf: Any, path: str) -> Any:
         if isinstance(kind, Rows):
             return type(leaf)(leaf[i] for i in rows.tolist())
-        if not isinstance(leaf, (Tensor, np.ndarray)) or leaf.ndim == 0 or len(leaf) != b:
+        if not isinstance(leaf, (Tensor, np.ndarray)) or not _has_rows(kind, leaf, b):
             return leaf
         if len(rows) == b and torch.equal(rows, torch.arange(b)):
             return leaf
-        return leaf[rows.numpy()] if isinstance(leaf, np.ndarray) else leaf[rows.to(leaf.device)]
+        axis = kind.axis or 0
+        if isinstance(leaf, np.ndarray):
+            return leaf.take(rows.numpy(), axis)
+        return leaf.movedim(axis, 0)[rows.to(leaf.device)].movedim(0, axis)
 
     return trees.walk(take_leaf, kinds, x, "input")
+
+
+def _has_rows(kind: Kind, leaf: Tensor | np.ndarray, b: int) -> bool:
+    return kind.axis is not None and leaf.ndim > kind.axis and leaf.shape[kind.axis] == b
 
 
 def join(parts: Sequence[Any], kinds: Any, rows: Sequence[Tensor]) -> Any:
@@ -325,26 +382,27 @@ def join(parts: Sequence[Any], kinds: Any, rows: Sequence[Tensor]) -> Any:
     if len(parts) == 1:
         return parts[0]
     order = torch.cat(list(rows)).argsort()
+    own = [kind for kind, _, _ in trees.leaves(kinds, parts[0])]
     columns = [[leaf for _, leaf, _ in trees.leaves(kinds, part)] for part in parts]
-    merged = iter([_join_leaves(leaves, rows, order) for leaves in zip(*columns, strict=True)])
+    merged = iter([_join_leaves(*column, rows, order) for column in zip(own, zip(*columns, strict=True), strict=True)])
     return trees.walk(lambda kind, leaf, path: next(merged), kinds, parts[0], "output")
 
 
-def _join_leaves(leaves: Sequence[Any], rows: Sequence[Tensor], order: Tensor) -> Any:
+def _join_leaves(kind: Leaf, leaves: Sequence[Any], rows: Sequence[Tensor], order: Tensor) -> Any:
     first = leaves[0]
     if isinstance(first, (list, tuple)):
         flat = [entry for leaf in leaves for entry in leaf]
         return type(first)(flat[i] for i in order.tolist())
-    if not isinstance(first, (Tensor, np.ndarray)):
+    if not isinstance(first, (Tensor, np.ndarray)) or isinstance(kind, Rows) or kind.axis is None:
         return first
     tensors = [as_tensor(leaf) for leaf in leaves]
-    if any(tensor.ndim == 0 or len(tensor) != len(part) for tensor, part in zip(tensors, rows, strict=True)):
+    if not all(_has_rows(kind, tensor, len(part)) for tensor, part in zip(tensors, rows, strict=True)):
         if not tensors[0].dtype.is_floating_point:
             return first
         share = [len(part) / len(order) for part in rows]
         joined = torch.stack([tensor * s for tensor, s in zip(tensors, share, strict=True)]).sum(0)
     else:
-        joined = torch.cat(tensors)[order.to(tensors[0].device)]
+        joined = torch.cat(tensors, kind.axis).movedim(kind.axis, 0)[order.to(tensors[0].device)].movedim(0, kind.axis)
     return joined.numpy() if isinstance(first, np.ndarray) else joined
 
 
@@ -352,14 +410,14 @@ def can_average(kinds: Any) -> bool:
     """Whether a leaf of such kinds may be averaged: boxes and the entries of `Rows` never are."""
     found: list[Leaf] = []
     trees.map_kinds(found.append, kinds)
-    return any(isinstance(kind, Kind) and ACTIONS[kind.name].averaged for kind in found)
+    return any(isinstance(kind, Kind) and kind.averaged and ACTIONS[kind.name].averaged for kind in found)
 
 
 def is_averaged(kind: Leaf, leaf: Any) -> bool:
     """Whether this leaf is: whole numbers never are."""
     if isinstance(kind, Rows) or not isinstance(leaf, (Tensor, np.ndarray)) or leaf.ndim == 0:
         return False
-    return ACTIONS[kind.name].averaged and as_tensor(leaf).dtype.is_floating_point
+    return kind.averaged and ACTIONS[kind.name].averaged and as_tensor(leaf).dtype.is_floating_point
 
 
 def average(x: Any, kinds: Any, chosen: Chosen) -> Any:
@@ -374,14 +432,17 @@ def average(x: Any, kinds: Any, chosen: Chosen) -> Any:
         if isinstance(kind, Rows):
             return type(leaf)(leaf[i] for i in ranks[0].tolist())
         tensor = as_tensor(leaf) if isinstance(leaf, np.ndarray) else leaf
-        if not isinstance(tensor, Tensor) or tensor.ndim == 0 or len(tensor) != len(chosen.row):
+        if not isinstance(tensor, Tensor) or not _has_rows(kind, tensor, len(chosen.row)):
             return leaf
+        axis = kind.axis or 0
+        tensor = tensor.movedim(axis, 0)
         if not is_averaged(kind, tensor):
             mean = tensor[ranks[0].to(tensor.device)]
         elif kind.name == "logits":
             mean = _log_mean(tensor, chosen, ranks)
         else:
             mean = _weighted(tensor, chosen, ranks)
+        mean = mean.movedim(0, axis)
         return mean.numpy() if isinstance(leaf, np.ndarray) else mean
 
     return trees.walk(average_leaf, kinds, x, "output")

@@ -43,8 +43,9 @@ def rebuild(value: Any, new: list[Any]) -> Any:
 def walk(function: Function, kinds: Any, value: Any, path: str) -> Any:
     """`function(kind, leaf, path)` on every leaf, in a structure like `value`.
 
-    One kind speaks for every leaf below it; a dict, list or tuple of kinds must have the shape of the value.
-    None leaves stay None. Raises ValueError with the path of the first place where the two differ.
+    One kind speaks for every leaf below it; a dict, list or tuple of kinds must have the shape of the value, but a dataclass
+    (the outputs of transformers) may lack what the kinds name, for its fields are optional. None leaves stay None.
+    Raises ValueError with the path of the first place where the two differ.
     """
     if value is None:
         return None
@@ -56,6 +57,8 @@ def walk(function: Function, kinds: Any, value: Any, path: str) -> Any:
         raise ValueError(f"{path}: expected {_describe(kinds)}, got a {type(value).__name__}")
     pairs = children(value)
     if isinstance(kinds, Mapping):
+        if not dataclasses.is_dataclass(value):
+            _check_present(kinds, [key for key, _ in pairs], path)
         return rebuild(value, _walk_keys(function, kinds, pairs, path))
     if len(kinds) != len(pairs):
         hint = " (for one entry per row of the batch, use equiform.Rows(kinds))" if isinstance(value, list) else ""
@@ -64,14 +67,17 @@ def walk(function: Function, kinds: Any, value: Any, path: str) -> Any:
     return rebuild(value, new)
 
 
-def _walk_keys(function: Function, kinds: Mapping, pairs: list[tuple[str, Any]], path: str) -> list[Any]:
-    names = [key for key, _ in pairs]
+def _check_present(kinds: Mapping, names: list[str], path: str) -> None:
     for key in kinds:
         if key not in names:
             raise ValueError(f"{path}[{key!r}]: expected by the kinds, but the value has only {', '.join(map(repr, names))}")
+
+
+def _walk_keys(function: Function, kinds: Mapping, pairs: list[tuple[str, Any]], path: str) -> list[Any]:
     for key, child in pairs:
         if key not in kinds and child is not None:
-            raise ValueError(f"{path}[{key!r}]: has no kind; known here: {', '.join(map(repr, kinds))}")
+            known = ", ".join(map(repr, kinds))
+            raise ValueError(f"{path}[{key!r}]: has no kind; known here: {known}. Give it a kind, or leave it out")
     return [walk(function, kinds.get(key), child, f"{path}[{key!r}]") for key, child in pairs]
 
 

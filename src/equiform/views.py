@@ -119,7 +119,7 @@ NO_AUGMENTATION = Augmentation((1.0, 1.0), 1.0, degrees=0.0, flip=False, grey=0.
 def blended(
     images: Tensor, targets: Float[Tensor, "b n"], odds: float, generator: torch.Generator
 ) -> tuple[Tensor, Float[Tensor, "b n"]]:
-    """Some images with others of the batch showing through, at most by half, and their targets alike; uint8 comes out in [0, 1].
+    """Some images with others of the batch showing through, at most by half, and their targets alike; uint8 becomes [0, 1].
 
     Both lie in a canonical pose, so the blend does too: mixup (Zhang et al. 2018, arXiv 1710.09412) without its ambiguity. It
     keeps large backbones from memorising few images.

@@ -1,23 +1,22 @@
-"""How the inputs and outputs of known predictors move: one table, looked up by the class of the predictor."""
+"""How the inputs and outputs of known predictors move: one table, looked up by the class of the predictor.
+
+A family of predictors has a file here, which imports nothing of its library, and a place in the table below.
+"""
 
 from typing import Any
 
+from . import timm, torchvision, transformers
 from .table import Adapter, first_match
 
 # the first match counts, the predictor's own class before its bases
-ADAPTERS = [
-    Adapter("transformers.models.*ForImageClassification", {"pixel_values": "image"}, {"logits": "logits"}),
-    Adapter("timm.models._*", None, None),  # feature lists and other wrappers: no answer that all share
-    Adapter("timm.models.*", "image", "logits"),
-    Adapter("torchvision.models.segmentation.*", "image", "mask"),
-    Adapter("torchvision.models.detection.*", None, None),
-    Adapter("torchvision.models.optical_flow.*", None, None),
-    Adapter("torchvision.models.video.*", None, None),
-    Adapter("torchvision.models.*", "image", "logits"),
-]
+ADAPTERS: list[Adapter] = [*transformers.ADAPTERS, *timm.ADAPTERS, *torchvision.ADAPTERS]
 
 
 def known_kinds(predictor: Any) -> tuple[Any, Any]:
     """The (inputs, outputs) kinds of a predictor of a known class; (None, None) for any other."""
     adapter = first_match(ADAPTERS, predictor)
-    return (None, None) if adapter is None else (adapter.inputs, adapter.outputs)
+    return (None, None) if adapter is None else (_told(adapter.inputs, predictor), _told(adapter.outputs, predictor))
+
+
+def _told(kinds: Any, predictor: Any) -> Any:
+    return kinds(predictor) if callable(kinds) else kinds

@@ -8,7 +8,11 @@ Row = TypeVar("Row")
 
 
 class Adapter(NamedTuple):
-    """The kinds of a family of predictors. `classes`: a pattern for `module.Class`, so that nothing is imported."""
+    """The kinds of a family of predictors. `classes`: a pattern for `module.Class`, so that nothing is imported.
+
+    `inputs`, `outputs`: kinds, or a function predictor -> kinds where they depend on how it was built; None where the class
+    does not tell.
+    """
 
     classes: str
     inputs: Any
