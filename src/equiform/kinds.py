@@ -50,9 +50,14 @@ def Image(interpolation: str = "bilinear", border: str = "zeros") -> Kind:
     return Kind("image", (("interpolation", interpolation), ("border", border)))
 
 
-def Points(normalized: bool = False) -> Kind:
-    """(x, y) points in pixels (b, ..., 2), or in shares of width and height."""
-    return Kind("points", (("normalized", normalized),))
+def Points(normalized: bool = False, extra: int = 0) -> Kind:
+    """(x, y) points in pixels (b, ..., 2), or in shares of width and height; (b, ..., 2 + extra) with numbers that stay.
+
+    Keypoints with a visibility are `Points(extra=1)`.
+    """
+    if not isinstance(extra, int) or extra < 0:
+        raise ValueError(f"extra is how many numbers follow x and y, 0 or more; got {extra!r}")
+    return Kind("points", (("normalized", normalized), ("extra", extra)))
 
 
 def Boxes(format: str = "xyxy", normalized: bool = False) -> Kind:
@@ -131,11 +136,13 @@ def from_json(value: Any) -> Any:
 # ---------------------------------------------------------------------------------------------------- moving values
 
 
-def act(g: Float[Tensor, "b 3 3"], x: Any, kind: Any = "image", canvas: Size | None = None, *, name: str = "x") -> Any:
+def act(
+    g: Float[Tensor, "b 3 3"], x: Any, kind: Any = "image", canvas: Size | list[Size] | None = None, *, name: str = "x"
+) -> Any:
     """Move x by g: a tensor, an array, or a nested value with a kind (or a structure of kinds) for its leaves.
 
     Row i moves by g[i]; one element moves every row. `canvas` is the (height, width) that points and boxes live on, before
-    the move; without it, the size of the first image in x. `name`: what errors call x.
+    the move, or a list with that of every row; without it, the size of the first image in x. `name`: what errors call x.
 
     >>> import torch
     >>> from equiform import group
@@ -150,21 +157,21 @@ def act(g: Float[Tensor, "b 3 3"], x: Any, kind: Any = "image", canvas: Size | N
         came = f"{tuple(g.shape)} of {g.dtype}" if isinstance(g, Tensor) else f"a {type(g).__name__}"
         raise ValueError(f"g must be elements, floating point of shape (b, 3, 3); got {came}")
     kinds = as_kinds(kind)
-    if canvas is None:
-        sizes = image_sizes(x, kinds)
-        canvas = sizes[0] if sizes and len(set(sizes)) == 1 else None
-    return trees.walk(partial(_act_leaf, g, canvas), kinds, x, name)
+    sizes = canvas if isinstance(canvas, list) else [canvas] if canvas is not None else image_sizes(x, kinds) or []
+    return trees.walk(partial(_act_leaf, g, sizes), kinds, x, name)
 
 
-def _act_leaf(g: Tensor, canvas: Size | None, kind: Leaf, x: Any, path: str) -> Any:
+def _act_leaf(g: Tensor, sizes: list[Size], kind: Leaf, x: Any, path: str) -> Any:
+    """`sizes`: the canvas of every row, or one for all, or none where it is not known."""
     if isinstance(kind, Rows):
         elements = g.expand(len(x), -1, -1) if len(g) == 1 else g
         _check_rows(len(x), len(elements), path)
-        sizes = image_sizes(x, kind)
+        each = image_sizes(x, kind) or (sizes * len(x) if len(sizes) == 1 else sizes)
         return type(x)(
-            _row(partial(_act_leaf, elements[i : i + 1], sizes[i] if sizes else canvas), kind.kinds, value, f"{path}[{i}]")
+            _row(partial(_act_leaf, elements[i : i + 1], each[i : i + 1]), kind.kinds, value, f"{path}[{i}]")
             for i, value in enumerate(x)
         )
+    canvas = sizes[0] if len(set(sizes)) == 1 else None
     row = ACTIONS[kind.name]
     if row.act is actions.act_invariant:
         shape = tuple(getattr(x, "shape", ()))
@@ -246,14 +253,15 @@ def snap(x: Any, kinds: Any, canvas: Size) -> Any:
     def snap_leaf(kind: Leaf, leaf: Any, path: str) -> Any:
         if isinstance(kind, Rows):
             return type(leaf)(_row(snap_leaf, kind.kinds, value, f"{path}[{i}]") for i, value in enumerate(leaf))
-        if not ACTIONS[kind.name].on_canvas or not isinstance(leaf, (Tensor, np.ndarray)):
+        places = ACTIONS[kind.name].places
+        if not places or not isinstance(leaf, (Tensor, np.ndarray)):
             return leaf
         tensor = as_tensor(leaf)
         if tensor.dtype not in (torch.float32, torch.float64):
             return leaf
         extent = 1 if dict(kind.options).get("normalized") else max(canvas)
         step = 2.0 ** (math.ceil(math.log2(extent)) + 1) * torch.finfo(tensor.dtype).eps
-        pixels, rest = (tensor[..., :4], tensor[..., 4:]) if kind.name == "rotated_boxes" else (tensor, tensor[..., :0])
+        pixels, rest = tensor[..., :places], tensor[..., places:]
         # the gradient passes as if nothing had been rounded
         snapped = torch.cat([pixels + ((pixels / step).round() * step - pixels).detach(), rest], -1)
         return snapped.numpy() if isinstance(leaf, np.ndarray) else snapped

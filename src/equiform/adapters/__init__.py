@@ -1,28 +1,16 @@
-"""How the inputs and outputs of known predictors move: one table, looked up by the class of the predictor."""
+"""How the inputs and outputs of known predictors move: one table, looked up by the class of the predictor.
+
+A family of predictors has a file here, which imports nothing of its library, and a place in the table below.
+"""
 
 from fnmatch import fnmatch
-from typing import Any, NamedTuple
+from typing import Any
 
-
-class Adapter(NamedTuple):
-    """The kinds of a family of predictors. `classes`: a pattern for `module.Class`, so that nothing is imported."""
-
-    classes: str
-    inputs: Any
-    outputs: Any
-
+from . import timm, torchvision, transformers
+from .table import Adapter
 
 # the first match counts, the predictor's own class before its bases
-ADAPTERS = [
-    Adapter("transformers.models.*ForImageClassification", {"pixel_values": "image"}, {"logits": "logits"}),
-    Adapter("timm.models._*", None, None),  # feature lists and other wrappers: no answer that all share
-    Adapter("timm.models.*", "image", "logits"),
-    Adapter("torchvision.models.segmentation.*", "image", "mask"),
-    Adapter("torchvision.models.detection.*", None, None),
-    Adapter("torchvision.models.optical_flow.*", None, None),
-    Adapter("torchvision.models.video.*", None, None),
-    Adapter("torchvision.models.*", "image", "logits"),
-]
+ADAPTERS: list[Adapter] = [*transformers.ADAPTERS, *timm.ADAPTERS, *torchvision.ADAPTERS]
 
 
 def known_kinds(predictor: Any) -> tuple[Any, Any]:
@@ -31,5 +19,9 @@ def known_kinds(predictor: Any) -> tuple[Any, Any]:
         name = f"{cls.__module__}.{cls.__qualname__}"
         for adapter in ADAPTERS:
             if fnmatch(name, adapter.classes):
-                return adapter.inputs, adapter.outputs
+                return _told(adapter.inputs, predictor), _told(adapter.outputs, predictor)
     return None, None
+
+
+def _told(kinds: Any, predictor: Any) -> Any:
+    return kinds(predictor) if callable(kinds) else kinds
