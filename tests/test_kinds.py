@@ -306,8 +306,13 @@ def test_a_canvas_for_every_row_of_a_list():
     assert moved[1].shape == (0, 4)
     assert torch.equal(moved[2], boxes[2])
     assert torch.equal(act(QUARTER, torch.stack([boxes[0], boxes[2]]), "boxes", [(6, 8)] * 2)[0], moved[0])
-    with pytest.raises(ValueError, match="needs the canvas"):
-        act(QUARTER, torch.stack([boxes[0], boxes[2]]), "boxes", [(6, 8), (9, 4)])
+    together = act(D4[[1, 0]], torch.stack([boxes[0], boxes[2]]), "boxes", [(6, 8), (9, 4)])
+    assert torch.equal(together, torch.stack([moved[0], moved[2]]))
+    coarse = [{"map": torch.rand(1, 3, 4), "boxes": boxes[0]}]
+    got = act(QUARTER, coarse, Rows({"map": "image", "boxes": "boxes"}), (6, 8))[0]["boxes"]
+    assert torch.equal(got, moved[0]), "on the canvas that is given, not on that of a coarser map beside them"
+    with pytest.raises(ValueError, match="needs the canvas.*or a list with one per row"):
+        act(QUARTER, torch.stack([boxes[0]] * 3), "boxes", [(6, 8), (9, 4)])
 
 
 def test_snap_lets_the_gradient_through():

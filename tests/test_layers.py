@@ -34,6 +34,7 @@ LAYERS = [
     "testing",
     "training",
     "fitting",
+    "detections",
     "metrics",
     "report",
     "evaluation",

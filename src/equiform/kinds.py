@@ -157,7 +157,7 @@ def act(
         came = f"{tuple(g.shape)} of {g.dtype}" if isinstance(g, Tensor) else f"a {type(g).__name__}"
         raise ValueError(f"g must be elements, floating point of shape (b, 3, 3); got {came}")
     kinds = as_kinds(kind)
-    sizes = canvas if isinstance(canvas, list) else [canvas] if canvas is not None else image_sizes(x, kinds) or []
+    sizes = canvas if isinstance(canvas, list) else [canvas] if canvas is not None else image_sizes(x, kinds, name) or []
     return trees.walk(partial(_act_leaf, g, sizes), kinds, x, name)
 
 
@@ -166,13 +166,12 @@ def _act_leaf(g: Tensor, sizes: list[Size], kind: Leaf, x: Any, path: str) -> An
     if isinstance(kind, Rows):
         elements = g.expand(len(x), -1, -1) if len(g) == 1 else g
         _check_rows(len(x), len(elements), path)
-        each = image_sizes(x, kind) or (sizes * len(x) if len(sizes) == 1 else sizes)
+        each = sizes * len(x) if len(sizes) == 1 else sizes
         return type(x)(
             _row(partial(_act_leaf, elements[i : i + 1], each[i : i + 1]), kind.kinds, value, f"{path}[{i}]")
             for i, value in enumerate(x)
         )
-    canvas = sizes[0] if len(set(sizes)) == 1 else None
-    row = ACTIONS[kind.name]
+    row, canvas = ACTIONS[kind.name], sizes[0] if len(set(sizes)) == 1 else None
     if row.act is actions.act_invariant:
         shape = tuple(getattr(x, "shape", ()))
         if kind.name == "logits" and canvas is not None and len(shape) > 2 and shape[-2:] in (canvas, canvas[::-1]):
@@ -180,14 +179,22 @@ def _act_leaf(g: Tensor, sizes: list[Size], kind: Leaf, x: Any, path: str) -> An
         return x
     if not isinstance(x, (Tensor, np.ndarray)):
         raise TypeError(f"{path}: {kind!r} is for a tensor or an array, got a {type(x).__name__}")
-    if row.on_canvas and canvas is None:
-        raise ValueError(f"{path}: {kind!r} needs the canvas it lives on: pass canvas=(height, width)")
     tensor = as_tensor(x)
     if tensor.ndim == 0 or len(g) not in (1, len(tensor)):
         raise ValueError(f"{path}: {len(g)} elements for {kind!r} of shape {tuple(tensor.shape)}: one element per row, or one")
+    several = row.on_canvas and canvas is None
+    if several and (not sizes or len(sizes) != len(tensor)):
+        raise ValueError(
+            f"{path}: {kind!r} needs the canvas it lives on: pass canvas=(height, width), or a list with one per row"
+        )
     g = g.to(tensor.device).expand(len(tensor), -1, -1)
+    options = dict(kind.options)
     try:
-        moved = row.act(g, tensor, canvas, **dict(kind.options))
+        if several:
+            parts = zip(g.split(1), tensor.split(1), sizes, strict=True)
+            moved = torch.cat([row.act(element, part, size, **options) for element, part, size in parts])
+        else:
+            moved = row.act(g, tensor, canvas, **options)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     return moved.numpy() if isinstance(x, np.ndarray) else moved
@@ -209,11 +216,11 @@ def _check_rows(got: int, expected: int, path: str) -> None:
         raise ValueError(f"{path}: expected one entry per row, {expected} in all; got {got}")
 
 
-def first_image(x: Any, kinds: Any) -> Any:
+def first_image(x: Any, kinds: Any, name: str = "input") -> Any:
     """The leaf that the canonicalizer looks at: (b, c, h, w), or a list of (c, h, w) for `Rows`; None without an image."""
-    for kind, leaf, path in trees.leaves(kinds, x, "input"):
+    for kind, leaf, path in trees.leaves(kinds, x, name):
         if isinstance(kind, Rows):
-            images = [first_image(value, kind.kinds) for value in leaf]
+            images = [first_image(value, kind.kinds, f"{path}[{i}]") for i, value in enumerate(leaf)]
             if all(image is not None for image in images):
                 return [as_tensor(image) for image in images]
         elif kind.name == "image":
@@ -230,14 +237,19 @@ def as_tensor(x: Any) -> Tensor:
     return torch.as_tensor(x)
 
 
+def find_leaf(x: Any, kinds: Any, name: str) -> Any:
+    """The first leaf of the kind of that name; None where there is none."""
+    return next((leaf for kind, leaf, _ in trees.leaves(kinds, x) if isinstance(kind, Kind) and kind.name == name), None)
+
+
 def find_logits(x: Any, kinds: Any) -> Any:
     """The leaf of the kind logits; None where there is none."""
-    return next((leaf for kind, leaf, _ in trees.leaves(kinds, x) if isinstance(kind, Kind) and kind.name == "logits"), None)
+    return find_leaf(x, kinds, "logits")
 
 
-def image_sizes(x: Any, kinds: Any) -> list[Size] | None:
+def image_sizes(x: Any, kinds: Any, name: str = "input") -> list[Size] | None:
     """The (height, width) of every row, from the first image among the leaves; None where there is no image."""
-    images = first_image(x, kinds)
+    images = first_image(x, kinds, name)
     if images is None:
         return None
     return [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
