@@ -311,7 +311,7 @@ def test_a_canvas_for_every_row_of_a_list():
     coarse = [{"map": torch.rand(1, 3, 4), "boxes": boxes[0]}]
     got = act(QUARTER, coarse, Rows({"map": "image", "boxes": "boxes"}), (6, 8))[0]["boxes"]
     assert torch.equal(got, moved[0]), "on the canvas that is given, not on that of a coarser map beside them"
-    with pytest.raises(ValueError, match="needs the canvas.*or a list with one per row"):
+    with pytest.raises(ValueError, match=r"needs the canvas.*or a list of them by row"):
         act(QUARTER, torch.stack([boxes[0]] * 3), "boxes", [(6, 8), (9, 4)])
 
 

@@ -46,7 +46,7 @@ def test_what_is_broken_fails_as_itself(package, line, error):
 
 def test_a_torchvision_built_for_another_torch_is_told_in_one_line(package):
     package("equiform_beside", BUILT_FOR_ANOTHER)
-    with pytest.raises(ImportError, match="built for another torch.*install the pair.*or uninstall torchvision") as caught:
+    with pytest.raises(ImportError, match=r"built for another torch.*install the pair.*or uninstall torchvision") as caught:
         optional("equiform_beside", "all")
     assert "\n" not in str(caught.value)
 

@@ -185,7 +185,7 @@ def _act_leaf(g: Tensor, sizes: list[Size], kind: Leaf, x: Any, path: str) -> An
     several = row.on_canvas and canvas is None
     if several and (not sizes or len(sizes) != len(tensor)):
         raise ValueError(
-            f"{path}: {kind!r} needs the canvas it lives on: pass canvas=(height, width), or a list with one per row"
+            f"{path}: {kind!r} needs the canvas it lives on: pass canvas=(height, width), or a list of them by row"
         )
     g = g.to(tensor.device).expand(len(tensor), -1, -1)
     options = dict(kind.options)

@@ -5,9 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-pytest.importorskip(
-    "torchvision", reason="torchmetrics' detection metrics need torchvision, which has an environment of its own"
-)
+pytest.importorskip("torchvision", reason="torchvision is tested in an environment of its own: make test")
 pytest.importorskip("pycocotools", reason="pycocotools is not installed")
 
 from torchmetrics.detection import MeanAveragePrecision
