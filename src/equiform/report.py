@@ -48,7 +48,7 @@ class Method:
     `values`: the metric on every element; `passes`: mean forward passes of the predictor per input; `time`: relative to one
     forward of the bare predictor, measured interleaved (median of ratios); `parameters`: added, relative to the predictor's
     (None where unknown); `pose_accuracy`: None where there is no pose; `equivariance_error`: the greatest absolute difference
-    between f(g.x) and g.f(x), None where the outputs cannot be compared.
+    between f(g.x) and g.f(x), None where the outputs cannot be compared; `higher_is_better`: of two values of the metric.
     """
 
     name: str
