@@ -2,20 +2,22 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
+VISION := .venv-vision
 OUT ?= demo-report
 
 .PHONY: help demo test check figures clean
 help:
 	@echo "make demo   install into $(VENV) and run the demonstration (writes $(OUT)/)"
-	@echo "make test   install the development tools as well, and run every check and test"
+	@echo "make test   install the development tools as well (torchvision into $(VISION)), and run every check and test"
 	@echo "make check  lint, format and types alone"
-	@echo "make clean  remove $(VENV) and what was made"
+	@echo "make clean  remove $(VENV), $(VISION) and what was made"
 
 demo: $(VENV)/demo-installed
 	$(BIN)/equiform demo --out $(OUT)
 
-test: check
+test: check $(VISION)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(VISION)/bin/python -m pytest -n 2 tests/vision
 
 check: $(VENV)/dev-installed
 	$(BIN)/ruff format --check .
@@ -29,7 +31,8 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 # torch comes first: on its own it is the build that constraints.txt names, and nothing later may replace it
-INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+OPTIONS = --quiet --disable-pip-version-check -c constraints.txt
+INSTALL = $(BIN)/python -m pip install $(OPTIONS)
 MISSING = { echo "The installation failed; it needs a package index (PyPI or a mirror: see 'pip config')."; exit 1; }
 
 $(VENV)/demo-installed: $(VENV)/bin/python pyproject.toml constraints.txt
@@ -40,7 +43,15 @@ $(VENV)/demo-installed: $(VENV)/bin/python pyproject.toml constraints.txt
 
 $(VENV)/dev-installed: $(VENV)/demo-installed
 	@echo "Installing the development tools into $(VENV) ..."
-	@$(INSTALL) -e '.[demo,transformers,onnx,dev]' || $(MISSING)
+	@$(INSTALL) -e '.[demo,transformers,onnx,detection,dev]' || $(MISSING)
+	@touch $@
+
+# torchvision and what needs it live apart: where it does not fit the torch beside it, half of the other packages fail with it
+$(VISION)/installed: $(VENV)/demo-installed
+	@echo "Installing torchvision and timm into $(VISION) ..."
+	@$(PYTHON) -m venv $(VISION)
+	@$(VISION)/bin/python -m pip install $(OPTIONS) torch || $(MISSING)
+	@$(VISION)/bin/python -m pip install $(OPTIONS) -e '.[timm,torchvision,detection]' pytest pytest-xdist hypothesis beartype || $(MISSING)
 	@touch $@
 
 # the picture and the figures of the README, from a demonstration and the committed JSON
@@ -50,4 +61,4 @@ figures: $(VENV)/demo-installed
 	$(BIN)/python benchmarks/readme.py
 
 clean:
-	rm -rf $(VENV) $(OUT) .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VISION) $(OUT) .pytest_cache .ruff_cache

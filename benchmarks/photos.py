@@ -24,11 +24,10 @@ from equiform.evaluation import BASELINES
 from equiform.fitting import EPOCHS, LR
 
 
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def options(description: str | None) -> argparse.ArgumentParser:
+    """The options of the recipe, which the benchmarks of other tasks share."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train", type=Path, help="folder of unlabelled upright photos")
-    parser.add_argument("--test", type=Path, help="folder of photos, one subfolder per class")
-    parser.add_argument("--labels", type=Path, help=common.LABELS_HELP)
     parser.add_argument("--predictor", default="mobilenet_v2", help="timm:NAME, torchvision:NAME, FILE.py:FUNCTION, ...")
     parser.add_argument("--backbone", default="mobilenet_v2", help="network whose last layer becomes the score")
     parser.add_argument("--depth", type=int, default=15, help="keep that many blocks of the backbone's features; 0: all of it")
@@ -40,6 +39,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--adapter", type=Path, help="save the fitted adapter in this folder; one that is there is measured")
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
+    return parser
+
+
+def arguments() -> argparse.Namespace:
+    parser = options(__doc__)
+    parser.add_argument("--test", type=Path, help="folder of photos, one subfolder per class")
+    parser.add_argument("--labels", type=Path, help=common.LABELS_HELP)
     return parser.parse_args()
 
 
@@ -78,11 +84,11 @@ def fitted_model(predictor: nn.Module, train: Tensor, args: argparse.Namespace) 
         predictor, "C4", outputs="logits", canonicalizer=OrbitCanonicalizer("C4", network, resolution=args.resolution)
     )
     teacher = Teacher(features_of(predictor), weight=args.teacher_weight)
-    options = {"epochs": args.epochs, "lr": args.lr, "seed": args.seed}
-    history = fit(model, train, teacher=teacher, **options).history
+    settings = {"epochs": args.epochs, "lr": args.lr, "seed": args.seed}
+    history = fit(model, train, teacher=teacher, **settings).history
     fit_opinion(model, common.Photos(train, torch.zeros(len(train))))
     model.canonicalizer.network = backbones.folded(network)
-    fitted = options | {
+    fitted = settings | {
         "backbone": args.backbone,
         "depth": args.depth,
         "resolution": args.resolution,
@@ -97,20 +103,23 @@ def fitted_model(predictor: nn.Module, train: Tensor, args: argparse.Namespace) 
     return model, fitted
 
 
+def restored_or_fitted(predictor: nn.Module, args: argparse.Namespace) -> tuple[Equivariant, dict]:
+    """The model of `--adapter` where one lies there, else a fitted one; and how it was fitted."""
+    if args.adapter and (args.adapter / "fit.json").exists():
+        model = load(args.adapter, predictor, network=scoring_network(args.backbone, args.depth))
+        return model, json.loads((args.adapter / "fit.json").read_text())
+    train, _ = common.photos(args.train or common.shared("data/imagenette/train"), 224)
+    return fitted_model(predictor, train, args)
+
+
 def main() -> None:
     args = arguments()
     torch.set_num_threads(args.threads)
     predictor = common.predictor(args.predictor)
-    train, _ = common.photos(args.train or common.shared("data/imagenette/train"), 224)
     test, folders = common.photos(args.test or common.shared("data/imagenette/val"), 224)
     labels = common.class_indices(folders, args.labels)
-    print(f"{len(train)} unlabelled photos to fit on, {len(test)} to measure on")
-
-    if args.adapter and (args.adapter / "fit.json").exists():
-        model = load(args.adapter, predictor, network=scoring_network(args.backbone, args.depth))
-        fitted = json.loads((args.adapter / "fit.json").read_text())
-    else:
-        model, fitted = fitted_model(predictor, train, args)
+    print(f"{len(test)} photos to measure on")
+    model, fitted = restored_or_fitted(predictor, args)
     print(f"fitted on {fitted['num_photos']} photos in {fitted['minutes']} minutes")
 
     def with_doubt(top_k: int = 1, coverage: float | None = None, opinion: bool = True) -> Equivariant:

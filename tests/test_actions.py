@@ -52,6 +52,7 @@ SAMPLES: dict[str, list[Sample]] = {
         ("points", lambda b, h, w: on_canvas(b, 5, h, w)),
         ("points", lambda b, h, w: on_canvas(b, 1, h, w)[:, 0]),
         (Points(normalized=True), lambda b, h, w: shares(on_canvas(b, 6, h, w), h, w).reshape(b, 2, 3, 2)),
+        (Points(extra=1), lambda b, h, w: torch.cat([on_canvas(b, 5, h, w), torch.rand(b, 5, 1)], -1)),
     ],
     "vectors": [("vectors", lambda b, h, w: torch.randn(b, 5, 2))],
     "boxes": [
@@ -452,6 +453,7 @@ BAD = [
     ("image", torch.rand(2, 5), r"shape \(b, ..., h, w\); got \(2, 5\)"),
     ("points", torch.rand(2, 5, 3), r"points have shape \(b, ..., 2\); got \(2, 5, 3\)"),
     ("points", torch.rand(2), r"points have shape"),
+    (Points(extra=1), torch.rand(2, 5, 2), r"points have shape \(b, ..., 3\); got \(2, 5, 2\)"),
     ("vectors", torch.rand(2, 3), "vectors have shape"),
     ("boxes", torch.rand(2, 5), r"boxes have shape \(b, ..., 4\); got \(2, 5\)"),
     ("rotated_boxes", torch.rand(2, 4), r"rotated_boxes have shape \(b, ..., 5\)"),

@@ -11,7 +11,7 @@ from equiform import OrbitReport
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/guide.md", "docs/models.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/guide.md", "docs/models.md", "docs/detection.md"])
 def test_snippets_run_in_order(page, capsys):
     if page == "docs/models.md":
         pytest.importorskip("transformers")

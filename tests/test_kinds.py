@@ -310,6 +310,38 @@ def test_snap_touches_coordinates_only():
     rotated = torch.rand(1, 3, 5)
     assert torch.equal(snap(rotated, as_kinds("rotated_boxes"), (9, 9))[..., 4], rotated[..., 4])
     assert not torch.equal(snap(rotated, as_kinds("rotated_boxes"), (9, 9)), rotated)
+    seen = snap(rotated[..., :3], Points(extra=1), (9, 9))
+    assert torch.equal(seen[..., 2], rotated[..., 2])
+    assert not torch.equal(seen[..., :2], rotated[..., :2])
+
+
+def test_numbers_behind_a_point_stay(unchecked):
+    p = torch.rand(2, 5, 4) * 5
+    moved = act(D4[[1, 7]], p, Points(extra=2), (5, 8))
+    assert torch.equal(moved[..., :2], act(D4[[1, 7]], p[..., :2], "points", (5, 8)))
+    assert torch.equal(moved[..., 2:], p[..., 2:])
+    assert from_json(to_json(Points(extra=2))) == Points(extra=2)
+    assert from_json({"kind": "points", "normalized": True}) == Points(normalized=True), "as saved by 0.1"
+    for extra in (-1, 1.0):
+        with pytest.raises(ValueError, match="extra is how many numbers"):
+            Points(extra=extra)
+
+
+def test_a_canvas_for_every_row_of_a_list():
+    boxes = [torch.tensor([[1.0, 2, 3, 4]]), torch.zeros(0, 4), torch.tensor([[1.0, 2, 3, 4]])]
+    canvases = [(6, 8), (5, 5), (9, 4)]
+    moved = act(D4[[1, 2, 0]], boxes, Rows("boxes"), canvases)
+    assert moved[0].tolist() == [[2, 5, 4, 7]], "a quarter turn puts x where y was, and 8 - x where x was"
+    assert moved[1].shape == (0, 4)
+    assert torch.equal(moved[2], boxes[2])
+    assert torch.equal(act(QUARTER, torch.stack([boxes[0], boxes[2]]), "boxes", [(6, 8)] * 2)[0], moved[0])
+    together = act(D4[[1, 0]], torch.stack([boxes[0], boxes[2]]), "boxes", [(6, 8), (9, 4)])
+    assert torch.equal(together, torch.stack([moved[0], moved[2]]))
+    coarse = [{"map": torch.rand(1, 3, 4), "boxes": boxes[0]}]
+    got = act(QUARTER, coarse, Rows({"map": "image", "boxes": "boxes"}), (6, 8))[0]["boxes"]
+    assert torch.equal(got, moved[0]), "on the canvas that is given, not on that of a coarser map beside them"
+    with pytest.raises(ValueError, match=r"needs the canvas.*or a list of them by row"):
+        act(QUARTER, torch.stack([boxes[0]] * 3), "boxes", [(6, 8), (9, 4)])
 
 
 def test_snap_lets_the_gradient_through():

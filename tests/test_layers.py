@@ -36,6 +36,7 @@ LAYERS = [
     "testing",
     "training",
     "fitting",
+    "detections",
     "metrics",
     "report",
     "evaluation",

@@ -61,6 +61,24 @@ def test_a_nan_is_the_worst_and_is_never_averaged_away():
     assert "**nan**" not in report.to_markdown()
 
 
+def test_where_smaller_is_better_the_greatest_is_worst_and_the_smallest_best(tmp_path):
+    report = orbit(*(replace(method, higher_is_better=False) for method in (ADAPTED, BARE)))
+    assert (report.worst, report.worst_element) == (0.75, "0°")
+    assert (report["bare"].worst, report["bare"].worst_index) == (0.875, 0)
+    assert "**0.375**" in report.to_markdown()
+    assert "**0.625**" in orbit().to_markdown(), "control"
+    assert report.title == "accuracy (smaller is better) over C4, 1,500 samples"
+    report.save(tmp_path / "report.json")
+    report.save(tmp_path / "report.html")
+    assert OrbitReport.load(tmp_path / "report.json") == report
+    assert "<strong>0.125</strong>" in (tmp_path / "report.html").read_text(), "180°: 0.75 and 0.125"
+    nan = replace(report.methods[0], values=[0.5, 0.9, math.nan, 0.1])
+    assert math.isnan(nan.worst)
+    assert nan.worst_index == 2
+    with pytest.raises(ValueError, match="measured alike"):
+        orbit(report.methods[0], BARE)
+
+
 def test_unknown_method_lists_the_known_ones():
     with pytest.raises(KeyError, match="no method 'orbit'; known methods: adapted, bare"):
         orbit()["orbit"]
@@ -239,6 +257,16 @@ def test_json_holds_no_pictures_and_no_nan(tmp_path):
     assert data["methods"][0]["values"] == [0.5, None, None, 0.5]
     assert np.isnan(OrbitReport.load(path).methods[0].values).tolist() == [False, True, True, False]
     assert OrbitReport.load(path).methods[0].time is None
+
+
+def test_reports_saved_before_that_was_told_are_read(tmp_path):
+    path = tmp_path / "report.json"
+    orbit().save(path)
+    data = json.loads(path.read_text())
+    for method in data["methods"]:
+        assert method.pop("higher_is_better")
+    path.write_text(json.dumps(data))
+    assert OrbitReport.load(path) == orbit()
 
 
 def edited(tmp_path, **changes):

@@ -150,12 +150,17 @@ def _resample(g: Tensor, x: Tensor, interpolation: str, border: str) -> Tensor:
     return y.round().clamp(limits.min, limits.max).to(x.dtype)
 
 
-def act_points(g: Float[Tensor, "b 3 3"], x: Real[Tensor, "b *k 2"], size: Size, *, normalized: bool = False) -> Tensor:
-    """Move (x, y) points in pixels, or in shares of the canvas. Every element to rounding; see `snap` for bit-exactness."""
-    _last_axis("points", x, 2)
+def act_points(
+    g: Float[Tensor, "b 3 3"], x: Real[Tensor, "b *k d"], size: Size, *, normalized: bool = False, extra: int = 0
+) -> Tensor:
+    """Move (x, y) points in pixels, or in shares of the canvas; `extra` numbers behind them (a visibility) stay.
+
+    Every element to rounding; see `snap` for bit-exactness.
+    """
+    _last_axis("points", x, 2 + extra)
     a, t = _affine(g, size, normalized, _floating(x))
-    y = _apply(a, _floating(x)) + t.reshape(len(t), *[1] * (x.ndim - 2), 2)
-    return _like(y, x)
+    y = _apply(a, _floating(x[..., :2])) + t.reshape(len(t), *[1] * (x.ndim - 2), 2)
+    return torch.cat([_like(y, x), x[..., 2:]], -1)
 
 
 def act_vectors(g: Float[Tensor, "b 3 3"], x: Real[Tensor, "b *k 2"], size: Size | None) -> Tensor:
@@ -270,22 +275,22 @@ def _like(y: Tensor, x: Tensor) -> Tensor:
 class Row(NamedTuple):
     """What there is to know of a kind: its action, whether it needs the canvas, whether answers may be averaged.
 
-    `coordinates`: numbers in the unit of the canvas, which are rounded to its float grid to move exactly.
+    `places`: how many numbers of the last axis are places on the canvas, and may be rounded as such.
     """
 
     act: Callable[..., Any]
     on_canvas: bool = False
     averaged: bool = True
-    coordinates: bool = False
+    places: int = 0
 
 
 ACTIONS = {
     "image": Row(act_image),
     "mask": Row(act_mask),
-    "points": Row(act_points, on_canvas=True, coordinates=True),
+    "points": Row(act_points, on_canvas=True, places=2),
     "vectors": Row(act_vectors),
-    "boxes": Row(act_boxes, on_canvas=True, averaged=False, coordinates=True),
-    "rotated_boxes": Row(act_rotated_boxes, on_canvas=True, averaged=False, coordinates=True),
+    "boxes": Row(act_boxes, on_canvas=True, averaged=False, places=4),
+    "rotated_boxes": Row(act_rotated_boxes, on_canvas=True, averaged=False, places=4),
     "field": Row(act_field),
     "tokens": Row(act_tokens, on_canvas=True),
     "regular": Row(act_regular),

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset
 
 from . import groups, kinds, metrics, testing, trees
 from ._optional import optional
@@ -16,7 +16,7 @@ from .calls import fitting_kinds, invoke, to_device
 from .canonicalizers import EnergyCanonicalizer, UniformCanonicalizer
 from .equivariant import Equivariant
 from .groups import Group, inverse, turn
-from .kinds import act, as_kinds
+from .kinds import Rows, act, as_kinds
 from .report import Method, OrbitReport, Sample
 
 BASELINES = ("bare", "orbit averaging", "training-free")
@@ -39,10 +39,12 @@ def evaluate(
 ) -> OrbitReport:
     """Measure `model` on upright labelled data moved by every element of `group`.
 
-    data: (inputs, targets) tensors, a Dataset or a DataLoader of such pairs; inputs may be tuples or dicts of arguments, and
-    targets move as the outputs do, or as `targets` says. metric: "accuracy", "top5_accuracy", "miou", a torchmetrics Metric, or
-    a callable (output, target) -> mean over the batch; the greater the better. group: a group or its name (of SO2 and O2, 16
-    elements drawn with a seed), or a list of angles in degrees; by default the group of the model.
+    data: (inputs, targets) tensors or lists, a Dataset or a DataLoader of such pairs; inputs may be tuples or dicts of
+    arguments, and targets move as the outputs do, or as `targets` says. Where the model takes a list with an entry per row
+    (photos of many sizes), batches are lists. metric: "accuracy", "top5_accuracy", "miou", "keypoint_error", "box_map",
+    "box_ap50", "mask_map", a torchmetrics Metric, or a callable (output, target) -> mean over the batch; the greater the
+    better, unless its attribute `higher_is_better` is False. group: a group or its name (of SO2 and O2, 16 elements drawn with
+    a seed), or a list of angles in degrees; by default the group of the model.
 
     baselines, in the same table: "bare" (the predictor), "orbit averaging" (|G| passes), "training-free" (the predictor's own
     confidence). others: more models by name, such as the same model with top_k=2.
@@ -54,7 +56,7 @@ def evaluate(
     if not isinstance(model, Equivariant):
         raise TypeError(f"model is what equiform.adapt returns; got a {type(model).__name__}")
     elements, name = _elements(model, group)
-    loader = _loader(data, batch_size)
+    loader = _loader(data, batch_size, isinstance(model.inputs, Rows))
     methods = {"adapted": model} | _baselines(model, baselines) | dict(others or {})
     tallies = [_Tally(label, method, elements, metric, model, targets) for label, method in methods.items()]
     clock = _Clock()
@@ -106,16 +108,23 @@ def _labels(elements: Tensor) -> list[str]:
     return [("flip " if flip else "") + f"{angle:g}°" for angle, flip in zip(angles, flips, strict=True)]
 
 
-def _loader(data: Any, batch_size: int) -> Iterable[Any]:
+def _loader(data: Any, batch_size: int, lists: bool) -> Iterable[Any]:
+    """`lists`: the photos of a batch are a list, and so are their targets, as they may differ in size and number."""
     if isinstance(data, DataLoader):
         return data
-    if isinstance(data, (tuple, list)) and len(data) == 2 and all(isinstance(part, Tensor) for part in data):
+    if isinstance(data, (tuple, list)) and len(data) == 2 and all(isinstance(part, (Tensor, list)) for part in data):
         if len(data[0]) != len(data[1]):
             raise ValueError(f"{len(data[0])} inputs and {len(data[1])} targets: one target per input is expected")
-        data = TensorDataset(*data)
-    if isinstance(data, Dataset):
-        return DataLoader(data, batch_size)
-    raise TypeError(f"data is (inputs, targets) tensors, a Dataset or a DataLoader of such pairs; got a {type(data).__name__}")
+        data = list(zip(*data, strict=True))
+    elif not isinstance(data, Dataset):
+        came = f"got a {type(data).__name__}"
+        raise TypeError(f"data is (inputs, targets) tensors or lists, a Dataset or a DataLoader of such pairs; {came}")
+    return DataLoader(data, batch_size, collate_fn=_as_lists if lists else None)
+
+
+def _as_lists(batch: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+    pairs = [_pair(row) for row in batch]
+    return [x for x, _ in pairs], [target for _, target in pairs]
 
 
 def _baselines(model: Equivariant, names: Sequence[str]) -> dict[str, Callable[..., Any]]:
@@ -177,22 +186,24 @@ class _Tally:
         """Take a batch in; returns its number of rows."""
         inputs = fitting_kinds(self.reference.inputs, x)
         sizes = kinds.image_sizes(x, inputs) or []
-        canvas = sizes[0] if len(set(sizes)) == 1 else None
         moving = self._target_kinds(target)
         answers = [self._answer(act(element[None], x, inputs), element[None], len(sizes)) for element in self.elements]
         for element, output, metric in zip(self.elements, answers, self.metrics, strict=True):
-            metric.update(output, act(element[None], target, moving, canvas, name="target"))
-        if canvas is not None:
-            upright = [i for i, element in enumerate(self.elements) if torch.equal(element, torch.eye(3).to(element))]
-            reference = answers[upright[0]] if upright else invoke(self.model, self.reference.predictor, x)
-            for element, output in zip(self.elements, answers, strict=True):
-                self._compare(output, act(element[None], reference, self.reference.outputs, canvas))
+            metric.update(output, act(element[None], target, moving, sizes, name="target"))
+        upright = [i for i, element in enumerate(self.elements) if torch.equal(element, torch.eye(3).to(element))]
+        reference = answers[upright[0]] if upright else invoke(self.model, self.reference.predictor, x)
+        for element, output in zip(self.elements, answers, strict=True):
+            self._compare(output, act(element[None], reference, self.reference.outputs, sizes))
         return len(sizes)
 
     def _target_kinds(self, target: Any) -> Any:
         if self.targets is not None:
             return self.targets
         outputs = self.reference.outputs
+        if isinstance(outputs, Rows) and isinstance(target, (list, tuple)):
+            return Rows(_of_keys(outputs.kinds, {key for entry in target if isinstance(entry, Mapping) for key in entry}))
+        if isinstance(target, Mapping):
+            return _of_keys(outputs, set(target))
         if trees.is_container(target) or not isinstance(outputs, (Mapping, list, tuple)):
             return outputs
         inputs = self.reference.inputs
@@ -234,7 +245,13 @@ class _Tally:
             passes=self.passes / self.num_answers,
             time=ratio,
             parameters=_added_parameters(self.reference.predictor, canonicalizer),
+            higher_is_better=metrics.is_better_higher(self.metrics[0]),
         )
+
+
+def _of_keys(outputs: Any, keys: set[Any]) -> Any:
+    """The kinds of what a target holds too: what is there has boxes and labels, what is found has scores as well."""
+    return {key: kind for key, kind in outputs.items() if key in keys} if isinstance(outputs, Mapping) else outputs
 
 
 def _probabilities(output: Any, outputs: Any) -> Any:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, TensorDataset
 
 from . import priors
+from ._optional import optional
 from .calls import fitting_kinds, images_of, inputs_of, invoke, to_device
 from .equivariant import Equivariant
 from .groups import inverse
@@ -82,7 +83,8 @@ def fit(
     for name, value in (("epochs", epochs), ("batch_size", batch_size)):
         if not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} must be a whole number >= 1; got {value!r}")
-    from . import training  # brings lightning with it
+    optional("lightning", "all")  # which says what is wrong where a torchvision beside it does not load
+    from . import training
 
     side = round(SQUARE * max(canonicalizer.view_size, teacher.size if teacher is not None else 0))
     histogram = priors.prior(canonicalizer.group, prior)

@@ -73,9 +73,14 @@ def Mask(border: str = "zeros") -> Kind:
     return Kind("mask", (("border", border),))
 
 
-def Points(normalized: bool = False) -> Kind:
-    """(x, y) points in pixels (b, ..., 2), or in shares of width and height."""
-    return Kind("points", (("normalized", normalized),))
+def Points(normalized: bool = False, extra: int = 0) -> Kind:
+    """(x, y) points in pixels (b, ..., 2), or in shares of width and height; (b, ..., 2 + extra) with numbers that stay.
+
+    Keypoints with a visibility are `Points(extra=1)`.
+    """
+    if not isinstance(extra, int) or extra < 0:
+        raise ValueError(f"extra is how many numbers follow x and y, 0 or more; got {extra!r}")
+    return Kind("points", (("normalized", normalized), ("extra", extra)))
 
 
 def Boxes(format: str = "xyxy", normalized: bool = False) -> Kind:
@@ -187,11 +192,13 @@ def from_json(value: Any) -> Any:
 # ---------------------------------------------------------------------------------------------------- moving values
 
 
-def act(g: Float[Tensor, "b 3 3"], x: Any, kind: Any = "image", canvas: Size | None = None, *, name: str = "x") -> Any:
+def act(
+    g: Float[Tensor, "b 3 3"], x: Any, kind: Any = "image", canvas: Size | list[Size] | None = None, *, name: str = "x"
+) -> Any:
     """Move x by g: a tensor, an array, or a nested value with a kind (or a structure of kinds) for its leaves.
 
     Row i moves by g[i]; one element moves every row. `canvas` is the (height, width) that points and boxes live on, before
-    the move; without it, the size of the first image in x. `name`: what errors call x.
+    the move, or a list with that of every row; without it, the size of the first image in x. `name`: what errors call x.
 
     >>> import torch
     >>> from equiform import group
@@ -206,22 +213,21 @@ def act(g: Float[Tensor, "b 3 3"], x: Any, kind: Any = "image", canvas: Size | N
         came = f"{tuple(g.shape)} of {g.dtype}" if isinstance(g, Tensor) else f"a {type(g).__name__}"
         raise ValueError(f"g must be elements, floating point of shape (b, 3, 3); got {came}")
     kinds = as_kinds(kind)
-    if canvas is None:
-        sizes = image_sizes(x, kinds)
-        canvas = sizes[0] if sizes and len(set(sizes)) == 1 else None
-    return trees.walk(partial(_act_leaf, g, canvas), kinds, x, name)
+    sizes = canvas if isinstance(canvas, list) else [canvas] if canvas is not None else image_sizes(x, kinds, name) or []
+    return trees.walk(partial(_act_leaf, g, sizes), kinds, x, name)
 
 
-def _act_leaf(g: Tensor, canvas: Size | None, kind: Leaf, x: Any, path: str) -> Any:
+def _act_leaf(g: Tensor, sizes: list[Size], kind: Leaf, x: Any, path: str) -> Any:
+    """`sizes`: the canvas of every row, or one for all, or none where it is not known."""
     if isinstance(kind, Rows):
         elements = g.expand(len(x), -1, -1) if len(g) == 1 else g
         _check_rows(len(x), len(elements), path)
-        sizes = image_sizes(x, kind)
+        each = sizes * len(x) if len(sizes) == 1 else sizes
         return type(x)(
-            _row(partial(_act_leaf, elements[i : i + 1], sizes[i] if sizes else canvas), kind.kinds, value, f"{path}[{i}]")
+            _row(partial(_act_leaf, elements[i : i + 1], each[i : i + 1]), kind.kinds, value, f"{path}[{i}]")
             for i, value in enumerate(x)
         )
-    row = ACTIONS[kind.name]
+    row, canvas = ACTIONS[kind.name], sizes[0] if len(set(sizes)) == 1 else None
     if row.act is actions.act_invariant:
         shape = tuple(getattr(x, "shape", ()))
         if kind.name == "logits" and canvas is not None and len(shape) > 2 and shape[-2:] in (canvas, canvas[::-1]):
@@ -229,14 +235,22 @@ def _act_leaf(g: Tensor, canvas: Size | None, kind: Leaf, x: Any, path: str) -> 
         return x
     if not isinstance(x, (Tensor, np.ndarray)):
         raise TypeError(f"{path}: {kind!r} is for a tensor or an array, got a {type(x).__name__}")
-    if row.on_canvas and canvas is None:
-        raise ValueError(f"{path}: {kind!r} needs the canvas it lives on: pass canvas=(height, width)")
     tensor = as_tensor(x)
     if tensor.ndim == 0 or len(g) not in (1, len(tensor)):
         raise ValueError(f"{path}: {len(g)} elements for {kind!r} of shape {tuple(tensor.shape)}: one element per row, or one")
+    several = row.on_canvas and canvas is None
+    if several and (not sizes or len(sizes) != len(tensor)):
+        raise ValueError(
+            f"{path}: {kind!r} needs the canvas it lives on: pass canvas=(height, width), or a list of them by row"
+        )
     g = g.to(tensor.device).expand(len(tensor), -1, -1)
+    options = dict(kind.options)
     try:
-        moved = row.act(g, tensor, canvas, **dict(kind.options))
+        if several:
+            parts = zip(g.split(1), tensor.split(1), sizes, strict=True)
+            moved = torch.cat([row.act(element, part, size, **options) for element, part, size in parts])
+        else:
+            moved = row.act(g, tensor, canvas, **options)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     return moved.numpy() if isinstance(x, np.ndarray) else moved
@@ -258,11 +272,11 @@ def _check_rows(got: int, expected: int, path: str) -> None:
         raise ValueError(f"{path}: expected one entry per row, {expected} in all; got {got}")
 
 
-def first_image(x: Any, kinds: Any) -> Any:
+def first_image(x: Any, kinds: Any, name: str = "input") -> Any:
     """The leaf that the canonicalizer looks at: (b, c, h, w), or a list of (c, h, w) for `Rows`; None without an image."""
-    for kind, leaf, path in trees.leaves(kinds, x, "input"):
+    for kind, leaf, path in trees.leaves(kinds, x, name):
         if isinstance(kind, Rows):
-            images = [first_image(value, kind.kinds) for value in leaf]
+            images = [first_image(value, kind.kinds, f"{path}[{i}]") for i, value in enumerate(leaf)]
             if all(image is not None for image in images):
                 return [as_tensor(image) for image in images]
         elif kind.name == "image":
@@ -279,6 +293,11 @@ def as_tensor(x: Any) -> Tensor:
     return torch.as_tensor(x)
 
 
+def find_leaf(x: Any, kinds: Any, name: str) -> Any:
+    """The first leaf of the kind of that name; None where there is none."""
+    return next((leaf for kind, leaf, _ in trees.leaves(kinds, x) if isinstance(kind, Kind) and kind.name == name), None)
+
+
 def find_logits(x: Any, kinds: Any) -> Any:
     """The leaf of the kind logits, one row per row of the batch; None where there is none."""
     found = (
@@ -287,9 +306,9 @@ def find_logits(x: Any, kinds: Any) -> Any:
     return next(found, None)
 
 
-def image_sizes(x: Any, kinds: Any) -> list[Size] | None:
+def image_sizes(x: Any, kinds: Any, name: str = "input") -> list[Size] | None:
     """The (height, width) of every row, from the first image among the leaves; None where there is no image."""
-    images = first_image(x, kinds)
+    images = first_image(x, kinds, name)
     if images is None:
         return None
     return [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
@@ -305,14 +324,15 @@ def snap(x: Any, kinds: Any, canvas: Size) -> Any:
     def snap_leaf(kind: Leaf, leaf: Any, path: str) -> Any:
         if isinstance(kind, Rows):
             return type(leaf)(_row(snap_leaf, kind.kinds, value, f"{path}[{i}]") for i, value in enumerate(leaf))
-        if not ACTIONS[kind.name].coordinates or not isinstance(leaf, (Tensor, np.ndarray)):
+        places = ACTIONS[kind.name].places
+        if not places or not isinstance(leaf, (Tensor, np.ndarray)):
             return leaf
         tensor = as_tensor(leaf)
         if tensor.dtype not in (torch.float32, torch.float64):
             return leaf
         extent = 1 if dict(kind.options).get("normalized") else max(canvas)
         step = 2.0 ** (math.ceil(math.log2(extent)) + 1) * torch.finfo(tensor.dtype).eps
-        pixels, rest = (tensor[..., :4], tensor[..., 4:]) if kind.name == "rotated_boxes" else (tensor, tensor[..., :0])
+        pixels, rest = tensor[..., :places], tensor[..., places:]
         # the gradient passes as if nothing had been rounded
         snapped = torch.cat([pixels + ((pixels / step).round() * step - pixels).detach(), rest], -1)
         return snapped.numpy() if isinstance(leaf, np.ndarray) else snapped

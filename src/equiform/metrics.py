@@ -1,20 +1,23 @@
 """Metrics by name, from torchmetrics or from a function, behind one pair of methods: update and compute."""
 
 import copy
-from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from ._optional import optional
 from .canonicalizers import first_logits
-from .kinds import find_logits
+from .detections import AveragePrecision
+from .kinds import as_tensor, find_leaf
 
 
 @runtime_checkable
 class Metric(Protocol):
-    """What `evaluate` needs of a metric; every torchmetrics Metric has it."""
+    """What `evaluate` needs of a metric; every torchmetrics Metric has it.
+
+    One whose smaller values are better says so by an attribute, `higher_is_better = False`; a function may have it too.
+    """
 
     def update(self, output: Any, target: Any) -> None: ...
 
@@ -26,6 +29,7 @@ class _Mean:
 
     def __init__(self, function: Callable[[Any, Any], Any]):
         self.function, self.total, self.n = function, 0.0, 0
+        self.higher_is_better = getattr(function, "higher_is_better", True)
 
     def update(self, output: Any, target: Any) -> None:
         n = len(target) if hasattr(target, "__len__") else 1
@@ -35,35 +39,81 @@ class _Mean:
         return self.total / self.n if self.n else float("nan")
 
 
-class _OnLogits:
-    """A metric on the logits of an output that holds more."""
+class _OnLeaf:
+    """A metric on the part of an answer that it is about: the first leaf of one of those kinds, else the whole."""
 
-    def __init__(self, metric: Any, kinds: Any):
-        self.metric, self.kinds = metric, kinds
+    def __init__(self, metric: Any, kinds: Any, names: tuple[str, ...]):
+        self.metric, self.kinds, self.names = metric, kinds, names
+        self.higher_is_better = is_better_higher(metric)
 
     def update(self, output: Any, target: Any) -> None:
-        logits = find_logits(output, self.kinds)
-        self.metric.update(output if logits is None else torch.as_tensor(logits), target)
+        found = (find_leaf(output, self.kinds, name) for name in self.names)
+        leaf = next((leaf for leaf in found if leaf is not None), None)
+        self.metric.update(output if leaf is None else torch.as_tensor(leaf), target)
 
     def compute(self) -> Any:
-        return self.metric.compute()
+        value = self.metric.compute()
+        if not isinstance(value, Mapping):
+            return value
+        if "map" not in value:  # what torchmetrics' MeanAveragePrecision calls its one number
+            known = ", ".join(map(str, value))
+            raise ValueError(f"{name(self.metric)} computes several numbers ({known}): pass a metric that computes one")
+        return value["map"]
 
 
 class _MeanIoU:
-    """Intersection over union, averaged over the classes that occur in targets or predictions; 255 is ignored."""
+    """Intersection over union, averaged over the classes that occur in targets or predictions.
+
+    Predictions are scores (b, k, h, w) or labels (b, h, w) or (b, 1, h, w); targets of 255, or below 0, are ignored.
+    """
 
     def __init__(self) -> None:
-        self.metric: Any = None
+        self.counts = torch.zeros(3, 0, dtype=torch.long)  # per class: pixels in both, in the target, in the prediction
 
     def update(self, output: Any, target: Any) -> None:
-        logits = _logits(output)
-        if self.metric is None:
-            jaccard = optional("torchmetrics.classification", "all").MulticlassJaccardIndex
-            self.metric = jaccard(logits.shape[1], ignore_index=255, validate_args=False).to(logits.device)
-        self.metric.update(logits.argmax(1), target.long())
+        if isinstance(output, (list, tuple)) and isinstance(target, (list, tuple)):
+            for photo, labels in zip(output, target, strict=True):
+                self.update(as_tensor(photo)[None], as_tensor(labels)[None])
+            return
+        predicted, target = _labels(output), as_tensor(target)
+        target = target[:, 0] if target.ndim == 4 else target
+        if predicted.shape != target.shape:
+            shapes = f"{tuple(predicted.shape)} and {tuple(target.shape)}"
+            raise ValueError(f"label maps and targets differ in shape, {shapes}: resize the maps inside the predictor")
+        known = (target != 255) & (target >= 0)
+        predicted, target = predicted[known].long().cpu(), target[known].long().cpu()
+        n = max([self.counts.shape[1], *(int(labels.max()) + 1 for labels in (predicted, target) if len(labels))])
+        new = [torch.bincount(labels, minlength=n) for labels in (target[target == predicted], target, predicted)]
+        self.counts = torch.nn.functional.pad(self.counts, (0, n - self.counts.shape[1])) + torch.stack(new)
 
     def compute(self) -> float:
-        return float(self.metric.compute())
+        both, target, predicted = self.counts.double()
+        union = target + predicted - both
+        return float((both / union)[union > 0].mean())
+
+
+class _KeypointError:
+    """The mean distance in pixels between keypoints (b, ..., 2 or 3) over those that are visible in the target.
+
+    A third number of a target is its visibility, 0 for those that are not; one of a prediction is left aside.
+    """
+
+    higher_is_better = False
+
+    def __init__(self) -> None:
+        self.total, self.n = 0.0, 0
+
+    def update(self, output: Any, target: Any) -> None:
+        predicted, target = (as_tensor(points).double() for points in (output, target))
+        if predicted.shape[:-1] != target.shape[:-1] or min(predicted.shape[-1], target.shape[-1]) < 2:
+            shapes = f"{tuple(predicted.shape)} and {tuple(target.shape)}"
+            raise ValueError(f"keypoints and targets have shapes (b, ..., 2 or 3), alike but for the last axis; got {shapes}")
+        visible = target[..., 2] > 0 if target.shape[-1] > 2 else target.isfinite().all(-1)
+        distances = (predicted[..., :2] - target[..., :2]).norm(dim=-1)[visible]
+        self.total, self.n = self.total + float(distances.sum()), self.n + len(distances)
+
+    def compute(self) -> float:
+        return self.total / self.n if self.n else float("nan")
 
 
 def accuracy(output: Any, target: Tensor) -> float:
@@ -77,28 +127,45 @@ def top5_accuracy(output: Any, target: Tensor) -> float:
     return float((logits.topk(min(5, logits.shape[1]), 1).indices == target[:, None]).any(1).float().mean())
 
 
-METRICS: dict[str, Callable[[], Metric]] = {
-    "accuracy": lambda: _Mean(accuracy),
-    "top5_accuracy": lambda: _Mean(top5_accuracy),
-    "miou": _MeanIoU,
+class Named(NamedTuple):
+    """A metric that has a name: how a fresh one is made, and the kinds of the leaf it looks at, the likeliest first."""
+
+    make: Callable[[], Metric]
+    kinds: tuple[str, ...] = ("logits",)
+
+
+METRICS: dict[str, Named] = {
+    "accuracy": Named(lambda: _Mean(accuracy)),
+    "top5_accuracy": Named(lambda: _Mean(top5_accuracy)),
+    "miou": Named(_MeanIoU, ("mask", "image", "logits")),
+    "keypoint_error": Named(_KeypointError, ("points",)),
+    "box_map": Named(lambda: AveragePrecision("boxes"), ()),
+    "box_ap50": Named(lambda: AveragePrecision("boxes", 0.5), ()),
+    "mask_map": Named(lambda: AveragePrecision("masks"), ()),
 }
 
 
 def make(metric: str | Callable[[Any, Any], Any], kinds: Any) -> Metric:
-    """A fresh metric for outputs of those kinds: named ones and torchmetrics look at the logits, functions at everything.
+    """A fresh metric for outputs of those kinds: named ones and torchmetrics look at one leaf, functions at everything.
 
     Raises ValueError for an unknown name, TypeError for something that is no metric."""
     if isinstance(metric, str):
         if metric not in METRICS:
             raise ValueError(f"unknown metric {metric!r}; known: {', '.join(METRICS)}, a torchmetrics Metric, or a function")
-        return _OnLogits(METRICS[metric](), kinds)
+        return _OnLeaf(METRICS[metric].make(), kinds, METRICS[metric].kinds)
     if hasattr(metric, "update") and hasattr(metric, "compute"):
         fresh: Any = copy.deepcopy(metric)
         fresh.reset()
-        return _OnLogits(fresh, kinds)
+        return _OnLeaf(fresh, kinds, ("logits",))
     if not callable(metric):
         raise TypeError(f"a metric is a name, a torchmetrics Metric or a function; got a {type(metric).__name__}")
     return _Mean(metric)
+
+
+def is_better_higher(metric: Any) -> bool:
+    """Whether greater values of a metric are better, which is so unless it says otherwise."""
+    said = getattr(metric, "higher_is_better", None)  # None: a torchmetrics Metric that does not say
+    return said is None or bool(said)
 
 
 def name(metric: Any) -> str:
@@ -111,3 +178,16 @@ def _logits(output: Any) -> Tensor:
     if logits is None:
         raise ValueError(f"no logits (b, k, ...) in the output, a {type(output).__name__}: pass your own metric function")
     return logits if isinstance(logits, Tensor) else torch.as_tensor(logits)
+
+
+def _labels(output: Any) -> Tensor:
+    """The label maps (b, h, w) of an answer that holds them, or scores."""
+    maps = as_tensor(output) if hasattr(output, "__array__") else _logits(output)
+    if not maps.dtype.is_floating_point and maps.ndim in (3, 4):
+        return maps[:, 0] if maps.ndim == 4 and maps.shape[1] == 1 else maps
+    if maps.ndim != 4 or maps.shape[1] < 2:
+        raise ValueError(
+            f"scores have shape (b, k, h, w) with two classes or more, labels are whole numbers (b, h, w); got {maps.dtype} of "
+            f"shape {tuple(maps.shape)}"
+        )
+    return maps.argmax(1)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 FORMAT, FORMAT_VERSION = "equiform report", 1
+ADDED = ("higher_is_better",)  # fields that reports saved before them lack
 COLUMNS = ["method", "upright", "mean", "worst", "at", "pose", "error", "passes", "time", "+params"]
 LEGEND = [
     "upright: on unmoved inputs; mean, worst (at): over all elements",
@@ -47,7 +48,7 @@ class Method:
     `values`: the metric on every element; `passes`: mean forward passes of the predictor per input; `time`: relative to one
     forward of the bare predictor, measured interleaved (median of ratios); `parameters`: added, relative to the predictor's
     (None where unknown); `pose_accuracy`: None where there is no pose; `equivariance_error`: the greatest absolute difference
-    between f(g.x) and g.f(x), None where the outputs cannot be compared.
+    between f(g.x) and g.f(x), None where the outputs cannot be compared; `higher_is_better`: of two values of the metric.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Method:
     passes: float = 1.0
     time: float | None = None
     parameters: float | None = None
+    higher_is_better: bool = True
 
     @property
     def mean(self) -> float:
@@ -65,13 +67,13 @@ class Method:
 
     @property
     def worst(self) -> float:
-        """The smallest value (greater is better); nan as soon as one value is."""
-        return float(np.min(self.values))
+        """The smallest value, or the greatest where smaller is better; nan as soon as one value is."""
+        return float(np.min(self.values) if self.higher_is_better else np.max(self.values))
 
     @property
     def worst_index(self) -> int:
-        """Where the smallest value is: the first one of several, and the first nan before all others."""
-        return int(np.argmin(self.values))
+        """Where that value is: the first one of several, and the first nan before all others."""
+        return int(np.argmin(self.values) if self.higher_is_better else np.argmax(self.values))
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,8 @@ class OrbitReport:
     def __post_init__(self) -> None:
         if not self.elements or not self.methods:
             raise ValueError("a report needs at least one element and one method")
+        if len({method.higher_is_better for method in self.methods}) > 1:
+            raise ValueError("the methods of a report are measured alike: greater values are better in all of them, or in none")
         counts = [len(self.angles), len(self.flips), *[len(method.values) for method in self.methods]]
         if set(counts) != {len(self.elements)}:
             raise ValueError(f"expected {len(self.elements)} angles, flips and values of each method; got {counts}")
@@ -146,9 +150,14 @@ class OrbitReport:
         return self.methods[0].equivariance_error
 
     @property
+    def higher_is_better(self) -> bool:
+        return self.methods[0].higher_is_better
+
+    @property
     def title(self) -> str:
         """One line: the metric, the group and the number of samples."""
-        return f"{self.metric} over {self.group}, {self.num_samples:,} samples"
+        better = "" if self.higher_is_better else " (smaller is better)"
+        return f"{self.metric}{better} over {self.group}, {self.num_samples:,} samples"
 
     def _cells(self, method: Method) -> list[str]:
         """What the table says of a method, in the order of COLUMNS."""
@@ -167,7 +176,8 @@ class OrbitReport:
 
     def _rows(self) -> list[tuple[list[str], bool]]:
         """The cells of every method, and whether its mean is the best."""
-        return list(zip(map(self._cells, self.methods), _best([method.mean for method in self.methods]), strict=True))
+        best = _best([method.mean for method in self.methods], self.higher_is_better)
+        return list(zip(map(self._cells, self.methods), best, strict=True))
 
     def __str__(self) -> str:
         from rich.console import Console
@@ -308,7 +318,8 @@ class OrbitReport:
     def _html(self) -> str:
         title, values = html.escape(self.title), list(map(list, zip(*[method.values for method in self.methods], strict=True)))
         rows = [[element, *map(_number, row)] for element, row in zip(self.elements, values, strict=True)]
-        headings, marks = ["element", *[method.name for method in self.methods]], [[False, *_best(row)] for row in values]
+        headings = ["element", *[method.name for method in self.methods]]
+        marks = [[False, *_best(row, self.higher_is_better)] for row in values]
         body = [f"<h1>{title}</h1>", self._repr_html_(), "<h2>By angle</h2>"]
         body += [_html_image(self.plot(), f"Polar plot of {self.metric} by angle; the table by element has its numbers")]
         body += ["<h2>By element</h2>", _html_table(headings, rows, marks)]
@@ -324,9 +335,9 @@ def _number(value: float | None, digits: int = 3) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def _best(values: list[float]) -> list[bool]:
-    """Which values print like the greatest one."""
-    best = _number(max((value for value in values if math.isfinite(value)), default=None))
+def _best(values: list[float], higher_is_better: bool) -> list[bool]:
+    """Which values print like the best one."""
+    best = _number((max if higher_is_better else min)((value for value in values if math.isfinite(value)), default=None))
     return [_number(value) == best for value in values]
 
 
@@ -344,7 +355,8 @@ def _checked(value: Any, kind: Any, name: str) -> Any:
     if get_origin(kind) is list and isinstance(value, list):
         return [_checked(item, get_args(kind)[0], name) for item in value]
     if kind in (OrbitReport, Method) and isinstance(value, dict):
-        kept = [item for item in fields(kind) if item.name != "samples"]
+        absent = {"samples", *(name for name in ADDED if name not in value)}
+        kept = [item for item in fields(kind) if item.name not in absent]
         return kind(**{item.name: _checked(value[item.name], item.type, item.name) for item in kept})
     if kind is float and value is None:
         return math.nan

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from . import groups, kinds, trees
+from .actions import Size
 from .calls import invoke
 from .equivariant import Equivariant
 from .groups import Group
@@ -21,7 +22,7 @@ def equivariance_error(
     inputs: Any = None,
     outputs: Any = None,
     *,
-    canvas: tuple[int, int] | None = None,
+    canvas: Size | list[Size] | None = None,
 ) -> Float[Tensor, " n"]:
     """The greatest absolute difference between model(g.x) and g.model(x), for every element of a finite group.
 
@@ -29,9 +30,7 @@ def equivariance_error(
     arguments, or a dict of them by name. Kinds: those of an adapted model, else "image" and "invariant"; `canvas`: see `act`.
     """
     inputs, outputs = _kinds(model, inputs, outputs, groups.group(group))
-    if canvas is None:
-        sizes = kinds.image_sizes(x, inputs) or []
-        canvas = sizes[0] if len(set(sizes)) == 1 else None
+    canvas = canvas if canvas is not None else kinds.image_sizes(x, inputs)
     upright = invoke(model, model, x)
     errors = []
     for element in groups.group(group).elements:
@@ -48,7 +47,7 @@ def check_equivariant(
     inputs: Any = None,
     outputs: Any = None,
     *,
-    canvas: tuple[int, int] | None = None,
+    canvas: Size | list[Size] | None = None,
     tolerance: float = 0.0,
 ) -> None:
     """Raise AssertionError, naming the worst element, unless every error is at most `tolerance`."""

@@ -1,0 +1,301 @@
+"""Metrics by name: worked examples, and torchmetrics' own where it has one; and evaluations in which targets move."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from equiform import Equivariant, Points, Rows, evaluate
+from equiform.kinds import as_kinds
+from equiform.metrics import METRICS, is_better_higher, make
+from equiform.testing import equivariance_error
+from test_evaluation import Marked, pictures
+
+
+def value(name: str, *batches: tuple, kinds: object = "image") -> float:
+    metric = make(name, as_kinds(kinds))
+    for output, target in batches:
+        metric.update(output, target)
+    return float(metric.compute())
+
+
+# ------------------------------------------------------------------------------------------- intersection over union
+
+
+def test_miou_is_that_of_torchmetrics():
+    from torchmetrics.classification import MulticlassJaccardIndex
+
+    scores, target = torch.randn(4, 6, 9, 7), torch.randint(0, 5, (4, 9, 7))
+    target[:, :2] = 255
+    reference = MulticlassJaccardIndex(6, ignore_index=255)
+    reference.update(scores[:3], target[:3])
+    reference.update(scores[3:], target[3:])
+    got = value("miou", (scores[:3], target[:3]), (scores[3:], target[3:]))
+    assert got == pytest.approx(float(reference.compute()), abs=1e-6)
+    assert got != pytest.approx(value("miou", (scores, target.clamp(max=5))), abs=1e-3), "control: 255 is ignored"
+
+
+@pytest.mark.parametrize("form", ["scores", "labels", "one channel", "arrays", "lists", "photos of many sizes", "dict"])
+def test_miou_of_every_form_of_prediction(form):
+    scores, target = torch.randn(2, 3, 4, 6), torch.randint(0, 3, (2, 4, 6))
+    labels = scores.argmax(1)
+    output, kinds, expected = scores, "image", target
+    if form in ("labels", "one channel", "arrays"):
+        output, kinds = {"labels": labels, "one channel": labels[:, None], "arrays": labels.numpy()}[form], "mask"
+    if form == "lists":
+        output, expected, kinds = list(labels), list(target), Rows("mask")
+    if form == "photos of many sizes":
+        output, expected, kinds = list(scores), [target[0], target[1]], Rows("image")
+    if form == "dict":
+        output, kinds = {"features": torch.randn(2, 9), "map": labels}, {"features": "invariant", "map": "mask"}
+    ious = []
+    for k in range(3):
+        both = ((labels == k) & (target == k)).sum()
+        ious.append(both / ((labels == k) | (target == k)).sum())
+    assert value("miou", (output, expected), kinds=kinds) == pytest.approx(float(torch.stack(ious).mean()), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        (torch.rand(2, 3, 2, 3), r"differ in shape, \(2, 2, 3\) and \(2, 4, 6\): resize the maps inside the predictor"),
+        (torch.rand(2, 1, 4, 6), r"two classes or more.*got torch.float32 of shape \(2, 1, 4, 6\)"),
+        (torch.rand(2, 4, 6), r"labels are whole numbers \(b, h, w\)"),
+    ],
+)
+def test_what_is_no_label_map(output, message):
+    with pytest.raises(ValueError, match=message):
+        value("miou", (output, torch.zeros(2, 4, 6, dtype=torch.long)))
+
+
+# ------------------------------------------------------------------------------------------------------- keypoints
+
+
+def test_keypoint_error_is_the_mean_distance_over_visible_ones():
+    target = torch.tensor([[[1.0, 1, 2], [5, 5, 1], [0, 0, 0]]])
+    output = target[..., :2] + torch.tensor([[3.0, 4], [0, 1], [100, 100]])
+    assert value("keypoint_error", (output, target), kinds="points") == 3.0
+    assert value("keypoint_error", (output, target[..., :2]), kinds="points") > 30, "control: without visibility all count"
+    both = value("keypoint_error", (output, target), (target, target), kinds=Points(extra=1))
+    assert both == 1.5, "over the keypoints of all batches alike"
+    assert math.isnan(value("keypoint_error", (output, target * 0), kinds="points"))
+    with pytest.raises(ValueError, match=r"alike but for the last axis; got \(1, 2, 2\) and \(1, 3, 3\)"):
+        value("keypoint_error", (output[:, :2], target), kinds="points")
+
+
+def test_smaller_is_better_where_the_metric_says_so():
+    """The worst element is the one with the greatest error, and the best method the one with the smallest."""
+    x, _ = pictures()
+    targets = torch.cat([torch.rand(len(x), 2, 2) * 8, torch.ones(len(x), 2, 1)], -1)
+    answers = targets.flip(0)[..., :2].flip(0)
+
+    def predictor(image: Tensor) -> Tensor:
+        upright = (image[:, :, :1, :1] > 4).to(image)[:, 0]  # the mark of an upright picture; by rows, so it knows which
+        return answers * upright + (1 - upright) * answers.flip(-1)
+
+    model = Equivariant(predictor, Marked(), "image", "points")
+    report = evaluate(model, (x, targets), metric="keypoint_error", targets=Points(extra=1), baselines=["bare"])
+    assert not report.higher_is_better
+    assert report["adapted"].values == pytest.approx([0] * 4, abs=1e-5)
+    bare = report["bare"]
+    assert bare.values[0] == 0
+    assert bare.worst == max(bare.values) > 1
+    assert bare.worst_index == bare.values.index(max(bare.values))
+    table = report.to_markdown()
+    assert "**0.000**" in table
+    assert table.count("**") == 2, "only the mean of the better one is bold"
+    assert "smaller is better" in report.title
+
+
+@pytest.mark.parametrize("form", ["function", "torchmetrics", "object"])
+def test_every_form_of_metric_can_say_so(form):
+    from torchmetrics.classification import MulticlassHammingDistance
+
+    def error(output: Tensor, target: Tensor) -> Tensor:
+        return (output.argmax(1) != target).float().mean()
+
+    error.higher_is_better = False
+    metric = {"function": error, "torchmetrics": MulticlassHammingDistance(2), "object": make(error, "logits")}[form]
+    if form == "object":
+        metric.reset = lambda: None
+    assert not is_better_higher(make(metric, as_kinds("logits")))
+    report = evaluate(Equivariant(lambda x: torch.rand(len(x), 2), Marked(), "image", "logits"), pictures(), metric=metric)
+    assert not report.higher_is_better
+    assert report.worst == max(report["adapted"].values)
+
+
+def test_metrics_that_do_not_say_are_better_higher():
+    from torchmetrics import MeanMetric
+
+    assert MeanMetric().higher_is_better is None
+    assert is_better_higher(MeanMetric())
+    assert all(is_better_higher(named.make()) == (name != "keypoint_error") for name, named in METRICS.items())
+
+
+def test_a_metric_of_several_numbers_is_refused():
+    class Several:
+        def update(self, output, target):
+            pass
+
+        def reset(self):
+            pass
+
+        def compute(self):
+            return {"precision": 1.0, "recall": 0.5}
+
+    with pytest.raises(ValueError, match=r"Several computes several numbers \(precision, recall\)"):
+        make(Several(), as_kinds("image")).compute()
+
+
+# ------------------------------------------------------------------------------------------------------- detections
+
+pycocotools = pytest.importorskip("pycocotools", reason="pycocotools is not installed")
+
+
+def box(*corners: float) -> Tensor:
+    return torch.tensor([corners], dtype=torch.float)
+
+
+def found(boxes: Tensor, scores: list[float], labels: list[int]) -> dict[str, Tensor]:
+    return {"boxes": boxes, "scores": torch.tensor(scores), "labels": torch.tensor(labels, dtype=torch.long)}
+
+
+def there(boxes: Tensor, labels: list[int]) -> dict[str, Tensor]:
+    return {"boxes": boxes, "labels": torch.tensor(labels, dtype=torch.long)}
+
+
+ONE = pytest.approx(1)  # COCO divides by n plus a little
+NOTHING = found(torch.zeros(0, 4), [], [])
+
+
+def test_average_precision_worked_examples():
+    truth = there(box(0, 0, 10, 10), [3])
+    exact = found(box(0, 0, 10, 10), [0.5], [3])
+    assert value("box_map", ([exact], [truth])) == ONE
+    assert value("box_map", ([found(box(0, 0, 10, 10), [0.5], [4])], [truth])) == 0, "another class"
+    assert value("box_map", ([NOTHING], [truth])) == 0
+    assert math.isnan(value("box_map", ([exact], [there(torch.zeros(0, 4), [])])))
+    overlap = found(box(0, 0, 10, 7), [0.5], [3])  # IoU 0.7: right at 0.5, 0.55, 0.6, 0.65 and 0.7 of ten thresholds
+    assert value("box_map", ([overlap], [truth])) == pytest.approx(0.5)
+    assert value("box_ap50", ([overlap], [truth])) == ONE
+    half = value("box_ap50", ([exact, exact], [truth, there(box(20, 20, 30, 30), [3])]))
+    assert half == pytest.approx(51 / 101), "half of the objects, the wrong one no likelier: precision 1 up to recall 0.5"
+    crowd = truth | {"iscrowd": torch.tensor([1])}
+    assert math.isnan(value("box_ap50", ([exact], [crowd]))), "a crowd is nothing to be found"
+
+
+def test_average_precision_of_masks():
+    mask = torch.zeros(1, 8, 10)
+    mask[:, 2:6, 1:5] = 1
+    truth = {"masks": mask.bool(), "labels": torch.tensor([1])}
+    scores = {"scores": torch.tensor([0.9]), "labels": torch.tensor([1])}
+    assert value("mask_map", ([{"masks": 0.8 * mask[:, None], **scores}], [truth])) == ONE
+    assert value("mask_map", ([{"masks": 0.3 * mask[:, None], **scores}], [truth])) == 0, "control: below 0.5 nothing is there"
+    none = {"masks": torch.zeros(0, 1, 8, 10), "scores": torch.zeros(0), "labels": torch.zeros(0).long()}
+    assert value("mask_map", ([none], [truth])) == 0
+
+
+@pytest.mark.parametrize(
+    ("output", "target", "message"),
+    [
+        ({"boxes": torch.zeros(1, 4)}, [], "detections are a list with a dict per photo.*got a dict"),
+        ([there(box(0, 0, 1, 1), [1])], [there(box(0, 0, 1, 1), [1])], "detections have no scores; there are: boxes, labels"),
+        ([NOTHING], [{"boxes": box(0, 0, 1, 1)}], "targets have no labels; there are: boxes"),
+    ],
+)
+def test_what_is_no_detection(output, target, message):
+    with pytest.raises(ValueError, match=message):
+        value("box_map", (output, target))
+
+
+def photos() -> tuple[list[Tensor], list[dict[str, Tensor]]]:
+    """Dark photos of many sizes with a bright mark at the top left, and one or two rectangles, class 1 or 2 by brightness."""
+    images, targets = [], []
+    for i, (h, w) in enumerate([(20, 30), (20, 30), (26, 18), (24, 24), (17, 33), (21, 19)]):
+        image, objects = 0.1 * torch.rand(1, h, w), []
+        image[0, 0, 0] = 5
+        for k in range(1 + i % 2):
+            x, y = 2 + 8 * k, 3 + i % 3
+            image[:, y : y + 4 + k, x : x + 6] = 0.5 + 0.3 * k
+            objects.append([x, y, x + 6, y + 4 + k])
+        images.append(image)
+        masks = torch.stack([(image[0] == 0.5 + 0.3 * k) for k in range(1 + i % 2)])
+        targets.append(there(torch.tensor(objects).float(), list(range(1, 2 + i % 2))) | {"masks": masks})
+    return images, targets
+
+
+def detector(images: list[Tensor]) -> list[dict[str, Tensor]]:
+    """Finds the rectangles of upright photos, which have their mark at the top left; in others it sees nothing."""
+    answers = []
+    for image in images:
+        masks = [image[0] == level for level in (0.5, 0.8)] if image[0, 0, 0] == 5 else []
+        masks = [mask for mask in masks if mask.any()]
+        corners = [(mask.nonzero().amin(0), mask.nonzero().amax(0) + 1) for mask in masks]
+        boxes = torch.tensor([[low[1], low[0], high[1], high[0]] for low, high in corners]).float().reshape(-1, 4)
+        stacked = torch.stack(masks)[:, None] if masks else torch.zeros(0, 1, *image.shape[-2:], dtype=torch.bool)
+        answers.append(found(boxes, [0.9] * len(masks), list(range(1, len(masks) + 1))) | {"masks": stacked})
+    return answers
+
+
+class MarkedList(Marked):
+    def forward(self, images):
+        scores = torch.stack([torch.stack([x[0, 0, 0], x[0, -1, 0], x[0, -1, -1], x[0, 0, -1]]) for x in images])
+        from equiform.poses import pose_of
+
+        return pose_of(scores, self.elements)
+
+
+DETECTIONS = {"boxes": "boxes", "scores": "invariant", "labels": "invariant", "masks": "mask"}
+
+
+@pytest.mark.parametrize("metric", ["box_map", "box_ap50", "mask_map"])
+@pytest.mark.parametrize("form", ["lists", "dataset"])
+def test_targets_of_a_list_of_photos_move_with_them(metric, form):
+    model = Equivariant(detector, MarkedList(), Rows("image"), Rows(DETECTIONS))
+    data = photos()
+    if form == "dataset":
+        data = Pairs(list(zip(*data, strict=True)))
+    report = evaluate(model, data, metric=metric, baselines=["bare"], batch_size=4)
+    assert report.num_samples == 6
+    assert report["adapted"].values == [ONE] * 4
+    assert report["bare"].values == [ONE, 0, 0, 0]
+
+
+class Pairs(torch.utils.data.Dataset):
+    def __init__(self, pairs: list[tuple]):
+        self.pairs = pairs
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, i: int) -> tuple:
+        return self.pairs[i]
+
+
+def test_the_error_of_lists_of_photos_of_many_sizes_is_measured():
+    model = Equivariant(detector, MarkedList(), Rows("image"), Rows(DETECTIONS))
+    report = evaluate(model, photos(), metric="box_ap50", baselines=["bare"])
+    assert report["adapted"].equivariance_error == 0
+    assert report["bare"].equivariance_error == float("inf"), "another number of boxes"
+    assert equivariance_error(model, photos()[0], "C4").tolist() == [0] * 4
+    assert equivariance_error(detector, photos()[0], "C4", Rows("image"), Rows(DETECTIONS))[1] == float("inf")
+
+
+def test_targets_with_what_the_outputs_do_not_have_need_a_word():
+    images, targets = photos()
+    for target in targets:
+        target["area"] = torch.ones(len(target["labels"]))
+    model = Equivariant(detector, MarkedList(), Rows("image"), Rows(DETECTIONS))
+    with pytest.raises(ValueError, match=r"target\[0\]\['area'\]: has no kind"):
+        evaluate(model, (images, targets), metric="box_map")
+    kinds = Rows(DETECTIONS | {"area": "invariant"})
+    del kinds.kinds["scores"]
+    assert evaluate(model, (images, targets), metric="box_map", targets=kinds).mean == ONE
+
+
+def test_arrays_will_do():
+    output = [{key: np.asarray(tensor) for key, tensor in NOTHING.items()}]
+    target = [{key: np.asarray(tensor) for key, tensor in there(box(0, 0, 1, 1), [1]).items()}]
+    assert value("box_map", (output, target)) == 0
