@@ -11,9 +11,9 @@ from equiform import OrbitReport
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/guide.md", "docs/models.md", "docs/detection.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/guide.md", "docs/models.md", "docs/detection.md", "docs/photos.md"])
 def test_snippets_run_in_order(page, capsys):
-    if page == "docs/models.md":
+    if page in ("docs/models.md", "docs/photos.md"):
         pytest.importorskip("transformers")
     snippets = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
     assert snippets

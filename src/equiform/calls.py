@@ -58,15 +58,19 @@ class Call(NamedTuple):
         return k.take(self.values, self.kinds, rows, len(self.images))
 
 
-def by_canvas(back: Float[Tensor, "m 3 3"], sizes: Sequence[Size], empty: Size) -> list[tuple[Size, Size, Tensor]]:
-    """The rows of each (canvas before, canvas after being brought back): one sub-batch each; one empty one without rows."""
+def by_canvas(back: Float[Tensor, "m 3 3"], sizes: Sequence[Size], empty: Size, most: int) -> list[tuple[Size, Size, Tensor]]:
+    """The rows of each (canvas before, canvas after being brought back), at most `most` at a time; an empty one without rows.
+
+    Several poses never make a batch that is larger than the caller's: memory stays what it was, and large batches cost more
+    a row where memory is slow.
+    """
     if not sizes:
         return [(empty, empty, torch.zeros(0, dtype=torch.long))]
     found: dict[tuple[Size, Size], list[int]] = {}
     after = [size for g, size in zip(back, sizes, strict=True) for size in moved_sizes(g[None], size)]
     for i, pair in enumerate(zip(sizes, after, strict=True)):
         found.setdefault(pair, []).append(i)
-    return [(*pair, torch.tensor(rows)) for pair, rows in found.items()]
+    return [(*pair, part) for pair, rows in found.items() for part in torch.tensor(rows).split(most)]
 
 
 def invoke(function: Callable[..., Any], predictor: Callable[..., Any], x: Any) -> Any:
@@ -80,9 +84,11 @@ def invoke(function: Callable[..., Any], predictor: Callable[..., Any], x: Any) 
 
 
 def fitting_kinds(kind: Any, x: Any) -> Any:
-    """The kinds for x: where several are named and x is one tensor, that of the image."""
-    several = isinstance(kind, (Mapping, list, tuple))
-    if not several or trees.is_container(x):
+    """The kinds for x: those of the arguments that are there, or that of the image where x is the image alone."""
+    if isinstance(kind, Mapping) and isinstance(x, Mapping):
+        return {name: one for name, one in kind.items() if x.get(name) is not None}
+    several = isinstance(kind, Mapping) or (isinstance(kind, (list, tuple)) and not trees.is_container(x))
+    if not several or isinstance(x, tuple):
         return _rows_if_list(kind, x)
     each = list(kind.values()) if isinstance(kind, Mapping) else list(kind)
     return next(filter(_is_image, each), each[0])

@@ -86,9 +86,10 @@ class Equivariant(nn.Module):
         """The output and the pose. Raises ValueError or TypeError where an input or output does not fit its kind."""
         if not isinstance(self.predictor, PhotoPredictor):
             return self._predict(args, kwargs)
-        if len(args) != 1:
-            raise TypeError(f"a photo, or a list of photos, is expected as the one positional argument; got {len(args)}")
-        photos, given, single = self.predictor.arguments(args[0], kwargs)
+        images, *more = args or [kwargs.pop("images", None)]
+        if more:
+            raise TypeError(f"a photo, or a list of photos, is the one positional argument; got {len(args)}")
+        photos, given, single = self.predictor.arguments(images, kwargs)
         output, pose = self._predict((photos,), given)
         return Prediction(self.predictor.first(output) if single else output, pose)
 
@@ -99,7 +100,8 @@ class Equivariant(nn.Module):
         chosen = self.choose(pose)
         g = self.canonicalizer.elements[chosen.index.to(self.canonicalizer.elements.device)]
         zero = straight_through(pose.scores) if self.canonicalizer.training and pose.scores.requires_grad else None
-        answers, parts = [], by_canvas(inverse(g), [call.sizes[i] for i in chosen.row.tolist()], call.canvas)
+        sizes = [call.sizes[i] for i in chosen.row.tolist()]
+        answers, parts = [], by_canvas(inverse(g), sizes, call.canvas, most=len(call.images))
         for before, canvas, part in parts:
             rows = chosen.row[part]
             upright = self._move(inverse(g[part]), call.take(rows), call.kinds, before, zero, rows, inverse)

@@ -70,7 +70,6 @@ class PhotoPredictor(nn.Module):
     def forward(
         self,
         images: Any,
-        *,
         input_points: Any = None,
         input_labels: Any = None,
         input_boxes: Any = None,
