@@ -20,6 +20,7 @@ LAYERS = [
     "kinds",
     "networks",
     "views",
+    "tiles",
     "images",
     "canonicalizers",
     "opinions",
@@ -47,7 +48,8 @@ LAYERS = [
 # a name that goes, or comes, shows up in review here
 PUBLIC = """
     Augmentation Boxes Canonicalizer Cyclic Dihedral EnergyCanonicalizer Equivariant Field Group GroupConvCanonicalizer
-    Image O2 OrbitCanonicalizer OrbitReport Points Pose Prediction Regular Rows SO2 Teacher UniformCanonicalizer
+    Image O2 OrbitCanonicalizer OrbitReport Points Pose Prediction Regular Rows SO2 Teacher TileCanonicalizer
+    UniformCanonicalizer
     act adapt evaluate fit fit_opinion group inverse load scorer
 """.split()  # noqa: SIM905  (names by line read better than a list of strings)
 

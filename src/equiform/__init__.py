@@ -5,6 +5,7 @@ from .canonicalizers import (
     EnergyCanonicalizer,
     GroupConvCanonicalizer,
     OrbitCanonicalizer,
+    TileCanonicalizer,
     UniformCanonicalizer,
 )
 from .equivariant import Equivariant, Prediction, adapt, load
@@ -42,6 +43,7 @@ __all__ = [
     "Regular",
     "Rows",
     "Teacher",
+    "TileCanonicalizer",
     "UniformCanonicalizer",
     "act",
     "adapt",

@@ -19,7 +19,7 @@ from .equivariant import Equivariant
 from .kinds import first_image
 from .poses import pose_of
 from .priors import moved_prior, prior_loss
-from .views import Augmentation, squares, training_views
+from .views import Augmentation, training_views
 
 MONITOR = "pose_accuracy"
 OURS = "equiform"
@@ -68,7 +68,7 @@ class PriorTraining(lightning.LightningModule):
     def _prior_loss(self, batch: Any, augmentation: Augmentation | None, step: int) -> tuple[Tensor, Tensor]:
         """The loss, and per row whether the likeliest pose is the right one."""
         taught = batch[1] if self.options.taught and isinstance(batch, (tuple, list)) and len(batch) == 2 else None
-        images = _channels(squares(batch, self.options.side), self.canonicalizer.channels)
+        images = _channels(self.canonicalizer.squares(batch, self.options.side), self.canonicalizer.channels)
         group = self.canonicalizer.group
         views, g = training_views(images, group, self.canonicalizer.view_size, augmentation, self._generator(step))
         scores = self.canonicalizer.scores(views).float()
