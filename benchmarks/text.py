@@ -1,8 +1,8 @@
 """Character error rate of Tesseract on turned pages: bare, adapted, and with its own orientation detection (--psm 1).
 
 Pages are rendered here, in font families and with texts that the ready-made canonicalizer was not fitted on; the scans are
-scikit-image's `page` (print) and `text` (handwritten formulas, which Tesseract does not read in any pose). The seconds of the
-three are taken in turn on every page, and given relative to the bare reader on the upright pages.
+scikit-image's `page` (print) and `text` (handwritten formulas, of which Tesseract reads nothing in any pose: its errors are the
+characters that it makes up). The three are timed in turn on every turned page; time is relative to the bare reader's.
 
     python benchmarks/text.py
 """
@@ -69,7 +69,7 @@ SIGNS = [
 ]
 GREYS = [(0, 255), (0, 255), (40, 215), (20, 240), (245, 30)]  # ink and paper
 METHODS = ("bare", "adapted", "psm 1")
-HEAR = (
+SCAN = (
     "Region-based segmentation Let us first determine markers of the coins and the background. These markers are pixels that "
     "we can label unambiguously as either object or background. Here, the markers are found at the two extreme parts of the "
     "histogram of grey values: >>> markers = np.zeros_like(coins)"
@@ -134,13 +134,13 @@ def _drawn(lines: list[str], font: ImageFont.FreeTypeFont, rng: random.Random, *
 
 
 def scans() -> list[Page]:
-    """Two photos of paper that come with scikit-image; the second one's formulas are taken for empty."""
+    """The two photos of paper that come with scikit-image; the handwritten one counts as empty."""
     try:
         from skimage import data
     except ModuleNotFoundError:
         sys.exit("scikit-image is needed here: pip install 'equiform[dev]'")
     page, text = (to_tensor(Image.fromarray(np.asarray(image))) for image in (data.page(), data.text()))
-    return [Page("scan", page, HEAR), Page("handwriting", text, "")]
+    return [Page("scan", page, SCAN), Page("handwriting", text, "")]
 
 
 class Tally:
@@ -162,7 +162,7 @@ class Tally:
                 rows = self.errors[name].setdefault(page.layout, [[] for _ in range(4)])
                 rows[turns].append(_errors(said, page.text))
         for name in self.methods:
-            self.ratios[name].setdefault(page.layout, []).append(statistics.mean(seconds[name]) / seconds["bare"][0])
+            self.ratios[name].setdefault(page.layout, []).append(sum(seconds[name]) / sum(seconds["bare"]))
 
     def figures(self, pages: list[Page]) -> dict[str, Any]:
         """Character error rates by layout and angle, over all their characters, and median relative times."""
@@ -185,12 +185,12 @@ def _errors(said: str, truth: str) -> float:
     return float(char_error_rate([said], [truth])) * len(truth) if truth else float(len(said))
 
 
-def table(figures: dict[str, Any], counts: dict[str, int]) -> str:
+def table(kept: dict[str, Any]) -> str:
     """A row for every layout and method: the rate at 0, 90, 180, 270 degrees, and the time."""
     lines = ["| pages | reader | 0° | 90° | 180° | 270° | time |", "| --- | --- | --- | --- | --- | --- | --- |"]
-    for layout, count in counts.items():
+    for layout, count in kept["pages"].items():
         for name in METHODS:
-            row = figures[name][layout]
+            row = kept["figures"][name][layout]
             rates = " | ".join(f"{rate:.3f}" for rate in row["cer"])
             lines.append(f"| {f'{count} {layout}' if name == 'bare' else ''} | {name} | {rates} | {row['time']:.2f} |")
     return "\n".join(lines)
@@ -223,18 +223,11 @@ def main() -> None:
             tally.add(page)
         right = [float(model.canonicalizer([page.image]).index == 0) for page in pages]
     counts = {layout: sum(page.layout == layout for page in pages) for layout in dict.fromkeys(page.layout for page in pages)}
-    figures = tally.figures(pages)
-    print(table(figures, counts))
     wrong = [f"{page.layout}: {page.text[:40]}" for page, ok in zip(pages, right, strict=True) if not ok]
+    kept = {"pages": counts, "families": sorted(fonts), "figures": tally.figures(pages), "poses_wrong": wrong}
+    print(table(kept))
     print(f"poses found: {len(pages) - len(wrong)} of {len(pages)}", *wrong, sep="\n")
-    kept = {
-        "pages": counts,
-        "families": sorted(fonts),
-        "figures": figures,
-        "poses_wrong": wrong,
-        "equiform": equiform.__version__,
-    }
-    print("figures in", common.keep("text", kept, args.out))
+    print("figures in", common.keep("text", kept | {"equiform": equiform.__version__}, args.out))
 
 
 if __name__ == "__main__":

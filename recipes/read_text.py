@@ -62,7 +62,8 @@ def _table(photo: Tensor, psm: int) -> list[dict[str, str]]:
         raise TesseractError(INSTALL)
     file = io.BytesIO()
     Image.fromarray(photo.permute(1, 2, 0).numpy()).save(file, "PPM")
-    command = [program, "stdin", "stdout", "--psm", str(psm), "tsv"]
+    # Sauvola's threshold: light on a photo is uneven
+    command = [program, "stdin", "stdout", "--psm", str(psm), "-c", "thresholding_method=2", "tsv"]
     done = subprocess.run(command, input=file.getvalue(), capture_output=True, check=False)
     if done.returncode:
         lines = done.stderr.decode(errors="replace").strip().splitlines()
@@ -85,6 +86,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="picture files")
     parser.add_argument("--json", action="store_true", help="one JSON object a line and picture")
     args = parser.parse_args(arguments)
+    if shutil.which("tesseract") is None:
+        _say(INSTALL)
+        return 2
     model = equiform.load("text-c4", read)
     failed = False
     for file in args.files:
@@ -92,11 +96,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             found = as_json(file, model, to_tensor(open_image(file)))
         except FileNotFoundError:
             failed = _say(f"no file {file}")
-        except (UnreadableImage, IsADirectoryError) as error:
+        except UnreadableImage as error:
             failed = _say(error)
         except TesseractError as error:
-            _say(error)
-            return 2
+            failed = _say(f"{file}: {error}")
         else:
             print(json.dumps(found, ensure_ascii=False) if args.json else found["text"], flush=True)
     return 2 if failed else 0

@@ -58,7 +58,7 @@ def noise(size: tuple[int, int], dtype: torch.dtype) -> Tensor:
 def test_tiles_turn_with_the_image_to_the_bit(size, dtype):
     x = noise(size, dtype)
     tiles = tile_view([x], 64, 8)
-    for g in group("D4").elements.split(1):
+    for g in group("D4").elements.split(1)[1 :: 4 if max(size) > 1000 else 1]:
         assert torch.equal(tile_view(list(act(g, x[None])), 64, 8), act(g, tiles))
     if min(size) > 2:  # control: the tiles themselves do turn
         assert not torch.equal(tile_view(list(act(TURNS[1], x[None])), 64, 8), tiles)
@@ -135,28 +135,35 @@ def test_what_the_canonicalizer_refuses(unchecked):
 # ------------------------------------------------------------------------------------------------------------- fitting
 
 
-def darker_below(b: int, h: int = 40, w: int = 56) -> Tensor:
-    """Noise on a slope: upright, the bottom is darker, in every tile."""
-    return torch.rand(b, 1, h, w) + torch.linspace(2, 0, h)[:, None]
+def stamped(b: int, h: int = 32, w: int = 72) -> Tensor:
+    """Light paper with a grain, and dark arrows on it that point up."""
+    arrow = torch.tensor([[0, 0, 1, 0, 0], [0, 1, 1, 1, 0], [1, 1, 1, 1, 1], [0, 0, 1, 0, 0], [0, 0, 1, 0, 0]])
+    x = 2 + 0.2 * torch.rand(b, 1, h, w)
+    for image in x:
+        for top in range(2, h - 6, 10):
+            for left in torch.arange(2, w - 6, 10).tolist():
+                image[0, top : top + 5, left : left + 5] -= 2 * arrow
+    return x
 
 
 @pytest.mark.parametrize("source", ["tensor", "folder", "dataset"])
 def test_fit_learns_from_tiles(source, tmp_path):
-    images = darker_below(24)
+    images = stamped(40)
     if source == "folder":
         for i, image in enumerate(images):
-            Image.fromarray((image[0] * 85).to(torch.uint8).numpy()).save(tmp_path / f"{i}.png")
+            Image.fromarray((image[0] * 100).to(torch.uint8).numpy()).save(tmp_path / f"{i}.png")
     data = {"tensor": images, "folder": tmp_path, "dataset": torch.utils.data.TensorDataset(images)}[source]
     model = adapt(
         torch.nn.Identity(),
         "C4",
         outputs="image",
-        canonicalizer=TileCanonicalizer("C4", num_tiles=2, widths=(4, 8), resolution=16),
+        canonicalizer=TileCanonicalizer("C4", num_tiles=3, widths=(8, 16), resolution=32),
     )
-    test = darker_below(16, 33, 71)
-    assert (model.canonicalizer(test).index == 0).float().mean() < 0.9, "control: it does not know before"
-    fit(model, data, epochs=6, lr=1e-2)
+    test = stamped(16, 35, 51)
+    before = model.canonicalizer(test).probabilities[:, 0]
+    fit(model, data, epochs=16, lr=1e-2, batch_size=8)
     assert (model.canonicalizer(test).index == 0).float().mean() > 0.9
+    assert before.mean() < 0.5, "control: it did not know before"
 
 
 def test_training_keeps_tiles_and_leaves_tiles_alone():
@@ -223,7 +230,7 @@ def test_it_knows_upright_text(ready):
 
 def test_a_blank_page_has_every_pose(ready):
     pose = ready.canonicalizer(torch.full((1, 3, 50, 80), 255, dtype=torch.uint8))
-    assert torch.equal(pose.scores, torch.zeros(1, 4))
+    assert torch.equal(pose.probabilities, torch.full((1, 4), 0.25))
 
 
 # -------------------------------------------------------------------------------------------------------------- recipe
@@ -249,7 +256,7 @@ def test_words_are_right_and_lie_where_they_are(ready, lines, turns):
     boxes = act(TURNS[turns], torch.tensor([[box for _, box in places]]).float(), "boxes", canvas=size)[0]
     overlaps = [overlap(found, expected) for found, expected in zip(answer["boxes"], boxes, strict=True)]
     assert min(overlaps) > 0.6
-    if turns:  # control: the bare reader does not read it
+    if turns == 2:  # control: the bare reader does not read it
         assert read_text.read([photo])[0]["words"] != answer["words"]
 
 
@@ -321,4 +328,4 @@ def test_a_failing_tesseract_is_one_line(files, tmp_path, monkeypatch, capsys):
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
     assert read_text.main([str(files[0])]) == 2
-    assert capsys.readouterr().err == "error: tesseract failed: no such language\n"
+    assert capsys.readouterr().err == f"error: {files[0]}: tesseract failed: no such language\n"
