@@ -80,16 +80,16 @@ def test_tiles_lie_where_the_ink_is():
     (tile,) = cut_tiles(x, 64, 1)
     assert tile.amin() < 0 < 0.5 < tile.amax()
     inked = (tile < 0.5).sum()
-    assert inked == 8 * 20, "all of it, and nothing else"
+    assert abs(inked - 16 * 40) < 60, "all of it at twice the size, and nothing else"
     assert len(cut_tiles(torch.full((3, 400, 600), 7), 64, 8)) == 0, "a blank page has no tiles"
 
 
 def test_every_size_of_letters_has_its_level():
-    """A shape nine times larger comes out alike two levels further down."""
+    """A shape three times larger comes out alike one level further down."""
     small = torch.full((1, 96, 96), 255.0)
-    small[:, 40:56, 44:50] = 0
-    small[:, 40:44, 44:62] = 0
-    large = small.repeat_interleave(9, 1).repeat_interleave(9, 2)
+    small[:, 44:52, 46:49] = 0
+    small[:, 44:46, 46:55] = 0
+    large = small.repeat_interleave(3, 1).repeat_interleave(3, 2)
     tile = cut_tiles(small, 64, 1)[0]
     distances = [(candidate - tile).abs().mean() for candidate in cut_tiles(large, 64, 8)]
     assert min(distances) < 0.05

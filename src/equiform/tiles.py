@@ -1,9 +1,10 @@
 """Tiles of an image at full detail, for canonicalizers that must see small things: the letters of a text.
 
-An image is reduced to at most MAX_PIXELS, and again by REDUCTION, so that small and large letters are both of a size that a
-small network reads at one of the levels. Every level is covered by a grid of half-overlapping tiles, even about its centre,
-and the tiles with the strongest edges are kept. Turning or mirroring the image turns or mirrors every tile to the bit: pixels
-are rounded to VIEW_STEP, so that the sums which rank the tiles are exact in float64, whatever their order.
+An image is brought to MAX_PIXELS, enlarged ENLARGEMENT times at most, and reduced again by REDUCTION, so that small and large
+letters are both of a size that a small network reads at one of the levels. Every level is covered by a grid of half-overlapping
+tiles, even about its centre, and the tiles with the strongest edges are kept. Turning or mirroring the image turns or mirrors
+every tile to the bit: pixels are rounded to VIEW_STEP, so that the sums which rank the tiles are exact in float64, whatever
+their order.
 """
 
 import math
@@ -17,6 +18,7 @@ from torch.nn import functional as F
 from .views import VIEW_STEP, standardise, working_dtype
 
 MAX_PIXELS = 2_000_000
+ENLARGEMENT = 2.0
 REDUCTION = 3
 LEAST_SIDE = 12  # a level with a shorter side holds nothing to read
 
@@ -41,7 +43,7 @@ def tile_view(
 
 def tile_squares(images: Shaped[Tensor, "b k h w"] | Sequence[Tensor], side: int, count: int) -> UInt8[Tensor, "m 1 side side"]:
     """The tiles of all images as bytes, each stretched to the full range: what training keeps of them."""
-    tiles = torch.cat([torch.zeros(0, side, side), *(cut_tiles(image, side, count) for image in images)])
+    tiles = torch.cat([cut_tiles(image, side, count) for image in images])
     low, high = tiles.amin((1, 2), keepdim=True), tiles.amax((1, 2), keepdim=True)
     return ((tiles - low) / (high - low).clamp(min=VIEW_STEP) * 255).round().to(torch.uint8)[:, None]
 
@@ -54,10 +56,10 @@ def dark_ink(tiles: Float[Tensor, "*b s s"]) -> Float[Tensor, "*b s s"]:
 
 
 def _levels(image: Tensor) -> list[Float[Tensor, "h w"]]:
-    """The standardised image, at most MAX_PIXELS large, and its reductions, every side an even number of pixels."""
+    """The standardised image at its working size and its reductions, every side an even number of pixels."""
     height, width = image.shape[1:]
     grey = image.sum(0, dtype=working_dtype(image))
-    scale = min(1.0, math.sqrt(MAX_PIXELS / (height * width)))
+    scale = min(ENLARGEMENT, math.sqrt(MAX_PIXELS / (height * width)))
     levels = [_standard(_resized(grey, scale))]
     while min(levels[-1].shape) >= REDUCTION * LEAST_SIDE:
         levels.append(_standard(_resized(levels[-1], 1 / REDUCTION)))
