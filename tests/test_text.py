@@ -64,6 +64,17 @@ def test_tiles_turn_with_the_image_to_the_bit(size, dtype):
         assert not torch.equal(tile_view(list(act(TURNS[1], x[None])), 64, 8), tiles)
 
 
+def test_equal_tiles_are_ranked_alike_in_every_pose():
+    """The same mark in many places: sums that differ in their last bit would rank them by the order of summation."""
+    x = torch.full((3, 151, 260), 0.9)
+    mark = torch.rand(3, 7, 5)
+    for top, left in [(20, 30), (24, 118), (31, 201), (77, 52), (70, 160), (113, 9), (120, 230)]:
+        x[:, top : top + 7, left : left + 5] = mark
+    tiles = tile_view([x], 64, 6)
+    for g in group("D4").elements.split(1):
+        assert torch.equal(tile_view(list(act(g, x[None])), 64, 6), act(g, tiles))
+
+
 def test_tiles_cut_off_the_centre_would_not():
     """The control: the same tiles of an image whose grid lies elsewhere are others."""
     x = noise((57, 83), torch.uint8)
