@@ -1,4 +1,4 @@
-"""Write the committed figures into the README, between its comments."""
+"""Write the committed figures into the README and the docs, between their comments."""
 
 import json
 import re
@@ -9,6 +9,7 @@ from common import HERE, RESULTS
 from equiform import OrbitReport
 
 README = HERE.parent / "README.md"
+TEXT = HERE.parent / "docs" / "text.md"
 
 
 def figures(name: str) -> dict:
@@ -58,6 +59,10 @@ def main() -> None:
         cell = function()
         text = re.sub(rf"(<!-- {name} -->)[^|\n]* \|", lambda m, cell=cell: f"{m[1]} {cell} |", text)
     README.write_text(text, encoding="utf-8")
+    page = TEXT.read_text(encoding="utf-8")
+    rows = table(figures("text"))
+    page = re.sub(r"(<!-- table: text -->\n).*?(<!-- end -->)", lambda m: f"{m[1]}{rows}\n{m[2]}", page, flags=re.DOTALL)
+    TEXT.write_text(page, encoding="utf-8")
 
 
 if __name__ == "__main__":

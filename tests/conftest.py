@@ -9,7 +9,7 @@ import pytest
 
 # the modules whose annotations are shapes; installed before the first import of any of them
 CHECKED = (
-    *("groups", "trees", "actions", "poses", "kinds", "networks", "views"),
+    *("groups", "trees", "actions", "poses", "kinds", "networks", "views", "tiles"),
     *("canonicalizers", "priors", "adapters", "calls", "hub", "equivariant"),
 )
 jaxtyping.install_import_hook([f"equiform.{name}" for name in CHECKED], "beartype.beartype")

@@ -168,6 +168,7 @@ def test_info(home, monkeypatch):
     assert "boxes" in lines["kinds"]
     assert "group-conv" in lines["canonicalizers"]
     assert "top5_accuracy" in lines["metrics"]
+    assert "text-c4" in lines["ready-made"]
 
 
 def _only_transformers(package):

@@ -1,5 +1,6 @@
 """Every Python snippet of the README and the docs runs; every table in the README is what the committed figures say."""
 
+import importlib
 import json
 import re
 from pathlib import Path
@@ -11,7 +12,10 @@ from equiform import OrbitReport
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/guide.md", "docs/models.md", "docs/detection.md", "docs/photos.md"])
+PAGES = ["README.md", *(f"docs/{name}.md" for name in ("guide", "models", "detection", "photos", "text"))]
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_snippets_run_in_order(page, capsys):
     if page in ("docs/models.md", "docs/photos.md"):
         pytest.importorskip("transformers")
@@ -42,3 +46,13 @@ def test_the_table_is_the_committed_one(tmp_path):
     figures = json.loads((ROOT / "benchmarks" / "results" / "photos.json").read_text(encoding="utf-8"))
     (tmp_path / "report.json").write_text(json.dumps(figures["report"]))
     assert table[1].strip() == OrbitReport.load(tmp_path / "report.json").to_markdown().strip()
+
+
+def test_the_text_table_is_the_committed_one(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    benchmark = importlib.import_module("text")
+    page = (ROOT / "docs" / "text.md").read_text(encoding="utf-8")
+    table = re.search(r"<!-- table: text -->\n(.*?)<!-- end -->", page, re.DOTALL)
+    assert table
+    figures = json.loads((ROOT / "benchmarks" / "results" / "text.json").read_text(encoding="utf-8"))
+    assert table[1].strip() == benchmark.table(figures)

@@ -23,6 +23,7 @@ from equiform import (
     Image,
     OrbitCanonicalizer,
     Rows,
+    TileCanonicalizer,
     UniformCanonicalizer,
     adapt,
     hub,
@@ -61,6 +62,7 @@ MAKE: dict[str, list[Make]] = {
         lambda p: OrbitCanonicalizer("D4", Own(), resolution=16),
     ],
     "group-conv": [lambda p: GroupConvCanonicalizer("D2", widths=(4, 8), resolution=16)],
+    "tiles": [lambda p: TileCanonicalizer("C4", num_tiles=4, widths=(4, 8), resolution=16)],
     "energy": [lambda p: EnergyCanonicalizer("C4", p, confidence="negative_entropy")],
     "uniform": [lambda p: UniformCanonicalizer("D1")],
 }

@@ -20,6 +20,7 @@ LAYERS = [
     "kinds",
     "networks",
     "views",
+    "tiles",
     "images",
     "canonicalizers",
     "opinions",
@@ -52,7 +53,7 @@ LAYERS = [
 PUBLIC = """
     Augmentation Boxes Canonicalizer Cyclic Dihedral EmbeddedPhoto EnergyCanonicalizer Equivariant Field Group
     GroupConvCanonicalizer Image Invariant Likeliest Logits Mask O2 OrbitCanonicalizer OrbitReport PhotoPredictor Points
-    Pose Prediction Regular Rows SO2 Teacher Tokens UniformCanonicalizer Upright
+    Pose Prediction Regular Rows SO2 Teacher TileCanonicalizer Tokens UniformCanonicalizer Upright
     act adapt embed evaluate fit fit_opinion group inverse load scorer
 """.split()  # noqa: SIM905  (names by line read better than a list of strings)
 

@@ -5,6 +5,7 @@ from .canonicalizers import (
     EnergyCanonicalizer,
     GroupConvCanonicalizer,
     OrbitCanonicalizer,
+    TileCanonicalizer,
     UniformCanonicalizer,
 )
 from .equivariant import Equivariant, Prediction, adapt, load
@@ -51,6 +52,7 @@ __all__ = [
     "Regular",
     "Rows",
     "Teacher",
+    "TileCanonicalizer",
     "Tokens",
     "UniformCanonicalizer",
     "Upright",

@@ -4,6 +4,7 @@ Turning the input permutes the scores, which makes the pose equivariant whatever
 """
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,13 @@ from torch import Tensor, nn
 
 from . import groups
 from .groups import Group, inverse
+from .images import open_image, read_square, to_tensor
 from .kinds import act, as_tensor
 from .networks import GroupConvNetwork, ScoreNetwork
 from .poses import Pose, pose_of
+from .tiles import dark_ink, tile_squares, tile_view
 from .trees import children, is_container
-from .views import disc, orbit_views, square_view, view_size
+from .views import disc, orbit_views, square_view, squares, view_size
 
 Images = Tensor | np.ndarray | Sequence[Tensor]
 
@@ -63,6 +66,14 @@ class Canonicalizer(nn.Module):
     def view(self, images: Images) -> Float[Tensor, "b c s s"]:
         """What the canonicalizer looks at: the whole image in a small square, standardised."""
         return square_view(as_tensor(images) if isinstance(images, np.ndarray) else images, self.view_size, self.channels)
+
+    def squares(self, images: Any, side: int) -> Tensor:
+        """What training keeps of a batch of images, to draw views from: the whole images, squeezed to squares."""
+        return squares(images, side)
+
+    def read(self, file: Path, side: int) -> Tensor:
+        """The squares of one image file."""
+        return read_square(file, side)
 
     def scores(self, view: Float[Tensor, "b c s s"]) -> Float[Tensor, "b n"]:
         """One score per element and row: how much the view, brought back by that element, looks like canonical input."""
@@ -144,6 +155,77 @@ class GroupConvCanonicalizer(Canonicalizer):
         if not self.group.on_grid:
             view = disc(nn.functional.avg_pool2d(view, 2))
         return self.network(view.to(self._dtype()))
+
+
+class TileCanonicalizer(Canonicalizer):
+    """Small tiles at full detail, each judged over the orbit, their posteriors multiplied: for text, lost in a squeezed view.
+
+    Costs |G| passes of a small network for each of at most `num_tiles` tiles. No tile counts for more than a tile that is
+    wrong every so often (`TILE_ERROR`) should.
+    """
+
+    name = "tiles"
+
+    def __init__(
+        self,
+        group: str | Group,
+        *,
+        num_tiles: int = 32,
+        widths: Sequence[int] = (24, 48, 64),
+        resolution: int = 64,
+    ):
+        super().__init__(group, resolution, channels=1)
+        if resolution % 4:  # half a tile is even, so that a grid of them is even about the centre
+            raise ValueError(f"resolution must be a multiple of 4; got {resolution}")
+        if not isinstance(num_tiles, int) or num_tiles < 1:
+            raise ValueError(f"num_tiles must be a whole number >= 1; got {num_tiles!r}")
+        self.num_tiles, self.widths = num_tiles, tuple(widths)
+        self.network = ScoreNetwork(1, self.widths)
+        self.network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  (torch's stubs forget it)
+
+    def config(self) -> dict[str, Any]:
+        own = {"num_tiles": self.num_tiles, "widths": list(self.widths), "resolution": self.resolution}
+        return {"group": self.group.name} | own
+
+    def view(self, images: Images) -> Float[Tensor, "b t s s"]:
+        """The tiles of every image, as channels."""
+        if isinstance(images, (Tensor, np.ndarray)):
+            images = as_tensor(images)
+            if images.ndim != 4:
+                raise ValueError(f"images have shape (b, channels, height, width); got {tuple(images.shape)}")
+        return tile_view(images, self.view_size, self.num_tiles).to(self._place.device)
+
+    def squares(self, images: Any, side: int) -> Tensor:
+        """The tiles of all images, as images of their own; tiles as they are."""
+        if isinstance(images, Tensor) and images.shape[1:] == (1, side, side):
+            return images
+        return tile_squares(images, side, self.num_tiles)
+
+    def read(self, file: Path, side: int) -> Tensor:
+        return self.squares(to_tensor(open_image(file))[None], side)
+
+    def scores(self, view: Float[Tensor, "b t s s"]) -> Float[Tensor, "b n"]:
+        orbit = orbit_views(dark_ink(view), self.group).to(self._dtype())
+        if self.training:  # batch statistics see every tile and the whole orbit at once
+            scores = self.network(orbit.reshape(-1, 1, *orbit.shape[-2:])).reshape(orbit.shape[:3])
+            return _pooled(scores.movedim(0, -1))
+        # image by image, so that no rounding depends on the other rows; flat tiles, which tell nothing, are left out
+        tells = view.amax((-2, -1)) != view.amin((-2, -1))
+        rows = []
+        for i, keep in enumerate(tells):
+            tiles = orbit[:, i, keep, None]
+            rows.append(torch.stack([self.network(part) for part in tiles], 1) if keep.any() else view.new_zeros(1, len(tiles)))
+        return torch.cat([_pooled(row[None]) for row in rows])
+
+
+TILE_ERROR = 0.1
+
+
+def _pooled(scores: Float[Tensor, "b t n"]) -> Float[Tensor, "b n"]:
+    """The sum over tiles of log-posteriors, each mixed with chance. In float64, so that the order of tiles does not show."""
+    n = scores.shape[-1]
+    posterior = (1 - TILE_ERROR) * scores.double().softmax(-1) + TILE_ERROR / n
+    return posterior.log().sum(1).float()
 
 
 def max_probability(logits: Float[Tensor, "b *hw k"]) -> Float[Tensor, " b *hw"]:
@@ -238,5 +320,6 @@ class UniformCanonicalizer(Canonicalizer):
 
 
 CANONICALIZERS: dict[str, type[Canonicalizer]] = {
-    cls.name: cls for cls in (OrbitCanonicalizer, GroupConvCanonicalizer, EnergyCanonicalizer, UniformCanonicalizer)
+    cls.name: cls
+    for cls in (OrbitCanonicalizer, GroupConvCanonicalizer, TileCanonicalizer, EnergyCanonicalizer, UniformCanonicalizer)
 }

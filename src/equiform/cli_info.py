@@ -29,6 +29,7 @@ def environment() -> list[tuple[str, str]]:
         ("kinds", ", ".join(ACTIONS)),
         ("canonicalizers", ", ".join(CANONICALIZERS)),
         ("metrics", ", ".join(METRICS)),
+        ("ready-made", ", ".join(hub.ready_made())),
     ]
 
 

@@ -194,8 +194,11 @@ def _name(predictor: Any) -> str:
 
 
 def load(path_or_repo: str | Path, predictor: Predictor, *, network: nn.Module | None = None) -> Equivariant:
-    """A saved model around its predictor, from a folder or a Hub repository (owner/name). Nothing is unpickled.
+    """A saved model around its predictor: a ready-made one by its name, from a folder, or from a Hub repository (owner/name).
 
+    Ready-made: "text-c4", for text in any quarter turn; the predictor takes a list of photos and gives for each a dict with
+    `text`, `words` and `boxes` (k, 4), xyxy. A folder that happens to have such a name is a `Path`, or begins with "./".
+    Nothing is unpickled.
     `network`: the module of a canonicalizer that was given its own; the saved weights are loaded into it.
     Raises FileNotFoundError or ValueError naming what is missing, damaged or of another version.
     """

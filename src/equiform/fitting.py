@@ -16,13 +16,14 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, Tens
 from . import priors
 from ._optional import optional
 from .calls import fitting_kinds, images_of, inputs_of, invoke, to_device
+from .canonicalizers import Canonicalizer
 from .equivariant import Equivariant
 from .groups import inverse
 from .images import read_squares
 from .kinds import act
 from .opinions import Opinion, linear_scorer, orbit_logits
 from .teaching import Teacher
-from .views import Augmentation, squares
+from .views import Augmentation
 
 EPOCHS, LR, AUGMENTATION = 24, 1e-3, Augmentation()
 SQUARE = 1.5  # side of the images kept for training, in sides of the view: crops down to 2/3 of it lose no detail
@@ -60,7 +61,7 @@ def fit(
 
     data: unlabelled inputs in the poses the predictor knows: a tensor (n, c, h, w), a folder of images, a Dataset or a
     DataLoader of inputs, or of tuples that begin with them; in a dict the image is found by its kind. Folders and tensors are
-    kept in memory as small squares.
+    kept in memory as small squares: whole images, or what the canonicalizer cuts of them.
     teacher: large pretrained features that judge each image once before training, against overfitting on few images.
     val: the same, held out; pose accuracy on it decides which epoch is kept, and `patience` epochs without a better one end
     the training. prior: "identity", "uniform", or a histogram of |G| counts.
@@ -88,16 +89,17 @@ def fit(
 
     side = round(SQUARE * max(canonicalizer.view_size, teacher.size if teacher is not None else 0))
     histogram = priors.prior(canonicalizer.group, prior)
-    data, skipped = _in_memory(data, side) if task_loss is None else (data, [])
+    data, skipped = _in_memory(data, canonicalizer, side) if task_loss is None else (data, [])
     if teacher is not None:
         if not isinstance(data, Tensor):
             raise TypeError("a teacher needs a tensor or a folder of images, and no task_loss")
         posteriors = teacher.posteriors(data, canonicalizer.group, seed)
         data = TensorDataset(data, (1 - teacher.weight) * histogram + teacher.weight * posteriors)
-    collate = None if task_loss is not None or teacher is not None else SquareCollate(side, model.inputs)
+    collate = None if task_loss is not None or teacher is not None else SquareCollate(side, model.inputs, canonicalizer.squares)
     loader = _loader(data, batch_size, seed, collate)
-    held_out, skipped_too = _in_memory(val, side)
-    held_out = None if val is None else _loader(held_out, batch_size, None, SquareCollate(side, model.inputs))
+    held_out, skipped_too = _in_memory(val, canonicalizer, side)
+    checked = SquareCollate(side, model.inputs, canonicalizer.squares)
+    held_out = None if val is None else _loader(held_out, batch_size, None, checked)
     options = training.Options(epochs, lr, weight_decay, augmentation, seed, side, histogram, teacher is not None)
     with quiet(), _restored(model, task_loss is not None), torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -172,14 +174,14 @@ def quiet() -> Iterator[None]:
 # ---------------------------------------------------------------------------------------------------------------- data
 
 
-def _in_memory(data: Any, side: int) -> tuple[Any, list[str]]:
+def _in_memory(data: Any, canonicalizer: Canonicalizer, side: int) -> tuple[Any, list[str]]:
     """Folders and tensors as one tensor of squares, other data as they are; and the files that were skipped."""
     if isinstance(data, (str, Path)):
-        return read_squares(data, side)
+        return read_squares(data, side, canonicalizer.read)
     if isinstance(data, np.ndarray):
         data = torch.from_numpy(data)
     if isinstance(data, Tensor):
-        return torch.cat([squares(part, side) for part in data.split(256)]), []
+        return torch.cat([canonicalizer.squares(part, side) for part in data.split(256)]), []
     return data, []
 
 
@@ -230,7 +232,8 @@ class SquareCollate:
 
     side: int
     inputs: Any
+    squares: Callable[[Any, int], Tensor]
 
     def __call__(self, samples: Sequence[Any]) -> Tensor:
         images = [images_of(sample, self.inputs) for sample in samples]
-        return torch.cat([squares(image[None] if isinstance(image, Tensor) else image, self.side) for image in images])
+        return torch.cat([self.squares(image[None] if isinstance(image, Tensor) else image, self.side) for image in images])

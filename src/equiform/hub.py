@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 OPINION = "opinion.weight"
+READY = Path(__file__).with_name("ready")  # fitted adapters that come with the package, a folder each
 
 
 def save(model: "Equivariant", folder: str | Path) -> None:
@@ -83,8 +84,12 @@ def push(model: "Equivariant", repo_id: str, **options: Any) -> str:
 
 
 def read(path_or_repo: str | Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """The config and the weights of a save, checked. Raises FileNotFoundError or ValueError naming what is wrong."""
-    folder = Path(path_or_repo)
+    """The config and the weights of a save, checked. Raises FileNotFoundError or ValueError naming what is wrong.
+
+    The name of a ready-made adapter comes first, whatever folder one happens to be in; a folder of that name is a `Path`, or
+    begins with "./".
+    """
+    folder = READY / path_or_repo if path_or_repo in ready_made() else Path(path_or_repo)
     if not folder.is_dir():
         folder = _download(str(path_or_repo))
     for name in (CONFIG, WEIGHTS):
@@ -110,9 +115,17 @@ def read(path_or_repo: str | Path) -> tuple[dict[str, Any], dict[str, torch.Tens
         raise ValueError(f"{folder / WEIGHTS} is damaged: {error}") from None
 
 
+def ready_made() -> list[str]:
+    """The names of the adapters that come with the package."""
+    return sorted(path.name for path in READY.iterdir())
+
+
 def _download(repo: str) -> Path:
     if repo.count("/") != 1 or repo.startswith((".", "/", "~")):
-        raise FileNotFoundError(f"no folder {repo}, and not the name of a repository (owner/name)")
+        raise FileNotFoundError(
+            f"no folder {repo}, and not the name of a repository (owner/name) or of a ready-made adapter "
+            f"({', '.join(ready_made())})"
+        )
     hub = optional("huggingface_hub", "all")
     try:
         return Path(hub.snapshot_download(repo, allow_patterns=[CONFIG, WEIGHTS]))

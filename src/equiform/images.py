@@ -3,7 +3,7 @@
 import contextlib
 import json
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -130,20 +130,24 @@ def read_square(path: Path, size: int) -> UInt8[Tensor, "3 s s"]:
     return to_tensor(image.resize((size, size), optional("PIL.Image", "all").Resampling.BILINEAR, reducing_gap=2.0))
 
 
-def read_squares(path: str | Path, size: int) -> tuple[UInt8[Tensor, "n 3 s s"], list[str]]:
-    """All readable images below a folder as squares, and a line for each that was skipped. At most 3 s^2 bytes an image.
+def read_squares(
+    path: str | Path, size: int, read: Callable[[Path, int], Tensor] = read_square
+) -> tuple[UInt8[Tensor, "n c s s"], list[str]]:
+    """All readable images below a folder as squares, and a line for each that was skipped. At most 3 s^2 bytes a square.
 
+    `read`: from a file and the size to one square, or to the several that are cut of it.
     Raises ValueError where none is readable.
     """
     squares, skipped = [], []
     for file in find_images(path):
         try:
-            squares.append(read_square(file, size))
+            found = read(file, size)
+            squares.append(found.reshape(-1, *found.shape[-3:]))
         except UnreadableImage as error:
             skipped.append(str(error))
     if not squares:
         raise ValueError(f"none of the {len(skipped)} images in {path} can be read; the first: {skipped[0]}")
-    return torch.stack(squares), skipped
+    return torch.cat(squares), skipped
 
 
 def read_images(files: list[Path]) -> Iterator[tuple[Path, UInt8[Tensor, "3 h w"] | UnreadableImage]]:

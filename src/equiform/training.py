@@ -19,7 +19,7 @@ from .equivariant import Equivariant
 from .kinds import first_image
 from .poses import pose_of
 from .priors import moved_prior, prior_loss
-from .views import Augmentation, blended, squares, training_views
+from .views import Augmentation, blended, training_views
 
 MONITOR = "pose_accuracy"
 OURS = "equiform"
@@ -73,7 +73,9 @@ class PriorTraining(lightning.LightningModule):
     def _prior_loss(self, batch: Any, augmentation: Augmentation | None, step: int) -> tuple[Tensor, Tensor]:
         """The loss, and per row whether the likeliest pose is the right one."""
         taught = batch[1] if self.options.taught and isinstance(batch, (tuple, list)) and len(batch) == 2 else None
-        images = _channels(squares(images_of(batch, self.inputs), self.options.side), self.canonicalizer.channels)
+        images = _channels(
+            self.canonicalizer.squares(images_of(batch, self.inputs), self.options.side), self.canonicalizer.channels
+        )
         group, generator = self.canonicalizer.group, self._generator(step)
         target = self.options.prior.expand(len(images), -1) if taught is None else taught
         images, target = blended(images, target, augmentation.blend if augmentation else 0.0, generator)

@@ -47,12 +47,16 @@ def square_view(
 
 
 def _squeezed(images: Tensor, resolution: int) -> Tensor:
-    work = torch.float32 if images.device.type == "mps" else torch.float64  # Apple's GPUs have no float64
     size = (resolution, resolution)
-    return F.interpolate(images.to(work), size=size, mode="bilinear", antialias=True, align_corners=False)
+    return F.interpolate(images.to(working_dtype(images)), size=size, mode="bilinear", antialias=True, align_corners=False)
 
 
-def standardise(x: Tensor) -> Float[Tensor, "b c h w"]:
+def working_dtype(images: Tensor) -> torch.dtype:
+    """float64, in which another order of summation does not show once the result is rounded."""
+    return torch.float32 if images.device.type == "mps" else torch.float64  # Apple's GPUs have no float64
+
+
+def standardise(x: Tensor) -> Float[Tensor, "*b h w"]:
     """Mean 0.5 and deviation 0.25 per image and channel, like a picture in [0, 1]; a constant channel becomes 0.5."""
     centred = x - x.mean((-2, -1), keepdim=True)
     deviation = centred.square().mean((-2, -1), keepdim=True).sqrt()
