@@ -60,7 +60,7 @@ def main() -> None:
         text = re.sub(rf"(<!-- {name} -->)[^|\n]* \|", lambda m, cell=cell: f"{m[1]} {cell} |", text)
     README.write_text(text, encoding="utf-8")
     page = TEXT.read_text(encoding="utf-8")
-    rows = table(figures("text"))
+    rows = text_table(figures("text"))
     page = re.sub(r"(<!-- table: text -->\n).*?(<!-- end -->)", lambda m: f"{m[1]}{rows}\n{m[2]}", page, flags=re.DOTALL)
     TEXT.write_text(page, encoding="utf-8")
 
