@@ -7,6 +7,7 @@ from pathlib import Path
 
 from common import HERE, RESULTS
 from equiform import OrbitReport
+from text import table as text_table
 
 README = HERE.parent / "README.md"
 TEXT = HERE.parent / "docs" / "text.md"
