@@ -18,8 +18,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 import equiform
@@ -61,7 +62,10 @@ def _table(photo: Tensor, psm: int) -> list[dict[str, str]]:
     if program is None:
         raise TesseractError(INSTALL)
     file = io.BytesIO()
-    Image.fromarray(photo.permute(1, 2, 0).numpy()).save(file, "PPM")
+    grey = Image.fromarray(photo.permute(1, 2, 0).numpy()).convert("L")
+    # the threshold below takes what is darker than its surroundings for ink
+    dark = np.median(np.asarray(grey)) < 128
+    (ImageOps.invert(grey) if dark else grey).save(file, "PPM")
     # Sauvola's threshold: light on a photo is uneven
     command = [program, "stdin", "stdout", "--psm", str(psm), "-c", "thresholding_method=2", "tsv"]
     done = subprocess.run(command, input=file.getvalue(), capture_output=True, check=False)

@@ -52,18 +52,23 @@ class CocoBoxes(Dataset):
         self.images, self.max_objects = images, max_objects
         self.ids = [i for i in self.coco.getImgIds() if self._objects(i)][:limit]
         if not self.ids:
-            raise ValueError(f"{annotations} has no objects")
+            raise ValueError("there are no objects in it")
+        if missing := [name for name in map(self._name, self.ids) if not (images / name).is_file()]:
+            raise ValueError(f"{len(missing)} of its photos are not in {images}, the first {missing[0]}")
 
     def _objects(self, image: int) -> list[dict[str, Any]]:
         found = self.coco.loadAnns(self.coco.getAnnIds(image, iscrowd=False))
         large = [a for a in found if a["bbox"][2] >= 1 and a["bbox"][3] >= 1]
         return sorted(large, key=lambda a: -a["area"])[: self.max_objects]
 
+    def _name(self, image: int) -> str:
+        return self.coco.loadImgs(image)[0]["file_name"]
+
     def __len__(self) -> int:
         return len(self.ids)
 
     def __getitem__(self, i: int) -> tuple[tuple[Tensor, Tensor], dict[str, Tensor]]:
-        photo = read_photo(self.images / self.coco.loadImgs(self.ids[i])[0]["file_name"])
+        photo = read_photo(self.images / self._name(self.ids[i]))
         objects = self._objects(self.ids[i])
         xywh = torch.tensor([a["bbox"] for a in objects], dtype=torch.float32)
         corner = torch.tensor([photo.shape[2], photo.shape[1]]).repeat(2)
@@ -134,10 +139,16 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     fitted = args.adapter is not None and (args.adapter / "config.json").exists()
     if not fitted and args.photos is None:
         sys.exit("nothing to fit on: name a folder of upright photos, --photos, or a fitted --adapter")
+    try:
+        data = CocoBoxes(args.images, args.annotations, args.limit, args.max_objects)
+    except (ValueError, KeyError, OSError) as error:
+        sys.exit(f"{args.annotations} cannot be used: {error}")
     transformers = optional("transformers", "transformers")
-    pair = (transformers.AutoProcessor.from_pretrained(args.model), transformers.AutoModel.from_pretrained(args.model).eval())
+    pair = (
+        transformers.AutoProcessor.from_pretrained(args.model),
+        transformers.AutoModelForMaskGeneration.from_pretrained(args.model).eval(),
+    )
     model = load(args.adapter, pair) if fitted else fit_on(adapt(pair, args.group), args)
-    data = CocoBoxes(args.images, args.annotations, args.limit, args.max_objects)
     reports = {}
     for name in args.metric:
         loader = DataLoader(data, batch_size=4, collate_fn=rows)

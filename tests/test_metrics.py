@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from equiform import Equivariant, Points, Rows, evaluate
+from equiform import Equivariant, OrbitCanonicalizer, Points, Rows, adapt, evaluate
 from equiform.kinds import as_kinds
 from equiform.metrics import METRICS, is_better_higher, make
 from equiform.testing import equivariance_error
@@ -299,3 +299,25 @@ def test_arrays_will_do():
     output = [{key: np.asarray(tensor) for key, tensor in NOTHING.items()}]
     target = [{key: np.asarray(tensor) for key, tensor in there(box(0, 0, 1, 1), [1]).items()}]
     assert value("box_map", (output, target)) == 0
+
+
+def test_the_character_error_rate_of_a_reader():
+    def reader(photos):
+        return [{"text": "upright" if photo[0, 0, 0] > 0.5 else "gibberish"} for photo in photos]
+
+    photos = [torch.zeros(3, 8, 12), torch.zeros(3, 10, 6)]
+    for photo in photos:
+        photo[:, 0, 0] = 1
+    kinds = Rows({"text": "invariant"})
+    model = adapt(reader, "C4", inputs=Rows("image"), outputs=kinds, canonicalizer=OrbitCanonicalizer("C4", resolution=16))
+    targets = [{"text": "upright"}, {"text": "upright!"}]
+    report = evaluate(model, (photos, targets), metric="cer", baselines=["bare"])
+    assert report["bare"].values[0] == pytest.approx(1 / 15)  # one letter of fifteen is missing
+    assert max(report["bare"].values) > 0.5  # control
+    assert len(set(report["adapted"].values)) == 1
+    with pytest.raises(ValueError, match="needs strings, or dicts with a 'text'; got a int"):
+        evaluate(
+            adapt(lambda x: [1 for _ in x], "C4", inputs=Rows("image"), outputs=Rows("invariant")),
+            (photos, targets),
+            metric="cer",
+        )

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from equiform import OrbitCanonicalizer, Upright, act, adapt, fit, group, load
+from equiform import OrbitCanonicalizer, Upright, act, adapt, evaluate, fit, group, load
 from equiform.adapters.photos import PHOTO_TASKS
 from equiform.adapters.table import first_match
 from equiform.kinds import Rows
@@ -144,6 +144,11 @@ def siglip():
     return WithText(processor("siglip", "Siglip", size=SQUARE)), transformers.SiglipModel(config)
 
 
+def siglip_features():
+    config = transformers.SiglipVisionConfig(**TINY, image_size=32, patch_size=8)
+    return processor("siglip", "Siglip", size=SQUARE), transformers.SiglipVisionModel(config)
+
+
 CASES = {
     "classes": (classification, {}),
     "label maps": (segmentation, {}),
@@ -154,6 +159,7 @@ CASES = {
     "depth": (depth, {}),
     "tokens": (features, {}),
     "maps": (feature_maps, {}),
+    "tokens without a prefix": (siglip_features, {}),
     "zero-shot": (clip, {"text": ["a cat", "a dog on a mat"]}),
     "zero-shot, sigmoid": (siglip, {"text": ["a cat", "a dog"]}),
 }
@@ -303,6 +309,14 @@ def test_a_saved_pair_is_loaded_around_the_pair(tmp_path):
     model.save(tmp_path / "adapter")
     again = load(tmp_path / "adapter", pair(segmentation))
     assert_same(again(photos()), model(photos()))
+
+
+def test_a_pair_is_measured_on_photos_of_many_sizes():
+    model = adapt(pair(classification), "C4", canonicalizer=canonicalizer("C4"))
+    report = evaluate(model, (photos(), [torch.tensor(i) for i in range(3)]), baselines=["bare"])
+    assert report.num_samples == 3
+    assert report["adapted"].equivariance_error == 0
+    assert report["bare"].equivariance_error > 0
 
 
 def test_a_pair_is_fitted_on_a_folder_of_photos(tmp_path):

@@ -65,7 +65,9 @@ class Canonicalizer(nn.Module):
 
     def view(self, images: Images) -> Float[Tensor, "b c s s"]:
         """What the canonicalizer looks at: the whole image in a small square, standardised."""
-        return square_view(as_tensor(images) if isinstance(images, np.ndarray) else images, self.view_size, self.channels)
+        images = as_tensor(images) if isinstance(images, np.ndarray) else images
+        # photos may lie elsewhere than the canonicalizer: files are read on the processor, models may be on a GPU
+        return square_view(images, self.view_size, self.channels).to(self._place.device)
 
     def squares(self, images: Any, side: int) -> Tensor:
         """What training keeps of a batch of images, to draw views from: the whole images, squeezed to squares."""

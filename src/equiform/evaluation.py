@@ -17,6 +17,7 @@ from .canonicalizers import EnergyCanonicalizer, UniformCanonicalizer
 from .equivariant import Equivariant
 from .groups import Group, inverse, turn
 from .kinds import Rows, act, as_kinds
+from .photos import PhotoPredictor
 from .report import Method, OrbitReport, Sample
 
 BASELINES = ("bare", "orbit averaging", "training-free")
@@ -56,7 +57,7 @@ def evaluate(
     if not isinstance(model, Equivariant):
         raise TypeError(f"model is what equiform.adapt returns; got a {type(model).__name__}")
     elements, name = _elements(model, group)
-    loader = _loader(data, batch_size, isinstance(model.inputs, Rows))
+    loader = _loader(data, batch_size, isinstance(model.inputs, Rows) or isinstance(model.predictor, PhotoPredictor))
     methods = {"adapted": model} | _baselines(model, baselines) | dict(others or {})
     tallies = [_Tally(label, method, elements, metric, model, targets) for label, method in methods.items()]
     clock = _Clock()
@@ -122,9 +123,11 @@ def _loader(data: Any, batch_size: int, lists: bool) -> Iterable[Any]:
     return DataLoader(data, batch_size, collate_fn=_as_lists if lists else None)
 
 
-def _as_lists(batch: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+def _as_lists(batch: Sequence[Any]) -> tuple[list[Any], Any]:
     pairs = [_pair(row) for row in batch]
-    return [x for x, _ in pairs], [target for _, target in pairs]
+    targets = [target for _, target in pairs]
+    numbers = all(isinstance(target, int | float) or (isinstance(target, Tensor) and target.ndim == 0) for target in targets)
+    return [x for x, _ in pairs], torch.stack([torch.as_tensor(target) for target in targets]) if numbers else targets
 
 
 def _baselines(model: Equivariant, names: Sequence[str]) -> dict[str, Callable[..., Any]]:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from ._optional import optional
 from .canonicalizers import first_logits
 from .detections import AveragePrecision
 from .kinds import as_tensor, find_leaf
@@ -127,6 +128,30 @@ def top5_accuracy(output: Any, target: Tensor) -> float:
     return float((logits.topk(min(5, logits.shape[1]), 1).indices == target[:, None]).any(1).float().mean())
 
 
+class _CharErrorRate:
+    """Edits per character of the truth, over all texts: of the outputs' `text`, or of outputs that are strings."""
+
+    higher_is_better = False
+
+    def __init__(self) -> None:
+        self.read: list[str] = []
+        self.truth: list[str] = []
+
+    def update(self, output: Any, target: Any) -> None:
+        self.read += [_text_of(one) for one in output]
+        self.truth += [_text_of(one) for one in target]
+
+    def compute(self) -> float:
+        return float(optional("torchmetrics.functional.text", "all").char_error_rate(self.read, self.truth))
+
+
+def _text_of(answer: Any) -> str:
+    text = answer.get("text") if isinstance(answer, Mapping) else answer
+    if not isinstance(text, str):
+        raise ValueError(f"the character error rate needs strings, or dicts with a 'text'; got a {type(answer).__name__}")
+    return text
+
+
 class Named(NamedTuple):
     """A metric that has a name: how a fresh one is made, and the kinds of the leaf it looks at, the likeliest first."""
 
@@ -142,6 +167,7 @@ METRICS: dict[str, Named] = {
     "box_map": Named(lambda: AveragePrecision("boxes"), ()),
     "box_ap50": Named(lambda: AveragePrecision("boxes", 0.5), ()),
     "mask_map": Named(lambda: AveragePrecision("masks"), ()),
+    "cer": Named(_CharErrorRate, ()),
 }
 
 

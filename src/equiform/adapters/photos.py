@@ -136,7 +136,8 @@ PHOTO_TASKS = [
     PhotoTask("transformers.models.*ForDepthEstimation", _depth, [{"predicted_depth": "image"}]),
     PhotoTask("transformers.models.clip.*.CLIPModel", _zero_shot, {"logits_per_image": "logits"}, ("text",)),
     # SigLIP's scores are one sigmoid a text: no distribution over the texts
-    PhotoTask("transformers.models.siglip*.Siglip*Model", _zero_shot, {"logits_per_image": "invariant"}, ("text",)),
+    PhotoTask("transformers.models.siglip.*.SiglipModel", _zero_shot, {"logits_per_image": "invariant"}, ("text",)),
+    PhotoTask("transformers.models.siglip2.*.Siglip2Model", _zero_shot, {"logits_per_image": "invariant"}, ("text",)),
     *(
         PhotoTask(
             f"transformers.models.{name}",

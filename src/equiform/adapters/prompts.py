@@ -6,6 +6,7 @@ Kirillov et al. 2023, arXiv 2304.02643; Ravi et al. 2024, arXiv 2408.00714.
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -33,12 +34,14 @@ class Embedding(NamedTuple):
 
 def checked(name: str, value: Any, size: Size) -> Tensor:
     """One photo's prompt with its object axis. Raises ValueError where it does not fit the photo of that (height, width)."""
-    given = x = torch.as_tensor(value)
+    given = x = _tensor(name, value)
     if name == "input_masks":
         x = x[0] if x.ndim == 3 and len(x) == 1 else x
         if x.shape != size:
             raise ValueError(f"input_masks: one mask of the photo's size {size} is expected; got {tuple(x.shape)}")
         return x
+    if name == "input_labels" and x.dtype.is_floating_point:
+        raise ValueError(f"input_labels are whole numbers: 1 on the object, 0 off it; got {x.dtype}")
     x = x.float() if name != "input_labels" else x.long()
     num_axes = 2 if name != "input_points" else 3
     x = x[None] if x.ndim == num_axes - 1 else x
@@ -53,7 +56,7 @@ def checked(name: str, value: Any, size: Size) -> Tensor:
             raise ValueError(f"input_labels: unknown labels {sorted(unknown)}; known: {known}")
         return x
     corners = x.reshape(-1, 2)
-    limit = torch.tensor([size[1], size[0]])
+    limit = torch.tensor([size[1], size[0]], device=x.device)
     outside = ~((corners >= 0) & (corners <= limit)).all(-1)
     if bool(outside.any()):
         where = [round(v, 1) for v in corners[outside][0].tolist()]
@@ -63,6 +66,13 @@ def checked(name: str, value: Any, size: Size) -> Tensor:
         raise ValueError(f"input_boxes are x1, y1, x2, y2 with x1 < x2 and y1 < y2; got {wrong}")
     # coordinates that a quarter turn moves without rounding, so that a turned photo gets the very same prompts
     return (x / STEP).round() * STEP
+
+
+def _tensor(name: str, value: Any) -> Tensor:
+    try:
+        return torch.as_tensor(np.array(value) if name == "input_masks" and not isinstance(value, Tensor) else value)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"{name} of a photo are numbers in a list or tensor, as many for each object; got {value!r}") from None
 
 
 def check_together(prompts: Mapping[str, Tensor]) -> None:
