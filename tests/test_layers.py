@@ -13,19 +13,23 @@ SOURCE = Path(equiform.__file__).parent
 # each module imports only from those before it
 LAYERS = [
     "_optional",
+    "rotations",
     "groups",
     "trees",
     "actions",
     "poses",
     "kinds",
+    "clouds",
     "networks",
     "views",
     "images",
     "canonicalizers",
+    "frames",
     "opinions",
     "teaching",
     "references",
     "priors",
+    "cloud_views",
     "adapters",
     "calls",
     "hub",
@@ -46,8 +50,9 @@ LAYERS = [
 
 # a name that goes, or comes, shows up in review here
 PUBLIC = """
-    Augmentation Boxes Canonicalizer Cyclic Dihedral EnergyCanonicalizer Equivariant Field Group GroupConvCanonicalizer
-    Image O2 OrbitCanonicalizer OrbitReport Points Pose Prediction Regular Rows SO2 Teacher UniformCanonicalizer
+    AboutZ Augmentation Boxes Canonicalizer CloudAugmentation Cyclic Dihedral E3 EnergyCanonicalizer Equivariant Field
+    FrameCanonicalizer Group GroupConvCanonicalizer Icosahedral Image O2 O3 Octahedral OrbitCanonicalizer OrbitReport Points
+    Pose Prediction PrincipalAxesCanonicalizer Regular Rows SE3 SO2 SO3 SearchCanonicalizer Teacher UniformCanonicalizer
     act adapt evaluate fit fit_opinion group inverse load scorer
 """.split()  # noqa: SIM905  (names by line read better than a list of strings)
 

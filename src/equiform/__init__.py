@@ -7,10 +7,27 @@ from .canonicalizers import (
     OrbitCanonicalizer,
     UniformCanonicalizer,
 )
+from .cloud_views import CloudAugmentation
 from .equivariant import Equivariant, Prediction, adapt, load
 from .evaluation import evaluate
 from .fitting import fit, fit_opinion
-from .groups import O2, SO2, Cyclic, Dihedral, Group, group, inverse
+from .frames import FrameCanonicalizer, PrincipalAxesCanonicalizer, SearchCanonicalizer
+from .groups import (
+    E3,
+    O2,
+    O3,
+    SE3,
+    SO2,
+    SO3,
+    AboutZ,
+    Cyclic,
+    Dihedral,
+    Group,
+    Icosahedral,
+    Octahedral,
+    group,
+    inverse,
+)
 from .kinds import Boxes, Field, Image, Points, Regular, Rows, act
 from .networks import scorer
 from .poses import Pose
@@ -21,26 +38,37 @@ from .views import Augmentation
 __version__ = "0.1.0"
 
 __all__ = [
+    "E3",
     "O2",
+    "O3",
+    "SE3",
     "SO2",
+    "SO3",
+    "AboutZ",
     "Augmentation",
     "Boxes",
     "Canonicalizer",
+    "CloudAugmentation",
     "Cyclic",
     "Dihedral",
     "EnergyCanonicalizer",
     "Equivariant",
     "Field",
+    "FrameCanonicalizer",
     "Group",
     "GroupConvCanonicalizer",
+    "Icosahedral",
     "Image",
+    "Octahedral",
     "OrbitCanonicalizer",
     "OrbitReport",
     "Points",
     "Pose",
     "Prediction",
+    "PrincipalAxesCanonicalizer",
     "Regular",
     "Rows",
+    "SearchCanonicalizer",
     "Teacher",
     "UniformCanonicalizer",
     "act",

@@ -12,21 +12,26 @@ from torch import Tensor
 from . import kinds as k
 from . import trees
 from .actions import Size, moved_sizes
+from .clouds import Cloud, batch_of, cloud_of, members, take_flat
 from .kinds import Kind, Rows
 
 
 class Call(NamedTuple):
-    """Arguments that move (`values`, by name, with their `kinds`), the way back to a call, and what the images say."""
+    """Arguments that move (`values`, by name, with their `kinds`), the way back to a call, and what the canonicalizer sees.
+
+    `seen`: the images, or a `Cloud` with the row of every point of a flat batch in `batch`.
+    """
 
     values: dict[str, Any]
     kinds: dict[str, Any]
     run: Callable[[dict[str, Any]], Any]
-    images: Any
+    seen: Any
     sizes: list[Size]
+    batch: Tensor | None = None
 
     @classmethod
-    def bind(cls, predictor: Callable[..., Any], inputs: Any, args: tuple, kwargs: Mapping[str, Any]) -> "Call":
-        """Raises TypeError or ValueError where the arguments do not fit the kinds, or hold no image."""
+    def bind(cls, predictor: Callable[..., Any], inputs: Any, args: tuple, kwargs: Mapping[str, Any], dim: int = 2) -> "Call":
+        """Raises TypeError or ValueError where the arguments do not fit the kinds, or hold no image (in space: no points)."""
         names = _parameter_names(predictor, args)
         given = dict(zip(names, args, strict=False)) | dict(kwargs)
         wanted = _kinds_by_name(inputs, names, given)
@@ -42,6 +47,13 @@ class Call(NamedTuple):
             everything = given | moved
             return predictor(*[everything[name] for name in names[: len(args)]], **{n: everything[n] for n in kwargs})
 
+        if dim == 3:
+            cloud, batch = cloud_of(values, kinds), batch_of(values, kinds)
+            if cloud is None:
+                raise ValueError("no points among the inputs: one of them must have the kind 'points' for the pose to be found")
+            if batch is None:
+                k.check_batch(values, kinds, len(cloud))
+            return cls(values, kinds, run, cloud, [], batch)
         images = k.first_image(values, kinds)
         if images is None:
             raise ValueError("no image among the inputs: one of them must have the kind 'image' for the pose to be found")
@@ -51,11 +63,23 @@ class Call(NamedTuple):
     @property
     def canvas(self) -> Size:
         """The canvas of an empty batch."""
-        return (1, 1) if isinstance(self.images, list) else (int(self.images.shape[-2]), int(self.images.shape[-1]))
+        return (1, 1) if isinstance(self.seen, list) else (int(self.seen.shape[-2]), int(self.seen.shape[-1]))
 
     def take(self, rows: Tensor) -> dict[str, Any]:
         """The arguments of those rows."""
-        return k.take(self.values, self.kinds, rows, len(self.images))
+        if self.batch is not None:
+            return take_flat(self.values, self.kinds, self.batch, rows)
+        return k.take(self.values, self.kinds, rows, len(self.seen))
+
+    def batch_of(self, rows: Tensor) -> Tensor | None:
+        """For every point of those rows of a flat batch, which of the rows it belongs to."""
+        return None if self.batch is None else members(self.batch, rows.to(self.batch.device))[1]
+
+    def parts(self, back: Float[Tensor, "m n n"], rows: Tensor) -> list[tuple[Size | None, Size | None, Tensor]]:
+        """The canvas before and after, and the (row, pose) pairs, of every sub-batch; in space there is but one."""
+        if isinstance(self.seen, Cloud):
+            return [(None, None, torch.arange(len(rows)))]
+        return [*by_canvas(back, [self.sizes[i] for i in rows.tolist()], self.canvas)]
 
 
 def by_canvas(back: Float[Tensor, "m 3 3"], sizes: Sequence[Size], empty: Size) -> list[tuple[Size, Size, Tensor]]:
@@ -123,6 +147,6 @@ def _kinds_by_name(inputs: Any, names: list[str], given: dict[str, Any]) -> dict
 
 
 def _rows_if_list(kind: Any, value: Any) -> Any:
-    if isinstance(kind, Kind) and kind.name == "image" and isinstance(value, (list, tuple)):
+    if isinstance(kind, Kind) and kind.name in ("image", "points") and isinstance(value, (list, tuple)):
         return Rows(kind)
     return kind

@@ -64,8 +64,8 @@ def evaluate(
     with _evaluating(methods.values()), torch.no_grad():
         for batch in _progress(loader, progress):
             x, target = _pair(batch)
-            x = _to(x, model.canonicalizer.elements.device)
-            target = _to(target, model.canonicalizer.elements.device)
+            x = _to(x, model.canonicalizer.device)
+            target = _to(target, model.canonicalizer.device)
             samples = samples or _samples(model, x, elements)
             num_rows = [tally.add(x, target) for tally in tallies]
             num_samples += num_rows[0]
@@ -121,7 +121,7 @@ def _loader(data: Any, batch_size: int) -> Iterable[Any]:
 
 def _baselines(model: Equivariant, names: Sequence[str]) -> dict[str, Callable[..., Any]]:
     def around(canonicalizer: Any, top_k: int = 1) -> Equivariant:
-        canonicalizer = canonicalizer.to(model.canonicalizer.elements.device)
+        canonicalizer = canonicalizer.to(model.canonicalizer.device)
         return Equivariant(model.predictor, canonicalizer, model.inputs, model.outputs, top_k)
 
     made: dict[str, Callable[..., Any]] = {}
@@ -129,7 +129,7 @@ def _baselines(model: Equivariant, names: Sequence[str]) -> dict[str, Callable[.
         if name == "bare":
             made[name] = model.predictor
         elif name == "orbit averaging":
-            made[name] = around(UniformCanonicalizer(model.group), len(model.canonicalizer.elements))
+            made[name] = around(UniformCanonicalizer(model.group), model.canonicalizer.num_poses)
         elif name == "training-free":
             if isinstance(model.inputs, (Mapping, tuple, list)) and len(model.inputs) > 1:
                 raise ValueError("the baseline training-free needs a predictor whose one argument is the image")
@@ -172,7 +172,7 @@ class _Tally:
 
     def __init__(self, name: str, model: Any, elements: Tensor, metric: Any, reference: Equivariant, targets: Any):
         self.name, self.model, self.reference = name, model, reference
-        self.elements = elements.to(reference.canonicalizer.elements.device)
+        self.elements = elements.to(reference.canonicalizer.device)
         self.targets = None if targets is None else as_kinds(targets, reference.group)
         self.metrics = [metrics.make(metric, reference.outputs) for _ in elements]
         self.error: float | None = None
@@ -286,7 +286,7 @@ def _samples(model: Equivariant, x: Any, elements: Tensor) -> list[Sample]:
     images = kinds.first_image(x, fitting_kinds(model.inputs, x))
     chosen: list[Sample] = []
     for i in range(min(NUM_SAMPLES_SHOWN, len(images) if images is not None else 0)):
-        g = elements[i % len(elements)][None].to(model.canonicalizer.elements.device)
+        g = elements[i % len(elements)][None].to(model.canonicalizer.device)
         image = act(g, images[i][None])  # pyright: ignore[reportOptionalSubscript]  (the range is empty without images)
         pose = model.canonicalizer(image)
         right = bool(model.group.index(g)[0] == pose.index[0])

@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, TensorDataset
 
 from . import priors
+from .cloud_views import CloudAugmentation
 from .equivariant import Equivariant
+from .frames import CloudCanonicalizer
 from .groups import inverse
 from .images import read_squares
 from .kinds import Rows, act
@@ -22,7 +24,7 @@ from .opinions import Opinion, linear_scorer, orbit_logits
 from .teaching import Teacher
 from .views import Augmentation, first_images, squares
 
-EPOCHS, LR, AUGMENTATION = 28, 2e-3, Augmentation()
+EPOCHS, LR, AUGMENTATION, CLOUD_AUGMENTATION = 28, 2e-3, Augmentation(), CloudAugmentation()
 SQUARE = 1.5  # side of the images kept for training, in sides of the view: crops down to 2/3 of it lose no detail
 
 
@@ -48,7 +50,7 @@ def fit(
     lr: float = LR,
     weight_decay: float = 0.05,
     batch_size: int = 32,
-    augmentation: Augmentation | None = AUGMENTATION,
+    augmentation: Augmentation | CloudAugmentation | None = AUGMENTATION,
     patience: int | None = None,
     seed: int = 0,
     checkpoint: str | Path | None = None,
@@ -61,6 +63,8 @@ def fit(
     teacher: large pretrained features that judge each image once before training, against overfitting on few images.
     val: the same, held out; pose accuracy on it decides which epoch is kept, and `patience` epochs without a better one end
     the training. prior: "identity", "uniform", or a histogram of |G| counts.
+    Clouds: data are inputs as the predictor takes them, kept as they are; prior: "identity", "upright" (the z axis alone), or a
+    weight for each axis; augmentation: a `CloudAugmentation`.
 
     By default the predictor never runs. With `task_loss(output, target)` the data are (inputs, target) batches and the whole
     model is trained, straight through the choice of a pose (Mondal et al. 2023, sec. 3), on floating-point images; the prior's
@@ -82,19 +86,26 @@ def fit(
             raise ValueError(f"{name} must be a whole number >= 1; got {value!r}")
     from . import training  # brings lightning with it
 
-    side = round(SQUARE * canonicalizer.view_size)
-    histogram = priors.prior(canonicalizer.group, prior)
+    is_cloud = isinstance(canonicalizer, CloudCanonicalizer)
+    if is_cloud and augmentation is AUGMENTATION:
+        augmentation = CLOUD_AUGMENTATION
+    if augmentation is not None and isinstance(augmentation, CloudAugmentation) is not is_cloud:
+        wanted = "a CloudAugmentation" if is_cloud else "an Augmentation"
+        raise TypeError(f"the {canonicalizer.name} canonicalizer needs {wanted}; got a {type(augmentation).__name__}")
+    side = 0 if is_cloud else round(SQUARE * canonicalizer.view_size)
+    histogram = priors.frame_prior(prior) if is_cloud else priors.prior(canonicalizer.group, prior)
     data, skipped = _in_memory(data, side) if task_loss is None else (data, [])
     if teacher is not None:
-        if not isinstance(data, Tensor):
+        if not isinstance(data, Tensor) or is_cloud:
             raise TypeError("a teacher needs a tensor or a folder of images, and no task_loss")
         posteriors = teacher.posteriors(data, canonicalizer.group, seed)
         data = TensorDataset(data, (1 - teacher.weight) * histogram + teacher.weight * posteriors)
-    collate = None if task_loss is not None or teacher is not None else SquareCollate(side)
+    collate = None if task_loss is not None or teacher is not None or is_cloud else SquareCollate(side)
     loader = _loader(data, batch_size, seed, collate)
     held_out, skipped_too = _in_memory(val, side)
-    held_out = None if val is None else _loader(held_out, batch_size, None, SquareCollate(side))
-    options = training.Options(epochs, lr, weight_decay, augmentation, seed, side, histogram, teacher is not None)
+    held_out = None if val is None else _loader(held_out, batch_size, None, None if is_cloud else SquareCollate(side))
+    taught = teacher is not None
+    options = training.Options(epochs, lr, weight_decay, augmentation, seed, side, histogram, taught, model.inputs)
     with quiet(), _restored(model, task_loss is not None), torch.random.fork_rng():
         torch.manual_seed(seed)
         if task_loss is None:
@@ -130,7 +141,7 @@ def _restored(model: Equivariant, moved: bool) -> Iterator[None]:
     dtypes = [tensor.dtype for tensor in _tensors(model.canonicalizer)]
     modes = {module: module.training for module in model.modules()}
     grads = {p: p.requires_grad for p in model.parameters()}
-    device = model.canonicalizer.elements.device
+    device = model.canonicalizer.device
     try:
         yield
     finally:
@@ -169,7 +180,9 @@ def quiet() -> Iterator[None]:
 
 
 def _in_memory(data: Any, side: int) -> tuple[Any, list[str]]:
-    """Folders and tensors as one tensor of squares, other data as they are; and the files that were skipped."""
+    """Folders and tensors as one tensor of squares, other data (all of it for side 0) as they are; and the files skipped."""
+    if side == 0:
+        return (torch.from_numpy(data) if isinstance(data, np.ndarray) else data), []
     if isinstance(data, (str, Path)):
         return read_squares(data, side)
     if isinstance(data, np.ndarray):

@@ -131,11 +131,20 @@ def from_json(value: Any) -> Any:
 # ---------------------------------------------------------------------------------------------------- moving values
 
 
-def act(g: Float[Tensor, "b 3 3"], x: Any, kind: Any = "image", canvas: Size | None = None, *, name: str = "x") -> Any:
+def act(
+    g: Float[Tensor, "b n n"],
+    x: Any,
+    kind: Any = "image",
+    canvas: Size | None = None,
+    *,
+    batch: Tensor | None = None,
+    name: str = "x",
+) -> Any:
     """Move x by g: a tensor, an array, or a nested value with a kind (or a structure of kinds) for its leaves.
 
     Row i moves by g[i]; one element moves every row. `canvas` is the (height, width) that points and boxes live on, before
-    the move; without it, the size of the first image in x. `name`: what errors call x.
+    the move; without it, the size of the first image in x. In space there is none; `batch` is the row of every point of
+    a flat batch of clouds, whose points, vectors and matrices are (N, ...). `name`: what errors call x.
 
     >>> import torch
     >>> from equiform import group
@@ -146,10 +155,12 @@ def act(g: Float[Tensor, "b 3 3"], x: Any, kind: Any = "image", canvas: Size | N
 
     Raises ValueError or TypeError naming the leaf that does not fit its kind.
     """
-    if not isinstance(g, Tensor) or g.ndim != 3 or g.shape[1:] != (3, 3) or not g.dtype.is_floating_point:
+    if not isinstance(g, Tensor) or g.ndim != 3 or g.shape[1:] not in ((3, 3), (4, 4)) or not g.dtype.is_floating_point:
         came = f"{tuple(g.shape)} of {g.dtype}" if isinstance(g, Tensor) else f"a {type(g).__name__}"
-        raise ValueError(f"g must be elements, floating point of shape (b, 3, 3); got {came}")
+        raise ValueError(f"g must be elements, floating point of shape (b, 3, 3), or (b, 4, 4) in space; got {came}")
     kinds = as_kinds(kind)
+    if g.shape[-1] == 4:
+        return trees.walk(partial(_act_in_space, g, batch), kinds, x, name)
     if canvas is None:
         sizes = image_sizes(x, kinds)
         canvas = sizes[0] if sizes and len(set(sizes)) == 1 else None
@@ -173,7 +184,7 @@ def _act_leaf(g: Tensor, canvas: Size | None, kind: Leaf, x: Any, path: str) -> 
         return x
     if not isinstance(x, (Tensor, np.ndarray)):
         raise TypeError(f"{path}: {kind!r} is for a tensor or an array, got a {type(x).__name__}")
-    if row.on_canvas and canvas is None:
+    if row.on_canvas and canvas is None and g.shape[-1] == 3:
         raise ValueError(f"{path}: {kind!r} needs the canvas it lives on: pass canvas=(height, width)")
     tensor = as_tensor(x)
     if tensor.ndim == 0 or len(g) not in (1, len(tensor)):
@@ -184,6 +195,15 @@ def _act_leaf(g: Tensor, canvas: Size | None, kind: Leaf, x: Any, path: str) -> 
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     return moved.numpy() if isinstance(x, np.ndarray) else moved
+
+
+def _act_in_space(g: Tensor, batch: Tensor | None, kind: Leaf, x: Any, path: str) -> Any:
+    if isinstance(kind, Kind) and not ACTIONS[kind.name].in_space:
+        known = ", ".join(name for name, row in ACTIONS.items() if row.in_space)
+        raise ValueError(f"{path}: {kind!r} does not move in three dimensions; kinds that do: {known}")
+    if batch is not None and len(g) > 1 and hasattr(x, "__len__") and len(x) == len(batch):
+        g = g[batch.to(g.device)]
+    return _act_leaf(g, None, kind, x, path)
 
 
 def _row(function: Any, kinds: Any, value: Any, path: str) -> Any:
@@ -236,12 +256,15 @@ def image_sizes(x: Any, kinds: Any) -> list[Size] | None:
     return [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
 
 
-def snap(x: Any, kinds: Any, canvas: Size) -> Any:
+def snap(x: Any, kinds: Any, canvas: Size | None) -> Any:
     """Round coordinates to the float grid of the canvas, so that quarter turns and flips move them without rounding.
 
     The step is the spacing of floats just beyond the canvas (0.0001 pixels at 512 in float32), so it costs no more than
     float rounding does at the far edge. Half precision is left alone: its spacing there is a visible part of a pixel.
+    Without a canvas, in space, nothing is rounded.
     """
+    if canvas is None:
+        return x
 
     def snap_leaf(kind: Leaf, leaf: Any, path: str) -> Any:
         if isinstance(kind, Rows):
@@ -261,8 +284,11 @@ def snap(x: Any, kinds: Any, canvas: Size) -> Any:
     return trees.walk(snap_leaf, kinds, x, "output")
 
 
-def add(x: Any, y: Any, kinds: Any, weight: Float[Tensor, " b"]) -> Any:
-    """x + weight y, row by row, on the leaves that can be averaged and have the same shape in both."""
+def add(x: Any, y: Any, kinds: Any, weight: Float[Tensor, " b"], batch: Tensor | None = None) -> Any:
+    """x + weight y, row by row, on the leaves that can be averaged and have the same shape in both.
+
+    `batch`: the row of every point of a flat batch of clouds.
+    """
 
     def add_leaf(kind: Leaf, leaf: Any, path: str) -> Any:
         other = next(others)
@@ -271,7 +297,8 @@ def add(x: Any, y: Any, kinds: Any, weight: Float[Tensor, " b"]) -> Any:
         row = ACTIONS[kind.name]
         if row.act is actions.act_invariant or not row.averaged or leaf.shape != other.shape:
             return leaf
-        return leaf + other * weight.to(leaf).reshape(-1, *[1] * (leaf.ndim - 1))
+        by_leaf = weight[batch.to(weight.device)] if batch is not None and len(leaf) == len(batch) else weight
+        return leaf + other * by_leaf.to(leaf).reshape(-1, *[1] * (leaf.ndim - 1))
 
     others = iter([leaf for _, leaf, _ in trees.leaves(kinds, y)])
     return trees.walk(add_leaf, kinds, x, "value")
