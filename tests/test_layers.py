@@ -33,6 +33,7 @@ LAYERS = [
     "adapters",
     "calls",
     "hub",
+    "cloud_data",
     "equivariant",
     "upright",
     "testing",
