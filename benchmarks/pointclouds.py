@@ -1,4 +1,4 @@
-"""Aerial LiDAR objects (DALES, 1,024 points), a PointNet that knows them upright: accuracy upright, about z, turned at will.
+"""Aerial LiDAR objects (DALES, 1,024 points) and a PointNet that knows them upright: its accuracy as they turn.
 
 The canonicalizer is fitted on the unlabelled train clouds with the predictor frozen, then jointly on their labels. Beside it: the
 bare predictor, rotation augmentation of the same predictor, principal axes, frame averaging, a vector-neuron frame, and VNSmall

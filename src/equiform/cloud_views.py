@@ -38,7 +38,7 @@ def cloud_in(batch: Any, kinds: Any) -> Cloud:
 
     Raises ValueError where there are none.
     """
-    if isinstance(batch, (tuple, list)) and len(batch) and (not is_container(kinds) or is_container(batch[0])):
+    if isinstance(batch, (tuple, list)) and len(batch) and (not isinstance(kinds, (tuple, list)) or is_container(batch[0])):
         batch = batch[0]
     if isinstance(kinds, Mapping) and not is_container(batch):
         kinds = next(iter(kinds.values()))

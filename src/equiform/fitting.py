@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, TensorDataset
 
 from . import priors
+from .canonicalizers import Canonicalizer
 from .cloud_views import CloudAugmentation
 from .equivariant import Equivariant
 from .frames import CloudCanonicalizer
-from .groups import inverse
+from .groups import AboutZ, Octahedral, inverse
 from .images import read_squares
 from .kinds import Rows, act
 from .opinions import Opinion, linear_scorer, orbit_logits
@@ -116,23 +117,40 @@ def fit(
     return Fit(module.history, skipped + skipped_too)
 
 
-def fit_opinion(model: Equivariant, data: Any, *, batch_size: int = 32, penalty: float = 0.05) -> None:
+def fit_opinion(
+    model: Equivariant, data: Any, *, batch_size: int = 32, penalty: float = 0.05, prior: str | Tensor = "identity"
+) -> None:
     """Fit the predictor's second opinion on unlabelled canonical inputs, in place; for classifiers.
 
     data: inputs as the predictor takes them: a tensor (n, c, h, w), a Dataset or a DataLoader (of images, or of tuples that
     begin with them). Costs |G| forward passes an input, once. It counts wherever several poses are run (top_k, coverage).
+    Clouds (b, n, 3) of continuous groups are turned by the rotations of the cube; prior: as in `fit`.
     """
     loader = _loader(data, batch_size, None, None)
-    back = inverse(model.canonicalizer.elements)
+    back = inverse(_orbit(model.canonicalizer, prior))
+    kind = "points" if isinstance(model.canonicalizer, CloudCanonicalizer) else "image"
     logits = []
     with torch.no_grad():
         for batch in loader:
-            images = first_images(batch)
+            if kind == "points":
+                images = batch[0] if isinstance(batch, (tuple, list)) else batch
+            else:
+                images = first_images(batch)
             images = images.to(back.device) if isinstance(images, Tensor) else images
-            orbit = (act(g[None], images, Rows("image") if isinstance(images, list) else "image") for g in back)
+            orbit = (act(g[None], images, Rows(kind) if isinstance(images, list) else kind) for g in back)
             logits.append(orbit_logits((model.predictor(x) for x in orbit), model.outputs))
     weight = linear_scorer(torch.cat(logits), penalty)
     model.opinion = Opinion(weight).to(back.device)
+
+
+def _orbit(canonicalizer: Canonicalizer, prior: str | Tensor) -> Tensor:
+    """The identity, and elements that the prior tells from it."""
+    if not isinstance(canonicalizer, CloudCanonicalizer):
+        return canonicalizer.elements
+    group = canonicalizer.space
+    elements = (group if group.order else AboutZ(4) if group.axis else Octahedral(group.reflections)).elements
+    apart = priors.frame_distance(elements[:, :3, :3], torch.eye(3), priors.frame_prior(prior))
+    return torch.cat([elements[:1], elements[apart > 0.1]]).to(canonicalizer.device)
 
 
 @contextlib.contextmanager

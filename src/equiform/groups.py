@@ -307,6 +307,10 @@ NAMED: dict[str, Callable[[], Group]] = {
 }
 
 
+# how clouds are turned in training and in tests, by the names the literature gives it
+PROTOCOLS = {"z/z": ("SO2z", "SO2z"), "z/SO3": ("SO2z", "SO3"), "SO3/SO3": ("SO3", "SO3")}
+
+
 def group(name: "str | Group") -> Group:
     """The group of that name: "C4", "D4", "SO2", "SO3", "E3", "C4z" (about z), "O" (the cube), ...; a group as it is.
 
