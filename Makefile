@@ -40,7 +40,7 @@ $(VENV)/demo-installed: $(VENV)/bin/python pyproject.toml constraints.txt
 
 $(VENV)/dev-installed: $(VENV)/demo-installed
 	@echo "Installing the development tools into $(VENV) ..."
-	@$(INSTALL) -e '.[demo,transformers,onnx,dev]' || $(MISSING)
+	@$(INSTALL) -e '.[demo,transformers,onnx,clouds,dev]' || $(MISSING)
 	@touch $@
 
 # the picture and the figures of the README, from a demonstration and the committed JSON

@@ -36,7 +36,8 @@ def build() -> nn.Module:
 
 
 def canonical(canonicalizer: nn.Module, x: Tensor) -> Tensor:
-    return torch.cat([canonicalizer(part) for part in x.split(BATCH)])
+    # channels first, whatever its docstring says
+    return torch.cat([canonicalizer(part.mT.contiguous()).mT for part in x.split(BATCH)])
 
 
 def main() -> None:
@@ -62,7 +63,7 @@ def main() -> None:
     canonicalizer.train()
     while time.perf_counter() - start < args.seconds:
         rows = torch.randperm(len(data["train"]))[:BATCH]
-        canonicalizer(data["train"][rows])
+        canonicalizer(data["train"][rows].mT.contiguous())
         loss = canonicalizer.get_prior_regularization_loss()
         optimizer.zero_grad()
         loss.backward()

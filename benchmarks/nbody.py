@@ -2,8 +2,8 @@
 
 The protocol of the EGNN paper (Satorras et al. 2021), simulated here. The same plain message-passing network, with the same
 number of steps: as it is, with random rotations of its training data, and adapted to E(3) by a vector-neuron frame that learns
-with it. Then the network that saw rotations, adapted in two ways: averaged over the frames of principal axes, without training,
-and in one learned frame, trained a few epochs more. Published figures come from far longer training; the JSON names their source.
+with it. Then the network that saw rotations, adapted in two ways: averaged over the frames of principal axes, without
+training, and in one learned frame, trained a few epochs more. Published figures come from far longer training.
 """
 
 import argparse

@@ -1,9 +1,9 @@
 """Aerial LiDAR objects (DALES, 1,024 points) and a PointNet that knows them upright: its accuracy as they turn.
 
-The canonicalizer is fitted on the unlabelled train clouds with the predictor frozen, then jointly on their labels. Beside it: the
-bare predictor, rotation augmentation of the same predictor, principal axes, frame averaging, a vector-neuron frame, and VNSmall
-of equiadapt 0.1.2 (in an environment of its own, see peer.py). All choices were made on parts of the train clouds. `--cost`
-measures time instead, relative to a DGCNN forward on the same clouds, taken in turn.
+The canonicalizer is fitted on the unlabelled train clouds with the predictor frozen, then jointly on their labels. Beside it:
+the bare predictor, rotation augmentation of the same predictor, principal axes, frame averaging, a vector-neuron frame, and
+VNSmall of equiadapt 0.1.2 (in an environment of its own, see peer.py). All choices were made on parts of the train clouds.
+`--cost` measures time instead, relative to a DGCNN forward on the same clouds, taken in turn.
 """
 
 import argparse
@@ -35,6 +35,7 @@ from equiform import (
     adapt,
     fit,
     group,
+    load,
 )
 
 sys.path.insert(0, str(common.HERE.parent))
@@ -139,7 +140,7 @@ def main() -> None:
     parser.add_argument("--cost", action="store_true")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--environment", type=Path, default=common.HERE.parent / ".venv-peer")
-    parser.add_argument("--adapter", type=Path, help="keep the fitted canonicalizer here, and take it from here")
+    parser.add_argument("--adapter", type=Path, help="keep the fitted canonicalizer here, or take it from here")
     parser.add_argument("--without-peer", action="store_true")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
@@ -154,10 +155,15 @@ def main() -> None:
         return
     predictor = common.predictor(args.predictor)
     rows: dict[str, Any] = {}
+    budget = {name: getattr(args, name) for name in ("epochs", "joint_epochs", "frame_epochs", "augmented_epochs", "seed")}
 
-    def note(name: str, model: Callable[[Tensor], Tensor], seconds: float = 0.0) -> None:
-        rows[name] = accuracy(model, tests, labels) | {"fit_seconds": round(seconds, 1)}
+    def keep() -> Path:
+        return common.keep("pointclouds", {"accuracy": rows, "draws": DRAWS, **budget}, args.out)
+
+    def note(name: str, model: Callable[[Tensor], Tensor]) -> None:
+        rows[name] = accuracy(model, tests, labels)
         print(f"{name:36}", "  ".join(f"{key} {value:.3f}" for key, value in rows[name].items()), flush=True)
+        keep()
 
     def adapted(canonicalizer: Any, top_k: int = 1) -> Any:
         return adapt(predictor, "SO3", outputs="logits", canonicalizer=canonicalizer, top_k=top_k)
@@ -166,27 +172,26 @@ def main() -> None:
     note("principal axes", adapted(PrincipalAxesCanonicalizer("SO3")))
     note("frame averaging", adapted(PrincipalAxesCanonicalizer("SO3", scores="equal"), top_k=4))
     torch.manual_seed(args.seed)
-    model, start = adapted(SearchCanonicalizer("SO3")), time.perf_counter()
-    fit(model, data["train"], prior="upright", epochs=args.epochs, augmentation=VARIED, seed=args.seed)
-    spent = time.perf_counter() - start
-    if args.adapter:
-        model.save(args.adapter)
+    if args.adapter and (args.adapter / "config.json").exists():
+        model = load(args.adapter, predictor)
+    else:
+        model = adapted(SearchCanonicalizer("SO3"))
+        fit(model, data["train"], prior="upright", epochs=args.epochs, augmentation=VARIED, seed=args.seed)
+        if args.adapter:
+            model.save(args.adapter)
     for top_k in (1, 4, 24):
         model.top_k = top_k
-        note(f"search, frozen, {top_k} pose{'s' * (top_k > 1)}", model, spent)
+        note(f"search, frozen, {top_k} pose{'s' * (top_k > 1)}", model)
     torch.manual_seed(args.seed)
-    frame, start = adapted(FrameCanonicalizer("SO3")), time.perf_counter()
+    frame = adapted(FrameCanonicalizer("SO3"))
     fit(frame, data["train"], prior="upright", epochs=args.frame_epochs, augmentation=VARIED, seed=args.seed)
-    note("vector-neuron frame, frozen", frame, time.perf_counter() - start)
-    start = time.perf_counter()
+    note("vector-neuron frame, frozen", frame)
     note(
         "rotation augmentation",
         augmented(predictor, data["train"], data["train_labels"], args.augmented_epochs, 1e-3, args.seed),
-        time.perf_counter() - start,
     )
     joint = copy.deepcopy(model)
     joint.top_k = 1
-    start = time.perf_counter()
     fit(
         joint,
         (data["train"], data["train_labels"]),
@@ -197,15 +202,13 @@ def main() -> None:
         lr=3e-4,
         seed=args.seed,
     )
-    spent = time.perf_counter() - start
     for top_k in (1, 4):
         joint.top_k = top_k
-        note(f"search, joint, {top_k} pose{'s' * (top_k > 1)}", joint, spent)
+        note(f"search, joint, {top_k} pose{'s' * (top_k > 1)}", joint)
     if not args.without_peer:
         rows["equiadapt 0.1.2 VNSmall"] = theirs(data, tests, args)
         print(rows["equiadapt 0.1.2 VNSmall"])
-    figures = {"accuracy": rows, "draws": DRAWS, "epochs": args.epochs, "joint_epochs": args.joint_epochs}
-    print("figures in", common.keep("pointclouds", figures | {"num_train": len(data["train"])}, args.out))
+    print("figures in", keep())
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from equiform import OrbitReport
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/guide.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/guide.md", "docs/clouds.md"])
 def test_snippets_run_in_order(page, capsys):
     snippets = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
     assert snippets
@@ -22,7 +22,7 @@ def test_snippets_run_in_order(page, capsys):
 
 
 def test_links_lead_somewhere():
-    for page in (ROOT / "README.md", ROOT / "docs" / "guide.md"):
+    for page in (ROOT / "README.md", ROOT / "docs" / "guide.md", ROOT / "docs" / "clouds.md"):
         for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 

@@ -174,7 +174,9 @@ class FrameCanonicalizer(CloudCanonicalizer):
             x, y = columns[:, 0, 0], columns[:, 1, 0]
             return rotations.about_z(torch.atan2(y, x)), torch.hypot(x, y) / columns[:, :, 0].norm(dim=-1).clamp(min=1e-300)
         if self.method == "gram-schmidt":
-            return rotations.gram_schmidt(columns, self.space.reflections)
+            # the first vector is z, which is what most data are aligned by, and not the product of two that may not be known
+            frame, certainty = rotations.gram_schmidt(columns, self.space.reflections)
+            return frame[..., [1, 2, 0]], certainty
         singular = torch.linalg.svdvals(columns.detach())
         # where the second vanishes (for O(3) the third), or cancels against a mirrored third, there is no nearest one
         third = torch.where(torch.linalg.det(columns.detach()) < 0, -singular[:, 2], singular[:, 2])
