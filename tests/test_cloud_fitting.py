@@ -27,7 +27,7 @@ QUIET = {"enable_progress_bar": False}
 LITTLE = CloudAugmentation(stretch=0.05, degrees=2)
 
 
-def upright(n: int = 64, points: int = 48) -> tuple[Tensor, Tensor]:
+def upright(n: int = 96, points: int = 48) -> tuple[Tensor, Tensor]:
     """Two kinds of trees, crown up: a round crown, or a pointed one; the stem below."""
     label = torch.arange(n) % 2
     height = torch.rand(n, points)
@@ -57,9 +57,9 @@ def upness(canonicalizer: nn.Module, x: Tensor) -> float:
 
 def test_the_prior_alone_teaches_which_way_is_up():
     (x, _), (held_out, labels) = upright(), upright(32)
-    model = adapt(by_height, "SO3", outputs="logits", canonicalizer=SearchCanonicalizer("SO3", side=4, width=32).eval())
+    model = adapt(by_height, "SO3", outputs="logits", canonicalizer=SearchCanonicalizer("SO3", side=6, width=48).eval())
     before = upness(model.canonicalizer, held_out)
-    result = fit(model, x, val=held_out, prior="upright", epochs=10, augmentation=LITTLE, **QUIET)
+    result = fit(model, x, val=held_out, prior="upright", epochs=12, lr=4e-3, batch_size=16, augmentation=LITTLE, **QUIET)
     after = upness(model.canonicalizer, held_out)
     assert before > 0.8
     assert after < 0.2
