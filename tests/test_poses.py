@@ -141,3 +141,12 @@ def test_straight_through_is_zero_with_the_gradient_of_the_posterior():
     p = scores.detach().softmax(1)
     expected = p * (weight - (p * weight).sum(1, keepdim=True))
     assert torch.allclose(gradient, expected, atol=1e-6)
+
+
+def test_scores_in_float64_are_not_rounded():
+    """Those of clouds move by rounding: a step would be a jump."""
+    scores = torch.tensor([[0.0, 1e-4, 0.3]])
+    exact = choose(scores.double(), 3)
+    assert torch.allclose(exact.weight, scores.double().softmax(1)[0, exact.index], atol=1e-15)
+    rounded = choose(scores, 3)
+    assert not torch.allclose(rounded.weight, exact.weight, atol=1e-6), "control: those of images are, to 2^-10"
