@@ -7,6 +7,7 @@ from pathlib import Path
 
 from common import HERE, RESULTS
 from equiform import OrbitReport
+from text import table
 
 README = HERE.parent / "README.md"
 TEXT = HERE.parent / "docs" / "text.md"
@@ -51,11 +52,32 @@ def peer() -> str:
     return f"{'; '.join(parts)} ({data['num_test']:,} images, {data['steps']} steps)"
 
 
+def of_photos(name: str) -> str:
+    r = report(figures(name)["report"])
+    upright, bare = r.upright_of("bare"), r["bare"].mean
+    return f"upright {upright:.3f}; over C4 {bare:.3f} bare, {r.mean:.3f} adapted ({r.num_samples} photos)"
+
+
+def sam_overhead() -> str:
+    data = figures("sam_overhead")
+    return f"{data['added_parameters']:.2%} of the encoder's parameters, {data['added_time']:.1%} of its time"
+
+
+CELLS = {
+    "exactness": exactness,
+    "cifar10": cifar10,
+    "peer": peer,
+    "segmentation": lambda: of_photos("segmentation"),
+    "detection": lambda: of_photos("detection"),
+    "sam_overhead": sam_overhead,
+}
+
+
 def main() -> None:
     text = README.read_text(encoding="utf-8")
-    table = report(figures("photos")["report"]).to_markdown().strip()
-    text = re.sub(r"(<!-- table: photos -->\n).*?(<!-- end -->)", lambda m: f"{m[1]}{table}\n{m[2]}", text, flags=re.DOTALL)
-    for name, function in (("exactness", exactness), ("cifar10", cifar10), ("peer", peer)):
+    photos = report(figures("photos")["report"]).to_markdown().strip()
+    text = re.sub(r"(<!-- table: photos -->\n).*?(<!-- end -->)", lambda m: f"{m[1]}{photos}\n{m[2]}", text, flags=re.DOTALL)
+    for name, function in CELLS.items():
         cell = function()
         text = re.sub(rf"(<!-- {name} -->)[^|\n]* \|", lambda m, cell=cell: f"{m[1]} {cell} |", text)
     README.write_text(text, encoding="utf-8")
