@@ -9,8 +9,8 @@ import pytest
 
 # the modules whose annotations are shapes; installed before the first import of any of them
 CHECKED = (
-    *("groups", "trees", "actions", "poses", "kinds", "networks", "views", "tiles"),
-    *("canonicalizers", "priors", "adapters", "calls", "hub", "equivariant"),
+    *("rotations", "groups", "trees", "actions", "poses", "kinds", "clouds", "networks", "views", "tiles"),
+    *("canonicalizers", "frames", "priors", "adapters", "calls", "hub", "equivariant"),
 )
 jaxtyping.install_import_hook([f"equiform.{name}" for name in CHECKED], "beartype.beartype")
 

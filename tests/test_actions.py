@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from equiform import Boxes, Cyclic, Dihedral, Field, Image, Mask, Points, Regular, Tokens, act, group, inverse
-from equiform.actions import ACTIONS, grid_code, moved_size, moved_sizes
+from equiform.actions import ACTIONS, act_invariant, grid_code, moved_size, moved_sizes
 from equiform.groups import turn
 from equiform.kinds import as_kinds, snap
 
@@ -55,6 +55,7 @@ SAMPLES: dict[str, list[Sample]] = {
         (Points(extra=1), lambda b, h, w: torch.cat([on_canvas(b, 5, h, w), torch.rand(b, 5, 1)], -1)),
     ],
     "vectors": [("vectors", lambda b, h, w: torch.randn(b, 5, 2))],
+    "matrices": [("matrices", lambda b, h, w: torch.randn(b, 5, 2, 2)), ("matrices", lambda b, h, w: torch.randn(b, 2, 2))],
     "boxes": [
         ("boxes", xyxy),
         (Boxes("xywh"), corner_size),
@@ -73,9 +74,13 @@ SAMPLES: dict[str, list[Sample]] = {
     "regular": [(Regular("D4"), lambda b, h, w: torch.randn(b, 8, 2))],
     "invariant": [("invariant", lambda b, h, w: torch.randn(b, 3))],
     "logits": [("logits", lambda b, h, w: torch.randn(b, 3))],
+    "features": [("features", lambda b, h, w: torch.randn(b, 5, 3))],
+    "presence": [("presence", lambda b, h, w: torch.ones(b, 5, dtype=torch.bool))],
+    "batch": [("batch", lambda b, h, w: torch.arange(b) + 1)],
+    "edges": [("edges", lambda b, h, w: torch.arange(10).reshape(2, 5))],
 }
 EVERY = [pytest.param(*sample, id=f"{name}-{i}") for name, samples in SAMPLES.items() for i, sample in enumerate(samples)]
-MOVING = [p for p in EVERY if p.id.rpartition("-")[0] not in ("invariant", "logits")]
+MOVING = [p for p in EVERY if ACTIONS[p.id.rpartition("-")[0]].act is not act_invariant]
 
 
 def test_every_kind_has_a_sample():
@@ -117,6 +122,8 @@ def test_the_other_order_is_another_element(kind, make):
     """The control of the composition law: D4 does not commute, and every kind but invariants shows it."""
     x = make(1, 7, 7)
     g, h = D4[1:2], D4[5:6]
+    if kind == "matrices":  # the two orders of D4 differ by a half turn, which leaves matrices alone
+        g, h = Dihedral(8).elements[1:2], Dihedral(8).elements[8:9]
     assert not equal(kind, act(g, act(h, x, kind, (7, 7)), kind, (7, 7)), act(h @ g, x, kind, (7, 7)))
     assert not equal(kind, act(g, x, kind, (7, 7)), x)
 
@@ -416,7 +423,7 @@ def test_empty_batches():
         kind, make = samples[0]
         x = make(0, 5, 8)
         assert torch.equal(act(D4[:0], x, kind, (5, 8)), x)
-        if kind != "regular":
+        if kind not in ("regular", "edges"):
             assert act(D4[1:2], x, kind, (5, 8)).shape[0] == 0
 
 

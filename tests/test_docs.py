@@ -12,7 +12,7 @@ from equiform import OrbitReport
 ROOT = Path(__file__).resolve().parents[1]
 
 
-PAGES = ["README.md", *(f"docs/{name}.md" for name in ("guide", "models", "detection", "photos", "text"))]
+PAGES = ["README.md", *(f"docs/{name}.md" for name in ("guide", "models", "detection", "photos", "text", "clouds"))]
 
 
 @pytest.mark.parametrize("page", PAGES)

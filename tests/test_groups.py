@@ -212,9 +212,11 @@ def test_groups_of_equal_order_differ():
     assert Dihedral(4).num_turns == Cyclic(4).num_turns == 4
 
 
-@pytest.mark.parametrize("name", ["c4", "C0", "C-1", "C4 ", "C", "C4.0", "SO3", "so2", "D4x", "Z4", "", "C99999", 4, None, 1.5])
+@pytest.mark.parametrize(
+    "name", ["c4", "C0", "C-1", "C4 ", "C", "C4.0", "SO4", "so2", "C0z", "D4x", "Z4", "", "C99999", 4, None, 1.5]
+)
 def test_bad_names_list_the_known_ones(name, unchecked):
-    with pytest.raises(ValueError, match=r"unknown group .*known groups: Cn and Dn \(C4, D4, C8, ...\), SO2, O2"):
+    with pytest.raises(ValueError, match=r"unknown group .*known groups: Cn and Dn \(C4, D4, C8, ...\), Cnz .*, SO2, O2, SO3"):
         group(name)
 
 

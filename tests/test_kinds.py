@@ -146,12 +146,14 @@ def test_leaves_of_another_type_are_named():
         act(QUARTER, {"a": 0.5}, {"a": "image"})
 
 
-BAD_ELEMENTS = [torch.eye(3), torch.eye(3).long()[None], torch.eye(4)[None], 90, "C4", np.eye(3)[None]]
+BAD_ELEMENTS = [torch.eye(3), torch.eye(3).long()[None], torch.eye(5)[None], 90, "C4", np.eye(3)[None]]
 
 
-@pytest.mark.parametrize("g", BAD_ELEMENTS, ids=["no batch", "int", "4 x 4", "number", "name", "array"])
+@pytest.mark.parametrize("g", BAD_ELEMENTS, ids=["no batch", "int", "5 x 5", "number", "name", "array"])
 def test_elements_are_checked_at_the_door(g, unchecked):
-    with pytest.raises(ValueError, match=r"g must be elements, floating point of shape \(b, 3, 3\); got"):
+    with pytest.raises(
+        ValueError, match=r"g must be elements, floating point of shape \(b, 3, 3\), or \(b, 4, 4\) in space; got"
+    ):
         act(g, IMAGE)
 
 

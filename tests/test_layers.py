@@ -13,24 +13,29 @@ SOURCE = Path(equiform.__file__).parent
 # each module imports only from those before it
 LAYERS = [
     "_optional",
+    "rotations",
     "groups",
     "trees",
     "actions",
     "poses",
     "kinds",
+    "clouds",
     "networks",
     "views",
     "tiles",
     "images",
     "canonicalizers",
+    "frames",
     "opinions",
     "teaching",
     "references",
     "priors",
+    "cloud_views",
     "adapters",
     "calls",
     "photos",
     "hub",
+    "cloud_data",
     "equivariant",
     "promptable",
     "upright",
@@ -51,9 +56,10 @@ LAYERS = [
 
 # a name that goes, or comes, shows up in review here
 PUBLIC = """
-    Augmentation Boxes Canonicalizer Cyclic Dihedral EmbeddedPhoto EnergyCanonicalizer Equivariant Field Group
-    GroupConvCanonicalizer Image Invariant Likeliest Logits Mask O2 OrbitCanonicalizer OrbitReport PhotoPredictor Points
-    Pose Prediction Regular Rows SO2 Teacher TileCanonicalizer Tokens UniformCanonicalizer Upright
+    AboutZ Augmentation Boxes Canonicalizer CloudAugmentation Cyclic Dihedral E3 EmbeddedPhoto EnergyCanonicalizer
+    Equivariant Field FrameCanonicalizer Group GroupConvCanonicalizer Icosahedral Image Invariant Likeliest Logits Mask
+    O2 O3 Octahedral OrbitCanonicalizer OrbitReport PhotoPredictor Points Pose Prediction PrincipalAxesCanonicalizer
+    Regular Rows SE3 SO2 SO3 SearchCanonicalizer Teacher TileCanonicalizer Tokens UniformCanonicalizer Upright
     act adapt embed evaluate fit fit_opinion group inverse load scorer
 """.split()  # noqa: SIM905  (names by line read better than a list of strings)
 

@@ -81,7 +81,7 @@ def test_top_k_takes_the_likeliest_and_renormalises(table, k):
         values = scores[i, index]
         assert torch.equal(values, scores[i].sort(descending=True).values[:k]), "the likeliest first"
         assert len(set(index)) == k
-        assert torch.allclose(weight, values.softmax(0), atol=1e-5)
+        assert torch.allclose(weight.float(), values.softmax(0), atol=1e-5)
     assert torch.equal(chosen.rank.reshape(len(scores), k), torch.arange(k).expand(len(scores), k))
     assert torch.equal(chosen.index[chosen.rank == 0], pose_of(scores, torch.zeros(scores.shape[1], 3, 3)).index)
 
@@ -95,7 +95,7 @@ def test_coverage_takes_just_as_many_as_it_needs(table, coverage):
         assert posterior[index].sum() >= coverage - 1e-4
         assert len(index) == 1 or posterior[index[:-1]].sum() < coverage + 1e-4, "one less would not do"
         assert weight.sum() == pytest.approx(1, abs=1e-5)
-        assert torch.allclose(weight, posterior[index] / posterior[index].sum(), atol=1e-5)
+        assert torch.allclose(weight.float(), posterior[index] / posterior[index].sum(), atol=1e-5)
 
 
 def test_coverage_worked_example():
@@ -141,3 +141,12 @@ def test_straight_through_is_zero_with_the_gradient_of_the_posterior():
     p = scores.detach().softmax(1)
     expected = p * (weight - (p * weight).sum(1, keepdim=True))
     assert torch.allclose(gradient, expected, atol=1e-6)
+
+
+def test_scores_in_float64_are_not_rounded():
+    """Those of clouds move by rounding: a step would be a jump."""
+    scores = torch.tensor([[0.0, 1e-4, 0.3]])
+    exact = choose(scores.double(), 3)
+    assert torch.allclose(exact.weight, scores.double().softmax(1)[0, exact.index], atol=1e-15)
+    rounded = choose(scores, 3)
+    assert not torch.allclose(rounded.weight, exact.weight, atol=1e-6), "control: those of images are, to 2^-10"

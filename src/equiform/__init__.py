@@ -8,10 +8,27 @@ from .canonicalizers import (
     TileCanonicalizer,
     UniformCanonicalizer,
 )
+from .cloud_views import CloudAugmentation
 from .equivariant import Equivariant, Prediction, adapt, load
 from .evaluation import evaluate
 from .fitting import fit, fit_opinion
-from .groups import O2, SO2, Cyclic, Dihedral, Group, group, inverse
+from .frames import FrameCanonicalizer, PrincipalAxesCanonicalizer, SearchCanonicalizer
+from .groups import (
+    E3,
+    O2,
+    O3,
+    SE3,
+    SO2,
+    SO3,
+    AboutZ,
+    Cyclic,
+    Dihedral,
+    Group,
+    Icosahedral,
+    Octahedral,
+    group,
+    inverse,
+)
 from .kinds import Boxes, Field, Image, Invariant, Likeliest, Logits, Mask, Points, Regular, Rows, Tokens, act
 from .networks import scorer
 from .photos import PhotoPredictor
@@ -25,32 +42,43 @@ from .views import Augmentation
 __version__ = "0.1.0"
 
 __all__ = [
+    "E3",
     "O2",
+    "O3",
+    "SE3",
     "SO2",
+    "SO3",
+    "AboutZ",
     "Augmentation",
     "Boxes",
     "Canonicalizer",
+    "CloudAugmentation",
     "Cyclic",
     "Dihedral",
     "EmbeddedPhoto",
     "EnergyCanonicalizer",
     "Equivariant",
     "Field",
+    "FrameCanonicalizer",
     "Group",
     "GroupConvCanonicalizer",
+    "Icosahedral",
     "Image",
     "Invariant",
     "Likeliest",
     "Logits",
     "Mask",
+    "Octahedral",
     "OrbitCanonicalizer",
     "OrbitReport",
     "PhotoPredictor",
     "Points",
     "Pose",
     "Prediction",
+    "PrincipalAxesCanonicalizer",
     "Regular",
     "Rows",
+    "SearchCanonicalizer",
     "Teacher",
     "TileCanonicalizer",
     "Tokens",

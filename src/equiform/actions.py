@@ -4,6 +4,7 @@ Frame: x right, y down; pixel (i, j) covers [j, j+1] x [i, i+1]; g acts about th
 Convention: g moves the content, (g.f)(p) = f(g^-1 p), so act(g, act(h, x)) == act(g @ h, x).
 Quarter turns and flips move pixels by index (exact for any dtype) and swap height and width for odd turns;
 everything else is resampled on an unchanged canvas.
+In three dimensions (elements (b, 4, 4)) points are metric, about the origin, and there is no canvas.
 """
 
 from collections.abc import Callable
@@ -58,10 +59,10 @@ def _affine(g: Tensor, size: Size, normalized: bool, like: Tensor) -> tuple[Tens
     return a.to(like), t.to(like)
 
 
-def _apply(a: Float[Tensor, "b 2 2"], x: Float[Tensor, "b *k 2"]) -> Float[Tensor, "b *k 2"]:
+def _apply(a: Float[Tensor, "b d d"], x: Float[Tensor, "b *k d"]) -> Float[Tensor, "b *k d"]:
     # a sum of products and not a matmul: exact on the grid whatever the matmul precision is set to, and an infinite
     # coordinate does not spoil the other one
-    a = a.reshape(len(a), *[1] * (x.ndim - 2), 2, 2)
+    a = a.reshape(len(a), *[1] * (x.ndim - 2), *a.shape[1:])
     products = a * x[..., None, :]
     return torch.where(a == 0, torch.zeros_like(products), products).sum(-1)
 
@@ -151,22 +152,41 @@ def _resample(g: Tensor, x: Tensor, interpolation: str, border: str) -> Tensor:
 
 
 def act_points(
-    g: Float[Tensor, "b 3 3"], x: Real[Tensor, "b *k d"], size: Size, *, normalized: bool = False, extra: int = 0
+    g: Float[Tensor, "b n n"], x: Real[Tensor, "b *k d"], size: Size | None, *, normalized: bool = False, extra: int = 0
 ) -> Tensor:
-    """Move (x, y) points in pixels, or in shares of the canvas; `extra` numbers behind them (a visibility) stay.
+    """Move (x, y) points in pixels, or in shares of the canvas; in space metric (x, y, z), which need no canvas.
 
-    Every element to rounding; see `snap` for bit-exactness.
+    `extra` numbers behind them (a visibility) stay. Every element to rounding; see `snap` for bit-exactness in the plane.
     """
-    _last_axis("points", x, 2 + extra)
-    a, t = _affine(g, size, normalized, _floating(x))
-    y = _apply(a, _floating(x[..., :2])) + t.reshape(len(t), *[1] * (x.ndim - 2), 2)
+    d = g.shape[-1] - 1
+    _last_axis("points", x, d + extra)
+    place = _floating(x[..., :d])
+    if d == 3:
+        if normalized:
+            raise ValueError("points in space are metric: there is no canvas that they could be shares of")
+        y = _apply(g[:, :3, :3].to(place), place) + g[:, :3, 3].to(place).reshape(len(g), *[1] * (x.ndim - 2), 3)
+        return torch.cat([_like(y, x), x[..., 3:]], -1)
+    if size is None:
+        raise ValueError("points in the plane need the canvas they live on")
+    a, t = _affine(g, size, normalized, place)
+    y = _apply(a, place) + t.reshape(len(t), *[1] * (x.ndim - 2), 2)
     return torch.cat([_like(y, x), x[..., 2:]], -1)
 
 
-def act_vectors(g: Float[Tensor, "b 3 3"], x: Real[Tensor, "b *k 2"], size: Size | None) -> Tensor:
-    """Turn (x, y) arrows in pixels. A translation leaves them alone; `size` is not needed."""
-    _last_axis("vectors", x, 2)
-    return _like(_apply(g[:, :2, :2].to(_floating(x)), _floating(x)), x)
+def act_vectors(g: Float[Tensor, "b n n"], x: Real[Tensor, "b *k d"], size: Size | None) -> Tensor:
+    """Turn arrows: (x, y) in pixels, (x, y, z) in space. A translation leaves them alone; `size` is not needed."""
+    d = g.shape[-1] - 1
+    _last_axis("vectors", x, d)
+    return _like(_apply(g[:, :d, :d].to(_floating(x)), _floating(x)), x)
+
+
+def act_matrices(g: Float[Tensor, "b n n"], x: Float[Tensor, "b *k d d"], size: Size | None) -> Tensor:
+    """Turn symmetric matrices (stress, inertia) and other tensors of rank two, R M R^T. `size` is not needed."""
+    d = g.shape[-1] - 1
+    if x.ndim < 3 or x.shape[-2:] != (d, d):
+        raise ValueError(f"matrices have shape (b, ..., {d}, {d}); got {tuple(x.shape)}")
+    a = g[:, :d, :d].to(x)
+    return _apply(a, _apply(a, x).mT).mT
 
 
 def act_boxes(
@@ -254,7 +274,7 @@ def act_regular(g: Float[Tensor, "b 3 3"], x: Tensor, size: Size | None, *, grou
     return x[torch.arange(len(x), device=x.device)[:, None], index]
 
 
-def act_invariant(g: Float[Tensor, "b 3 3"], x: Any, size: Size | None) -> Any:
+def act_invariant(g: Float[Tensor, "b n n"], x: Any, size: Size | None) -> Any:
     """Leave it as it is."""
     return x
 
@@ -273,7 +293,7 @@ def _like(y: Tensor, x: Tensor) -> Tensor:
 
 
 class Row(NamedTuple):
-    """What there is to know of a kind: its action, whether it needs the canvas, whether answers may be averaged.
+    """What there is to know of a kind: its action, whether it needs the canvas, may be averaged, and moves in space too.
 
     `places`: how many numbers of the last axis are places on the canvas, and may be rounded as such.
     """
@@ -282,18 +302,26 @@ class Row(NamedTuple):
     on_canvas: bool = False
     averaged: bool = True
     places: int = 0
+    in_space: bool = False
 
 
 ACTIONS = {
     "image": Row(act_image),
     "mask": Row(act_mask),
-    "points": Row(act_points, on_canvas=True, places=2),
-    "vectors": Row(act_vectors),
+    "points": Row(act_points, on_canvas=True, places=2, in_space=True),
+    "vectors": Row(act_vectors, in_space=True),
+    "matrices": Row(act_matrices, in_space=True),
     "boxes": Row(act_boxes, on_canvas=True, averaged=False, places=4),
     "rotated_boxes": Row(act_rotated_boxes, on_canvas=True, averaged=False, places=4),
     "field": Row(act_field),
     "tokens": Row(act_tokens, on_canvas=True),
     "regular": Row(act_regular),
-    "invariant": Row(act_invariant),
-    "logits": Row(act_invariant),
+    "invariant": Row(act_invariant, in_space=True),
+    "logits": Row(act_invariant, in_space=True),
+    # of clouds: numbers of the points that canonicalizers look at, which points of a padded batch are there, the cloud of
+    # every point of a flat batch, and pairs of its points
+    "features": Row(act_invariant, in_space=True),
+    "presence": Row(act_invariant, averaged=False, in_space=True),
+    "batch": Row(act_invariant, averaged=False, in_space=True),
+    "edges": Row(act_invariant, averaged=False, in_space=True),
 }

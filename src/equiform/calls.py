@@ -12,21 +12,26 @@ from torch import Tensor
 from . import kinds as k
 from . import trees
 from .actions import Size, moved_sizes
+from .clouds import Cloud, batch_of, cloud_of, members, take_flat
 from .kinds import Kind, Rows
 
 
 class Call(NamedTuple):
-    """Arguments that move (`values`, by name, with their `kinds`), the way back to a call, and what the images say."""
+    """Arguments that move (`values`, by name, with their `kinds`), the way back to a call, and what the canonicalizer sees.
+
+    `seen`: the images, or a `Cloud` with the row of every point of a flat batch in `batch`.
+    """
 
     values: dict[str, Any]
     kinds: dict[str, Any]
     run: Callable[[dict[str, Any]], Any]
-    images: Any
+    seen: Any
     sizes: list[Size]
+    batch: Tensor | None = None
 
     @classmethod
-    def bind(cls, predictor: Callable[..., Any], inputs: Any, args: tuple, kwargs: Mapping[str, Any]) -> "Call":
-        """Raises TypeError or ValueError where the arguments do not fit the kinds, or hold no image."""
+    def bind(cls, predictor: Callable[..., Any], inputs: Any, args: tuple, kwargs: Mapping[str, Any], dim: int = 2) -> "Call":
+        """Raises TypeError or ValueError where the arguments do not fit the kinds, or hold no image (in space: no points)."""
         names = _parameter_names(predictor, args)
         given = dict(zip(names, args, strict=False)) | dict(kwargs)
         wanted = _kinds_by_name(inputs, names, given)
@@ -42,6 +47,13 @@ class Call(NamedTuple):
             everything = given | moved
             return predictor(*[everything[name] for name in names[: len(args)]], **{n: everything[n] for n in kwargs})
 
+        if dim == 3:
+            cloud, batch = cloud_of(values, kinds), batch_of(values, kinds)
+            if cloud is None:
+                raise ValueError("no points among the inputs: one of them must have the kind 'points' for the pose to be found")
+            if batch is None:
+                k.check_batch(values, kinds, len(cloud))
+            return cls(values, kinds, run, cloud, [], batch)
         images = k.first_image(values, kinds)
         if images is None:
             raise ValueError("no image among the inputs: one of them must have the kind 'image' for the pose to be found")
@@ -51,11 +63,26 @@ class Call(NamedTuple):
     @property
     def canvas(self) -> Size:
         """The canvas of an empty batch."""
-        return (1, 1) if isinstance(self.images, list) else (int(self.images.shape[-2]), int(self.images.shape[-1]))
+        return (1, 1) if isinstance(self.seen, list) else (int(self.seen.shape[-2]), int(self.seen.shape[-1]))
 
     def take(self, rows: Tensor) -> dict[str, Any]:
         """The arguments of those rows."""
-        return k.take(self.values, self.kinds, rows, len(self.images))
+        if self.batch is not None:
+            return take_flat(self.values, self.kinds, self.batch, rows)
+        return k.take(self.values, self.kinds, rows, len(self.seen))
+
+    def batch_of(self, rows: Tensor) -> Tensor | None:
+        """For every point of those rows of a flat batch, which of the rows it belongs to."""
+        return None if self.batch is None else members(self.batch, rows.to(self.batch.device))[1]
+
+    def parts(self, back: Float[Tensor, "m n n"], rows: Tensor) -> list[tuple[Size | None, Size | None, Tensor]]:
+        """The canvas before and after (none in space), and the (row, pose) pairs, of every sub-batch; see `by_canvas`."""
+        if self.batch is not None:  # in one piece: a cloud without points that came last in a sub-batch would be lost in it
+            return [(None, None, torch.arange(len(rows)))]
+        if isinstance(self.seen, Cloud):
+            return [(None, None, part) for part in torch.arange(len(rows)).split(len(self.seen))]
+        sizes = [self.sizes[i] for i in rows.tolist()]
+        return [*by_canvas(back, sizes, self.canvas, most=len(self.seen))]
 
 
 def by_canvas(back: Float[Tensor, "m 3 3"], sizes: Sequence[Size], empty: Size, most: int) -> list[tuple[Size, Size, Tensor]]:
@@ -84,14 +111,14 @@ def invoke(function: Callable[..., Any], predictor: Callable[..., Any], x: Any) 
 
 
 def fitting_kinds(kind: Any, x: Any) -> Any:
-    """The kinds for x: those of the arguments that are there, or that of the image where x is the image alone."""
+    """The kinds for x: those of the arguments that are there; where x is one input alone, that of the image or the points."""
     if isinstance(kind, Mapping) and isinstance(x, Mapping):
         return {name: one for name, one in kind.items() if x.get(name) is not None}
     several = isinstance(kind, Mapping) or (isinstance(kind, (list, tuple)) and not trees.is_container(x))
     if not several or isinstance(x, tuple):
         return _rows_if_list(kind, x)
-    each = list(kind.values()) if isinstance(kind, Mapping) else list(kind)
-    return next(filter(_is_image, each), each[0])
+    each, looked_at = _listed(kind), _looked_at(kind)
+    return next((one for one in each if _is(looked_at, one)), each[0])
 
 
 def inputs_of(batch: Any, kinds: Any) -> Any:
@@ -99,7 +126,7 @@ def inputs_of(batch: Any, kinds: Any) -> Any:
 
     From a dict come the entries that have a kind, or, where the one kind names none, the first of them.
     """
-    while isinstance(batch, (tuple, list)) and not _is_image_list(batch):
+    while isinstance(batch, (tuple, list)) and not _is_row_list(batch, kinds):
         if not batch:
             raise ValueError("an empty batch in the data")
         if isinstance(kinds, (tuple, list)) and len(batch) == len(kinds) and _is_array(batch[0]):
@@ -121,7 +148,7 @@ def images_of(batch: Any, kinds: Any) -> Any:
         return x
     pairs = [(kinds[name], value) for name, value in x.items()] if isinstance(x, Mapping) else zip(kinds, x, strict=True)
     for kind, value in pairs:
-        if _is_image(kind):
+        if _is("image", kind):
             return value
     keys = f", only {', '.join(map(repr, batch))}" if isinstance(batch, Mapping) else ""
     raise ValueError(f"there is no image in the data{keys}; the model's inputs are {kinds!r}")
@@ -132,13 +159,25 @@ def to_device(x: Any, device: torch.device) -> Any:
     return trees.walk(lambda _, leaf, __: leaf.to(device) if isinstance(leaf, Tensor) else leaf, None, x, "data")
 
 
-def _is_image(kind: Any) -> bool:
+def _is(name: str, kind: Any) -> bool:
     inner = kind.kinds if isinstance(kind, Rows) else kind
-    return isinstance(inner, Kind) and inner.name == "image"
+    return isinstance(inner, Kind) and inner.name == name
 
 
-def _is_image_list(batch: Any) -> bool:
-    return isinstance(batch, list) and bool(batch) and all(isinstance(x, Tensor) and x.ndim == 3 for x in batch)
+def _listed(kinds: Any) -> list[Any]:
+    return list(kinds.values()) if isinstance(kinds, Mapping) else list(kinds) if isinstance(kinds, (list, tuple)) else [kinds]
+
+
+def _looked_at(kinds: Any) -> str:
+    """The kind that the canonicalizer looks at: the image, or points where there is no image."""
+    each = _listed(kinds)
+    return "points" if any(_is("points", one) for one in each) and not any(_is("image", one) for one in each) else "image"
+
+
+def _is_row_list(batch: Any, kinds: Any) -> bool:
+    """Whether it is a list of images (c, h, w), or of clouds (n, 3)."""
+    ndim = {"image": 3, "points": 2}[_looked_at(kinds)]
+    return isinstance(batch, list) and bool(batch) and all(isinstance(x, Tensor) and x.ndim == ndim for x in batch)
 
 
 def _is_array(value: Any) -> bool:
@@ -177,6 +216,6 @@ def _kinds_by_name(inputs: Any, names: list[str], given: dict[str, Any]) -> dict
 
 
 def _rows_if_list(kind: Any, value: Any) -> Any:
-    if isinstance(kind, Kind) and kind.name == "image" and isinstance(value, (list, tuple)):
+    if isinstance(kind, Kind) and kind.name in ("image", "points") and isinstance(value, (list, tuple)):
         return Rows(kind)
     return kind

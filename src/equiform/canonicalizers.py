@@ -38,7 +38,7 @@ class Canonicalizer(nn.Module):
     def __init__(self, group: str | Group, resolution: int = 64, channels: int = 3):
         super().__init__()
         self.group = groups.group(group)
-        if self.group.order is None:
+        if self.group.order is None and self.group.dim == 2:
             raise ValueError(
                 f"{self.group.name} is continuous and canonicalizers score finite groups: take a fine one, such as "
                 f"{'D16' if self.group.reflections else 'C16'}"
@@ -50,9 +50,19 @@ class Canonicalizer(nn.Module):
         self.register_buffer("_place", torch.zeros(1), persistent=False)  # follows the module from device to device
 
     @property
-    def elements(self) -> Float[Tensor, "n 3 3"]:
+    def elements(self) -> Float[Tensor, "n d d"]:
         """The elements, in full precision whatever the weights are, on the device of the canonicalizer."""
         return self.group.elements.to(self._place.device)
+
+    @property
+    def num_poses(self) -> int:
+        """The number of candidates for a pose."""
+        return len(self.elements)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the canonicalizer computes."""
+        return self._place.device
 
     def config(self) -> dict[str, Any]:
         """The arguments that build this canonicalizer again, but for a network of the caller's own."""
@@ -316,8 +326,8 @@ class UniformCanonicalizer(Canonicalizer):
     def config(self) -> dict[str, Any]:
         return {"group": self.group.name}
 
-    def forward(self, images: Images) -> Pose:
-        device = images.device if isinstance(images, Tensor) else None
+    def forward(self, images: Any) -> Pose:  # a `Cloud` too
+        device = getattr(images, "device", None)
         return pose_of(torch.zeros(len(images), len(self.elements), device=device), self.elements)
 
 

@@ -9,7 +9,7 @@ import torch
 from . import __version__, hub
 from ._optional import optional
 from .actions import ACTIONS
-from .canonicalizers import CANONICALIZERS
+from .frames import CANONICALIZERS
 from .metrics import METRICS
 
 EXTRAS = {"transformers": "transformers", "timm": "timm", "torchvision": "torchvision", "onnxruntime": "onnx"}

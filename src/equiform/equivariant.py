@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from . import groups, hub, kinds, trees
 from .actions import Size
 from .adapters import known_kinds
-from .calls import Call, by_canvas
+from .calls import Call
 from .canonicalizers import Canonicalizer, OrbitCanonicalizer
+from .clouds import chosen_points
+from .frames import SearchCanonicalizer
 from .groups import Group, inverse
 from .kinds import act, as_kinds
 from .opinions import Opinion
@@ -48,7 +50,7 @@ class Equivariant(nn.Module):
         opinion: Opinion | None = None,
     ):
         super().__init__()
-        order = len(canonicalizer.elements)
+        order = canonicalizer.num_poses
         if not isinstance(top_k, int) or isinstance(top_k, bool) or not 1 <= top_k <= order:
             raise ValueError(f"top_k is a number of poses, 1 to {order} for {canonicalizer.group.name}; got {top_k!r}")
         share = isinstance(coverage, float | int) and not isinstance(coverage, bool) and 0 < coverage <= 1
@@ -94,19 +96,19 @@ class Equivariant(nn.Module):
         return Prediction(self.predictor.first(output) if single else output, pose)
 
     def _predict(self, args: tuple, kwargs: dict[str, Any]) -> Prediction:
-        call = Call.bind(self.predictor, self.inputs, args, kwargs)
+        call = Call.bind(self.predictor, self.inputs, args, kwargs, self.group.dim)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.canonicalizer.training):
-            pose = self.canonicalizer(call.images)
+            pose = self.canonicalizer(call.seen)
         chosen = self.choose(pose)
-        g = self.canonicalizer.elements[chosen.index.to(self.canonicalizer.elements.device)]
+        g = pose.candidates[chosen.row.to(pose.g.device), chosen.index.to(pose.g.device)]
         zero = straight_through(pose.scores) if self.canonicalizer.training and pose.scores.requires_grad else None
-        sizes = [call.sizes[i] for i in chosen.row.tolist()]
-        answers, parts = [], by_canvas(inverse(g), sizes, call.canvas, most=len(call.images))
-        for before, canvas, part in parts:
-            rows = chosen.row[part]
-            upright = self._move(inverse(g[part]), call.take(rows), call.kinds, before, zero, rows, inverse)
-            answer = kinds.snap(call.run(upright), self.outputs, canvas)
-            answers.append(self._move(g[part], answer, self.outputs, canvas, zero, rows, _same))
+        answers, parts = [], call.parts(inverse(g), chosen.row)
+        for before, after, part in parts:
+            rows, batch = chosen.row[part], call.batch_of(chosen.row[part])
+            choice = None if zero is None else (zero[rows.to(zero.device)], pose.candidates[rows.to(pose.g.device)])
+            upright = self._move(inverse(g[part]), call.take(rows), call.kinds, before, batch, choice, inverse)
+            answer = kinds.snap(call.run(upright), self.outputs, after)
+            answers.append(self._move(g[part], answer, self.outputs, after, batch, choice, _same))
         output = kinds.join(answers, self.outputs, [part for _, _, part in parts])
         if not self.averages:
             return Prediction(output, pose)
@@ -118,19 +120,29 @@ class Equivariant(nn.Module):
             )
         if self.opinion is not None and len(chosen.row):
             chosen = reweighted(chosen, self.opinion(kinds.find_logits(output, self.outputs)))
+        if call.batch is not None:  # the answers about points first, then those about clouds
+            output = kinds.average(output, self.outputs, chosen_points(chosen, call.batch))
         return Prediction(kinds.average(output, self.outputs, chosen), pose)
 
     def _move(
-        self, g: Tensor, x: Any, kind: Any, canvas: Size, zero: Tensor | None, rows: Tensor, side: Callable[[Tensor], Tensor]
+        self,
+        g: Tensor,
+        x: Any,
+        kind: Any,
+        canvas: Size | None,
+        batch: Tensor | None,
+        choice: tuple[Tensor, Tensor] | None,
+        side: Callable[[Tensor], Tensor],
     ) -> Any:
-        """act(g, x), and in training the gradient of the choice: `zero` carries it and adds nothing to the value."""
+        """act(g, x), and in training the gradient of the choice: a weight of each candidate, zero but for its gradient."""
         name = "input" if side is inverse else "output"
-        moved = act(g, x, kind, canvas, name=name)
-        if zero is None:
+        moved = act(g, x, kind, canvas, batch=batch, name=name)
+        if choice is None:
             return moved
-        for k, element in enumerate(side(self.canonicalizer.elements)):
-            other = act(element[None], x, kind, canvas, name=name)
-            moved = kinds.add(moved, other, kind, zero[rows.to(zero.device), k])
+        zero, candidates = choice
+        for k in range(zero.shape[1]):
+            other = act(side(candidates[:, k]), x, kind, canvas, batch=batch, name=name)
+            moved = kinds.add(moved, other, kind, zero[:, k], batch)
         return moved
 
     def save(self, folder: str | Path) -> None:
@@ -174,7 +186,8 @@ def adapt(
             "function, for example lambda x: session.run(None, {'x': x.numpy()})[0]"
         )
     known = (predictor.inputs, predictor.outputs) if isinstance(predictor, PhotoPredictor) else known_kinds(predictor)
-    inputs = inputs if inputs is not None else known[0] if known[0] is not None else "image"
+    in_space = groups.group(group).dim == 3
+    inputs = inputs if inputs is not None else known[0] if known[0] is not None else "points" if in_space else "image"
     outputs = outputs if outputs is not None else known[1]
     if outputs is None:
         raise ValueError(
@@ -183,7 +196,8 @@ def adapt(
         )
     if canonicalizer is None:
         parameter = next(predictor.parameters(), None) if isinstance(predictor, nn.Module) else None
-        canonicalizer = OrbitCanonicalizer(group).to(parameter.device if parameter is not None else "cpu")
+        make = SearchCanonicalizer if in_space else OrbitCanonicalizer
+        canonicalizer = make(group).to(parameter.device if parameter is not None else "cpu")
     if canonicalizer.group != groups.group(group):
         raise ValueError(f"the canonicalizer is for {canonicalizer.group.name}, not for {groups.group(group).name}")
     return Equivariant(predictor, canonicalizer.eval(), inputs, outputs, top_k, coverage)

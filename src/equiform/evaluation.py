@@ -14,11 +14,14 @@ from . import groups, kinds, metrics, testing, trees
 from ._optional import optional
 from .calls import fitting_kinds, invoke, to_device
 from .canonicalizers import EnergyCanonicalizer, UniformCanonicalizer
+from .clouds import cloud_of
 from .equivariant import Equivariant
-from .groups import Group, inverse, turn
+from .frames import CloudCanonicalizer, PrincipalAxesCanonicalizer
+from .groups import PROTOCOLS, Group, inverse, turn
 from .kinds import Rows, act, as_kinds
 from .photos import PhotoPredictor
 from .report import Method, OrbitReport, Sample
+from .rotations import rotation_angle
 
 BASELINES = ("bare", "orbit averaging", "training-free")
 NUM_SAMPLES_SHOWN = 8
@@ -43,12 +46,13 @@ def evaluate(
     data: (inputs, targets) tensors or lists, a Dataset or a DataLoader of such pairs; inputs may be tuples or dicts of
     arguments, and targets move as the outputs do, or as `targets` says. Where the model takes a list with an entry per row
     (photos of many sizes), batches are lists. metric: "accuracy", "top5_accuracy", "miou", "keypoint_error", "box_map",
-    "box_ap50", "mask_map", a torchmetrics Metric, or a callable (output, target) -> mean over the batch; the greater the
-    better, unless its attribute `higher_is_better` is False. group: a group or its name (of SO2 and O2, 16 elements drawn with
-    a seed), or a list of angles in degrees; by default the group of the model.
+    "box_ap50", "mask_map", "point_accuracy", "part_iou", a torchmetrics Metric, or a callable (output, target) -> mean over the
+    batch; the greater the better, unless its attribute `higher_is_better` is False. group: a group or its name (of continuous
+    ones 16 elements drawn with a seed), or a list of angles in degrees; by default the group of the model. Clouds: a group of
+    space, or a protocol, "z/z", "z/SO3" or "SO3/SO3", whose second part says how the data are turned here.
 
     baselines, in the same table: "bare" (the predictor), "orbit averaging" (|G| passes), "training-free" (the predictor's own
-    confidence). others: more models by name, such as the same model with top_k=2.
+    confidence); of clouds: frame averaging, and principal axes. others: more models by name, such as the same with top_k=2.
 
     Times are medians of ratios to the bare predictor on the same upright batch, interleaved. The equivariance error is the
     greatest absolute difference between f(g.x) and g.f(x), of probabilities for logits.
@@ -66,8 +70,8 @@ def evaluate(
     with _evaluating(methods.values()), torch.no_grad():
         for batch in _progress(loader, progress):
             x, target = _pair(batch)
-            x = to_device(x, model.canonicalizer.elements.device)
-            target = to_device(target, model.canonicalizer.elements.device)
+            x = to_device(x, model.canonicalizer.device)
+            target = to_device(target, model.canonicalizer.device)
             samples = samples or _samples(model, x, elements)
             num_rows = [tally.add(x, target) for tally in tallies]
             num_samples += num_rows[0]
@@ -87,8 +91,16 @@ def evaluate(
 def _elements(model: Equivariant, which: str | Group | Sequence[float] | None) -> tuple[Tensor, str]:
     if which is None:
         which = model.group
+    if isinstance(which, str) and which in PROTOCOLS:
+        which = PROTOCOLS[which][1]
+    if model.group.dim == 3 and not isinstance(which, (str, Group)):
+        raise ValueError(f"clouds are turned by a group of space or a protocol ({', '.join(PROTOCOLS)}); got {which!r}")
     if isinstance(which, (str, Group)):
         chosen = groups.group(which)
+        if chosen.dim != model.group.dim:
+            raise ValueError(
+                f"the model is equivariant to {model.group.name}, in {model.group.dim} dimensions; got {chosen.name}"
+            )
         if chosen.order is not None:
             return chosen.elements, chosen.name
         drawn = chosen.random(NUM_DRAWN - 1, torch.Generator().manual_seed(0))
@@ -100,7 +112,11 @@ def _elements(model: Equivariant, which: str | Group | Sequence[float] | None) -
 
 
 def _angles(elements: Tensor) -> tuple[list[float], list[bool]]:
-    angle = torch.rad2deg(torch.atan2(elements[:, 0, 1], elements[:, 1, 1])) % 360
+    if elements.shape[-1] == 4:  # about whatever axis
+        linear = elements[:, :3, :3].double()
+        angle = torch.rad2deg(rotation_angle(linear * torch.linalg.det(linear)[:, None, None].sign()))
+    else:
+        angle = torch.rad2deg(torch.atan2(elements[:, 0, 1], elements[:, 1, 1])) % 360
     return [round(float(a), 3) % 360 for a in angle], (torch.linalg.det(elements) < 0).tolist()
 
 
@@ -132,15 +148,21 @@ def _as_lists(batch: Sequence[Any]) -> tuple[list[Any], Any]:
 
 def _baselines(model: Equivariant, names: Sequence[str]) -> dict[str, Callable[..., Any]]:
     def around(canonicalizer: Any, top_k: int = 1) -> Equivariant:
-        canonicalizer = canonicalizer.to(model.canonicalizer.elements.device)
+        canonicalizer = canonicalizer.to(model.canonicalizer.device)
         return Equivariant(model.predictor, canonicalizer, model.inputs, model.outputs, top_k)
 
     made: dict[str, Callable[..., Any]] = {}
+    found_in_points = isinstance(model.canonicalizer, CloudCanonicalizer) and model.group.order is None
     for name in names:
         if name == "bare":
             made[name] = model.predictor
+        elif name == "orbit averaging" and found_in_points:
+            frames = PrincipalAxesCanonicalizer(model.group, scores="equal")
+            made[name] = around(frames, frames.num_poses)
+        elif name == "training-free" and found_in_points:
+            made[name] = around(PrincipalAxesCanonicalizer(model.group))
         elif name == "orbit averaging":
-            made[name] = around(UniformCanonicalizer(model.group), len(model.canonicalizer.elements))
+            made[name] = around(UniformCanonicalizer(model.group), model.canonicalizer.num_poses)
         elif name == "training-free":
             if isinstance(model.inputs, (Mapping, tuple, list)) and len(model.inputs) > 1:
                 raise ValueError("the baseline training-free needs a predictor whose one argument is the image")
@@ -179,7 +201,7 @@ class _Tally:
 
     def __init__(self, name: str, model: Any, elements: Tensor, metric: Any, reference: Equivariant, targets: Any):
         self.name, self.model, self.reference = name, model, reference
-        self.elements = elements.to(reference.canonicalizer.elements.device)
+        self.elements = elements.to(reference.canonicalizer.device)
         self.targets = None if targets is None else as_kinds(targets, reference.group)
         self.metrics = [metrics.make(metric, reference.outputs) for _ in elements]
         self.error: float | None = None
@@ -188,16 +210,19 @@ class _Tally:
     def add(self, x: Any, target: Any) -> int:
         """Take a batch in; returns its number of rows."""
         inputs = fitting_kinds(self.reference.inputs, x)
+        cloud = cloud_of(x, inputs) if self.reference.group.dim == 3 else None
         sizes = kinds.image_sizes(x, inputs) or []
+        b = len(sizes) if cloud is None else len(cloud)
         moving = self._target_kinds(target)
-        answers = [self._answer(act(element[None], x, inputs), element[None], len(sizes)) for element in self.elements]
+        answers = [self._answer(act(element[None], x, inputs), element[None], b) for element in self.elements]
         for element, output, metric in zip(self.elements, answers, self.metrics, strict=True):
             metric.update(output, act(element[None], target, moving, sizes, name="target"))
-        upright = [i for i, element in enumerate(self.elements) if torch.equal(element, torch.eye(3).to(element))]
+        identity = torch.eye(self.elements.shape[-1]).to(self.elements)
+        upright = [i for i, element in enumerate(self.elements) if torch.equal(element, identity)]
         reference = answers[upright[0]] if upright else invoke(self.model, self.reference.predictor, x)
         for element, output in zip(self.elements, answers, strict=True):
             self._compare(output, act(element[None], reference, self.reference.outputs, sizes))
-        return len(sizes)
+        return b
 
     def _target_kinds(self, target: Any) -> Any:
         if self.targets is not None:
@@ -226,7 +251,8 @@ class _Tally:
         self.passes += len(self.model.choose(pose).row)
         if isinstance(self.model.canonicalizer, EnergyCanonicalizer):
             self.passes += pose.scores.numel()
-        if float((self.model.group.nearest(g) - g).abs().max()) < 1e-3:  # elsewhere no pose is right
+        # elsewhere no pose is right; of frames, which differ by what the prior leaves open, none is known to be
+        if self.model.group.order is not None and float((self.model.group.nearest(g) - g).abs().max()) < 1e-3:
             self.right += int((pose.index == self.model.group.index(g)).sum())
             self.num_poses += b
         return output
@@ -305,7 +331,7 @@ def _samples(model: Equivariant, x: Any, elements: Tensor) -> list[Sample]:
     images = kinds.first_image(x, fitting_kinds(model.inputs, x))
     chosen: list[Sample] = []
     for i in range(min(NUM_SAMPLES_SHOWN, len(images) if images is not None else 0)):
-        g = elements[i % len(elements)][None].to(model.canonicalizer.elements.device)
+        g = elements[i % len(elements)][None].to(model.canonicalizer.device)
         image = act(g, images[i][None])  # pyright: ignore[reportOptionalSubscript]  (the range is empty without images)
         pose = model.canonicalizer(image)
         right = bool(model.group.index(g)[0] == pose.index[0])

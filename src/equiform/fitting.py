@@ -17,15 +17,17 @@ from . import priors
 from ._optional import optional
 from .calls import fitting_kinds, images_of, inputs_of, invoke, to_device
 from .canonicalizers import Canonicalizer
+from .cloud_views import CloudAugmentation
 from .equivariant import Equivariant
-from .groups import inverse
+from .frames import CloudCanonicalizer
+from .groups import AboutZ, Octahedral, inverse
 from .images import read_squares
 from .kinds import act
 from .opinions import Opinion, linear_scorer, orbit_logits
 from .teaching import Teacher
 from .views import Augmentation
 
-EPOCHS, LR, AUGMENTATION = 24, 1e-3, Augmentation()
+EPOCHS, LR, AUGMENTATION, CLOUD_AUGMENTATION = 24, 1e-3, Augmentation(), CloudAugmentation()
 SQUARE = 1.5  # side of the images kept for training, in sides of the view: crops down to 2/3 of it lose no detail
 
 
@@ -51,7 +53,7 @@ def fit(
     lr: float = LR,
     weight_decay: float = 0.05,
     batch_size: int = 32,
-    augmentation: Augmentation | None = AUGMENTATION,
+    augmentation: Augmentation | CloudAugmentation | None = AUGMENTATION,
     patience: int | None = None,
     seed: int = 0,
     checkpoint: str | Path | None = None,
@@ -65,6 +67,8 @@ def fit(
     teacher: large pretrained features that judge each image once before training, against overfitting on few images.
     val: the same, held out; pose accuracy on it decides which epoch is kept, and `patience` epochs without a better one end
     the training. prior: "identity", "uniform", or a histogram of |G| counts.
+    Clouds: data are inputs as the predictor takes them, kept as they are; prior: "identity", "upright" (the z axis alone), or a
+    weight for each axis; augmentation: a `CloudAugmentation`.
 
     By default the predictor never runs. With `task_loss(output, target)` the data are (inputs, target) batches and the whole
     model is trained, straight through the choice of a pose (Mondal et al. 2023, sec. 3), on floating-point images; the prior's
@@ -87,19 +91,24 @@ def fit(
     optional("lightning", "all")  # which says what is wrong where a torchvision beside it does not load
     from . import training
 
-    side = round(SQUARE * max(canonicalizer.view_size, teacher.size if teacher is not None else 0))
-    histogram = priors.prior(canonicalizer.group, prior)
+    is_cloud = isinstance(canonicalizer, CloudCanonicalizer)
+    if is_cloud and augmentation is AUGMENTATION:
+        augmentation = CLOUD_AUGMENTATION
+    if augmentation is not None and isinstance(augmentation, CloudAugmentation) is not is_cloud:
+        wanted = "a CloudAugmentation" if is_cloud else "an Augmentation"
+        raise TypeError(f"the {canonicalizer.name} canonicalizer needs {wanted}; got a {type(augmentation).__name__}")
+    side = 0 if is_cloud else round(SQUARE * max(canonicalizer.view_size, teacher.size if teacher is not None else 0))
+    histogram = priors.frame_prior(prior) if is_cloud else priors.prior(canonicalizer.group, prior)
     data, skipped = _in_memory(data, canonicalizer, side) if task_loss is None else (data, [])
     if teacher is not None:
-        if not isinstance(data, Tensor):
+        if not isinstance(data, Tensor) or is_cloud:
             raise TypeError("a teacher needs a tensor or a folder of images, and no task_loss")
         posteriors = teacher.posteriors(data, canonicalizer.group, seed)
         data = TensorDataset(data, (1 - teacher.weight) * histogram + teacher.weight * posteriors)
-    collate = None if task_loss is not None or teacher is not None else SquareCollate(side, model.inputs, canonicalizer.squares)
-    loader = _loader(data, batch_size, seed, collate)
+    squeezed = None if is_cloud else SquareCollate(side, model.inputs, canonicalizer.squares)
+    loader = _loader(data, batch_size, seed, None if task_loss is not None or teacher is not None else squeezed)
     held_out, skipped_too = _in_memory(val, canonicalizer, side)
-    checked = SquareCollate(side, model.inputs, canonicalizer.squares)
-    held_out = None if val is None else _loader(held_out, batch_size, None, checked)
+    held_out = None if val is None else _loader(held_out, batch_size, None, squeezed)
     options = training.Options(epochs, lr, weight_decay, augmentation, seed, side, histogram, teacher is not None)
     with quiet(), _restored(model, task_loss is not None), torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -111,14 +120,17 @@ def fit(
     return Fit(module.history, skipped + skipped_too)
 
 
-def fit_opinion(model: Equivariant, data: Any, *, batch_size: int = 32, penalty: float = 0.05) -> None:
+def fit_opinion(
+    model: Equivariant, data: Any, *, batch_size: int = 32, penalty: float = 0.05, prior: str | Tensor = "identity"
+) -> None:
     """Fit the predictor's second opinion on unlabelled canonical inputs, in place; for classifiers.
 
     data: inputs as the predictor takes them: a tensor (n, c, h, w), a Dataset or a DataLoader (of inputs, or of tuples that
     begin with them). Costs |G| forward passes an input, once. It counts wherever several poses are run (top_k, coverage).
+    Clouds (b, n, 3) of continuous groups are turned by the rotations of the cube; prior: as in `fit`.
     """
     loader = _loader(data, batch_size, None, None)
-    back = inverse(model.canonicalizer.elements)
+    back = inverse(_orbit(model.canonicalizer, prior))
     logits = []
     with torch.no_grad():
         for batch in loader:
@@ -130,13 +142,23 @@ def fit_opinion(model: Equivariant, data: Any, *, batch_size: int = 32, penalty:
     model.opinion = Opinion(weight).to(back.device)
 
 
+def _orbit(canonicalizer: Canonicalizer, prior: str | Tensor) -> Tensor:
+    """The identity, and elements that the prior tells from it."""
+    if not isinstance(canonicalizer, CloudCanonicalizer):
+        return canonicalizer.elements
+    group = canonicalizer.space
+    elements = (group if group.order else AboutZ(4) if group.axis else Octahedral(group.reflections)).elements
+    apart = priors.frame_distance(elements[:, :3, :3], torch.eye(3), priors.frame_prior(prior))
+    return torch.cat([elements[:1], elements[apart > 0.1]]).to(canonicalizer.device)
+
+
 @contextlib.contextmanager
 def _restored(model: Equivariant, moved: bool) -> Iterator[None]:
     """Leave modes, requires_grad, dtypes and devices as they were, but for the canonicalizer's mode."""
     dtypes = [tensor.dtype for tensor in _tensors(model.canonicalizer)]
     modes = {module: module.training for module in model.modules()}
     grads = {p: p.requires_grad for p in model.parameters()}
-    device = model.canonicalizer.elements.device
+    device = model.canonicalizer.device
     try:
         yield
     finally:
@@ -175,7 +197,9 @@ def quiet() -> Iterator[None]:
 
 
 def _in_memory(data: Any, canonicalizer: Canonicalizer, side: int) -> tuple[Any, list[str]]:
-    """Folders and tensors as one tensor of squares, other data as they are; and the files that were skipped."""
+    """Folders and tensors as one tensor of squares, other data (all of it for side 0) as they are; and the files skipped."""
+    if side == 0:
+        return (torch.from_numpy(data) if isinstance(data, np.ndarray) else data), []
     if isinstance(data, (str, Path)):
         return read_squares(data, side, canonicalizer.read)
     if isinstance(data, np.ndarray):

@@ -2,15 +2,19 @@
 
 An element is a homogeneous matrix (d+1, d+1): compose with `@`, invert with `inverse`. In two dimensions x points
 right and y down, so a positive (counter-clockwise on the screen) turn by t is [[cos t, sin t], [-sin t, cos t]].
+In three, the axes are right-handed and a positive turn about z takes x to y.
 """
 
 import math
 import re
+from collections.abc import Callable
 from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from . import rotations
 
 
 def inverse(g: Float[Tensor, "*b n n"]) -> Float[Tensor, "*b n n"]:
@@ -87,11 +91,11 @@ class Group:
             angles, flips = angles.repeat(2), torch.cat([flips, ~flips])
         return turn(angles, flips).to(torch.get_default_dtype())
 
-    def identity(self, b: int = 1) -> Float[Tensor, "b 3 3"]:
+    def identity(self, b: int = 1) -> Float[Tensor, "b n n"]:
         """The identity, b times."""
         return torch.eye(self.dim + 1).repeat(b, 1, 1)
 
-    def random(self, b: int, generator: torch.Generator | None = None) -> Float[Tensor, "b 3 3"]:
+    def random(self, b: int, generator: torch.Generator | None = None) -> Float[Tensor, "b n n"]:
         """b elements drawn uniformly (Haar measure for continuous groups)."""
         if self.order is not None:
             return self.elements[torch.randint(self.order, (b,), generator=generator)]
@@ -124,6 +128,98 @@ class Group:
         return torch.where(torch.linalg.det(a) > 0, angle, torch.full_like(angle, math.pi)).to(g.dtype)
 
 
+class SpaceGroup(Group):
+    """A group of isometries of space: all rotations, those about z, or a finite set of them; with or without translations.
+
+    `matrices` gives the rotations of a finite group, the identity first; with reflections, their negatives follow.
+    """
+
+    dim = 3
+
+    def __init__(
+        self,
+        name: str,
+        order: int | None = None,
+        matrices: Callable[[], Tensor] | None = None,
+        *,
+        reflections: bool = False,
+        translations: bool = False,
+        axis: bool = False,
+    ):
+        super().__init__(name, order, reflections=reflections)
+        self.translations, self.axis, self._matrices = translations, axis, matrices
+
+    @property
+    def on_grid(self) -> bool:
+        """There are no pixels in space."""
+        return False
+
+    @cached_property
+    def elements(self) -> Float[Tensor, "order 4 4"]:
+        """All elements, the identity first; with reflections, element n + k is minus rotation k.
+
+        Raises ValueError for a continuous group.
+        """
+        return homogeneous(self.matrices).to(torch.get_default_dtype())
+
+    @property
+    def matrices(self) -> Float[Tensor, "order 3 3"]:
+        """The linear parts of all elements in float64."""
+        if self._matrices is None:
+            raise ValueError(f"{self.name} is continuous: it has no list of elements")
+        found = self._matrices()
+        return torch.cat([found, -found]) + 0.0 if self.reflections else found
+
+    def random(self, b: int, generator: torch.Generator | None = None) -> Float[Tensor, "b 4 4"]:
+        """b elements drawn uniformly (Haar measure); the translations, which no uniform measure has, are normal ones."""
+        if self.order is not None:
+            return super().random(b, generator)
+        if self.axis:
+            r = rotations.about_z(2 * math.pi * torch.rand(b, dtype=torch.float64, generator=generator))
+        else:
+            r = rotations.random_rotations(b, generator)
+        if self.reflections:
+            r = torch.where(torch.rand(b, 1, 1, generator=generator) < 0.5, -r, r)
+        t = torch.randn(b, 3, dtype=torch.float64, generator=generator) if self.translations else None
+        return homogeneous(r, t).to(torch.get_default_dtype())
+
+    def index(self, g: Float[Tensor, "b 4 4"]) -> Int[Tensor, " b"]:
+        """The index of the nearest element of a finite group (Frobenius distance of the linear parts)."""
+        elements = self.elements.to(g)[:, :3, :3]
+        return (g[:, None, :3, :3] - elements).square().sum((-2, -1)).argmin(1)
+
+    def nearest(self, g: Float[Tensor, "b 4 4"]) -> Float[Tensor, "b 4 4"]:
+        """The element nearest to each matrix. The translation is kept where the group has translations."""
+        if self.order is not None:
+            return self.elements.to(g)[self.index(g)]
+        linear = g[:, :3, :3]
+        if self.axis:  # the plane's own problem: the nearest turn of x and y
+            angle = torch.atan2(linear[:, 1, 0] - linear[:, 0, 1], linear[:, 0, 0] + linear[:, 1, 1])
+            return homogeneous(rotations.about_z(angle))
+        return homogeneous(rotations.nearest_rotation(linear, self.reflections), g[:, :3, 3] if self.translations else None)
+
+    @staticmethod
+    def distance(g: Float[Tensor, "*b 4 4"], h: Float[Tensor, "*b 4 4"]) -> Float[Tensor, " *b"]:
+        """sqrt(angle^2 + |translation|^2) of g^-1 h: the angle in radians, 0 to pi, for groups without translations.
+
+        pi between a rotation and a reflection. Left-invariant; bi-invariant without translations.
+        """
+        apart = (inverse(g.double()) @ h.double())[..., :3, :]
+        angle = rotations.rotation_angle(apart[..., :3])
+        return torch.hypot(angle, apart[..., 3].norm(dim=-1)).to(g.dtype)
+
+
+def homogeneous(linear: Float[Tensor, "*b d d"], offset: Float[Tensor, "*b d"] | None = None) -> Float[Tensor, "*b d+1 d+1"]:
+    """The element x -> linear x + offset."""
+    d = linear.shape[-1]
+    result = torch.zeros(*linear.shape[:-2], d + 1, d + 1, dtype=linear.dtype, device=linear.device)
+    result[..., :d, :d] = linear
+    result[..., d, d] = 1
+    if offset is not None:
+        result[..., :d, d] = offset
+    return result
+
+
 def _order(n: int) -> int:
     if not isinstance(n, int) or isinstance(n, bool) or n < 1:
         raise ValueError(f"a group has n >= 1 turns, a whole number; got {n!r}")
@@ -150,8 +246,73 @@ def O2() -> Group:
     return Group("O2", None, reflections=True)
 
 
+def SO3() -> SpaceGroup:
+    """SO(3): all rotations of space about the origin."""
+    return SpaceGroup("SO3")
+
+
+def O3() -> SpaceGroup:
+    """O(3): all rotations and reflections of space about the origin."""
+    return SpaceGroup("O3", reflections=True)
+
+
+def SE3() -> SpaceGroup:
+    """SE(3): rotations and translations."""
+    return SpaceGroup("SE3", translations=True)
+
+
+def E3() -> SpaceGroup:
+    """E(3): rotations, reflections and translations."""
+    return SpaceGroup("E3", reflections=True, translations=True)
+
+
+def AboutZ(n: int | None = None) -> SpaceGroup:
+    """The turns about the z axis: all of them, or those by multiples of 360/n degrees."""
+    if n is None:
+        return SpaceGroup("SO2z", axis=True)
+    return SpaceGroup(f"C{_order(n)}z", n, lambda: _turns_about_z(n))
+
+
+def _turns_about_z(n: int) -> Tensor:
+    # as in the plane, where quarter turns are exact; its y points down
+    result = torch.eye(3, dtype=torch.float64).repeat(n, 1, 1)
+    result[:, :2, :2] = turn(2 * math.pi * torch.arange(n, dtype=torch.float64) / n)[:, :2, :2].mT
+    return result
+
+
+def Octahedral(reflections: bool = False) -> SpaceGroup:
+    """The 24 rotations of the cube, the axes permuted with signs; with reflections, all 48 symmetries."""
+    order = 48 if reflections else 24
+    return SpaceGroup("Oh" if reflections else "O", order, rotations.octahedral, reflections=reflections)
+
+
+def Icosahedral(reflections: bool = False) -> SpaceGroup:
+    """The 60 rotations of the icosahedron with vertices (0, +-1, +-golden); with reflections, all 120 symmetries."""
+    order = 120 if reflections else 60
+    return SpaceGroup("Ih" if reflections else "I", order, rotations.icosahedral, reflections=reflections)
+
+
+NAMED: dict[str, Callable[[], Group]] = {
+    "SO2": SO2,
+    "O2": O2,
+    "SO3": SO3,
+    "O3": O3,
+    "SE3": SE3,
+    "E3": E3,
+    "SO2z": AboutZ,
+    "O": Octahedral,
+    "Oh": lambda: Octahedral(True),
+    "I": Icosahedral,
+    "Ih": lambda: Icosahedral(True),
+}
+
+
+# how clouds are turned in training and in tests, by the names the literature gives it
+PROTOCOLS = {"z/z": ("SO2z", "SO2z"), "z/SO3": ("SO2z", "SO3"), "SO3/SO3": ("SO3", "SO3")}
+
+
 def group(name: "str | Group") -> Group:
-    """The group of that name: "C4", "D4", "C8", "SO2", "O2"; a group is returned as it is.
+    """The group of that name: "C4", "D4", "SO2", "SO3", "E3", "C4z" (about z), "O" (the cube), ...; a group as it is.
 
     >>> group("C4").order
     4
@@ -161,8 +322,10 @@ def group(name: "str | Group") -> Group:
     if isinstance(name, Group):
         return name
     if isinstance(name, str):
-        if name in ("SO2", "O2"):
-            return SO2() if name == "SO2" else O2()
+        if name in NAMED:
+            return NAMED[name]()
         if match := re.fullmatch(r"([CD])([1-9]\d{0,3})", name):
             return (Cyclic if match[1] == "C" else Dihedral)(int(match[2]))
-    raise ValueError(f"unknown group {name!r}; known groups: Cn and Dn (C4, D4, C8, ...), SO2, O2")
+        if match := re.fullmatch(r"C([1-9]\d{0,3})z", name):
+            return AboutZ(int(match[1]))
+    raise ValueError(f"unknown group {name!r}; known groups: Cn and Dn (C4, D4, C8, ...), Cnz (C4z), {', '.join(NAMED)}")

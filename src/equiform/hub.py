@@ -17,7 +17,8 @@ from torch import nn
 
 from . import kinds
 from ._optional import optional
-from .canonicalizers import CANONICALIZERS, Canonicalizer, EnergyCanonicalizer, OrbitCanonicalizer
+from .canonicalizers import Canonicalizer, EnergyCanonicalizer, OrbitCanonicalizer
+from .frames import CANONICALIZERS
 from .opinions import Opinion
 
 if TYPE_CHECKING:

@@ -193,12 +193,20 @@ def from_json(value: Any) -> Any:
 
 
 def act(
-    g: Float[Tensor, "b 3 3"], x: Any, kind: Any = "image", canvas: Size | list[Size] | None = None, *, name: str = "x"
+    g: Float[Tensor, "b n n"],
+    x: Any,
+    kind: Any = "image",
+    canvas: Size | list[Size] | None = None,
+    *,
+    batch: Tensor | None = None,
+    name: str = "x",
 ) -> Any:
     """Move x by g: a tensor, an array, or a nested value with a kind (or a structure of kinds) for its leaves.
 
     Row i moves by g[i]; one element moves every row. `canvas` is the (height, width) that points and boxes live on, before
-    the move, or a list with that of every row; without it, the size of the first image in x. `name`: what errors call x.
+    the move, or a list with that of every row; without it, the size of the first image in x. In space there is none; `batch`
+    is the row of every point of a flat batch of clouds, whose points, vectors and matrices are (N, ...). `name`: what errors
+    call x.
 
     >>> import torch
     >>> from equiform import group
@@ -209,10 +217,12 @@ def act(
 
     Raises ValueError or TypeError naming the leaf that does not fit its kind.
     """
-    if not isinstance(g, Tensor) or g.ndim != 3 or g.shape[1:] != (3, 3) or not g.dtype.is_floating_point:
+    if not isinstance(g, Tensor) or g.ndim != 3 or g.shape[1:] not in ((3, 3), (4, 4)) or not g.dtype.is_floating_point:
         came = f"{tuple(g.shape)} of {g.dtype}" if isinstance(g, Tensor) else f"a {type(g).__name__}"
-        raise ValueError(f"g must be elements, floating point of shape (b, 3, 3); got {came}")
+        raise ValueError(f"g must be elements, floating point of shape (b, 3, 3), or (b, 4, 4) in space; got {came}")
     kinds = as_kinds(kind)
+    if g.shape[-1] == 4:
+        return trees.walk(partial(_act_in_space, g, batch), kinds, x, name)
     sizes = canvas if isinstance(canvas, list) else [canvas] if canvas is not None else image_sizes(x, kinds, name) or []
     return trees.walk(partial(_act_leaf, g, sizes), kinds, x, name)
 
@@ -228,6 +238,9 @@ def _act_leaf(g: Tensor, sizes: list[Size], kind: Leaf, x: Any, path: str) -> An
             for i, value in enumerate(x)
         )
     row, canvas = ACTIONS[kind.name], sizes[0] if len(set(sizes)) == 1 else None
+    if g.shape[-1] == 4 and not row.in_space:
+        known = ", ".join(name for name, row in ACTIONS.items() if row.in_space)
+        raise ValueError(f"{path}: {kind!r} does not move in three dimensions; kinds that do: {known}")
     if row.act is actions.act_invariant:
         shape = tuple(getattr(x, "shape", ()))
         if kind.name == "logits" and canvas is not None and len(shape) > 2 and shape[-2:] in (canvas, canvas[::-1]):
@@ -238,7 +251,7 @@ def _act_leaf(g: Tensor, sizes: list[Size], kind: Leaf, x: Any, path: str) -> An
     tensor = as_tensor(x)
     if tensor.ndim == 0 or len(g) not in (1, len(tensor)):
         raise ValueError(f"{path}: {len(g)} elements for {kind!r} of shape {tuple(tensor.shape)}: one element per row, or one")
-    several = row.on_canvas and canvas is None
+    several = row.on_canvas and canvas is None and g.shape[-1] == 3
     if several and (not sizes or len(sizes) != len(tensor)):
         raise ValueError(
             f"{path}: {kind!r} needs the canvas it lives on: pass canvas=(height, width), or a list of them by row"
@@ -254,6 +267,12 @@ def _act_leaf(g: Tensor, sizes: list[Size], kind: Leaf, x: Any, path: str) -> An
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     return moved.numpy() if isinstance(x, np.ndarray) else moved
+
+
+def _act_in_space(g: Tensor, batch: Tensor | None, kind: Leaf, x: Any, path: str) -> Any:
+    if batch is not None and len(g) > 1 and hasattr(x, "__len__") and len(x) == len(batch):
+        g = g[batch.to(g.device)]
+    return _act_leaf(g, [], kind, x, path)
 
 
 def _row(function: Any, kinds: Any, value: Any, path: str) -> Any:
@@ -314,12 +333,15 @@ def image_sizes(x: Any, kinds: Any, name: str = "input") -> list[Size] | None:
     return [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
 
 
-def snap(x: Any, kinds: Any, canvas: Size) -> Any:
+def snap(x: Any, kinds: Any, canvas: Size | None) -> Any:
     """Round coordinates to the float grid of the canvas, so that quarter turns and flips move them without rounding.
 
     The step is the spacing of floats just beyond the canvas (0.0001 pixels at 512 in float32), so it costs no more than
     float rounding does at the far edge. Half precision is left alone: its spacing there is a visible part of a pixel.
+    Without a canvas, in space, nothing is rounded.
     """
+    if canvas is None:
+        return x
 
     def snap_leaf(kind: Leaf, leaf: Any, path: str) -> Any:
         if isinstance(kind, Rows):
@@ -340,8 +362,11 @@ def snap(x: Any, kinds: Any, canvas: Size) -> Any:
     return trees.walk(snap_leaf, kinds, x, "output")
 
 
-def add(x: Any, y: Any, kinds: Any, weight: Float[Tensor, " b"]) -> Any:
-    """x + weight y, row by row, on the leaves that can be averaged and have the same shape in both."""
+def add(x: Any, y: Any, kinds: Any, weight: Float[Tensor, " b"], batch: Tensor | None = None) -> Any:
+    """x + weight y, row by row, on the leaves that can be averaged and have the same shape in both.
+
+    `batch`: the row of every point of a flat batch of clouds.
+    """
 
     def add_leaf(kind: Leaf, leaf: Any, path: str) -> Any:
         other = next(others)
@@ -350,7 +375,8 @@ def add(x: Any, y: Any, kinds: Any, weight: Float[Tensor, " b"]) -> Any:
         row = ACTIONS[kind.name]
         if row.act is actions.act_invariant or not row.averaged or leaf.shape != other.shape:
             return leaf
-        return leaf + other * weight.to(leaf).reshape(-1, *[1] * (leaf.ndim - 1))
+        by_leaf = weight[batch.to(weight.device)] if batch is not None and len(leaf) == len(batch) else weight
+        return leaf + other * by_leaf.to(leaf).reshape(-1, *[1] * (leaf.ndim - 1))
 
     others = iter([leaf for _, leaf, _ in trees.leaves(kinds, y)])
     return trees.walk(add_leaf, kinds, x, "value")

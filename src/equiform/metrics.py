@@ -152,6 +152,22 @@ def _text_of(answer: Any) -> str:
     return text
 
 
+def point_accuracy(output: Any, target: Tensor) -> float:
+    """The share of points whose likeliest part is the target, of logits (b, n, parts) and targets (b, n); -1 is no point."""
+    there = target >= 0
+    return float((_logits(output).argmax(-1) == target)[there].float().mean()) if bool(there.any()) else 0.0
+
+
+def part_iou(output: Any, target: Tensor) -> float:
+    """Intersection over union per cloud, averaged over the parts it has or is said to have; -1 is no point."""
+    logits, there = _logits(output), target >= 0
+    said, parts = logits.argmax(-1), torch.arange(logits.shape[-1], device=target.device)[:, None, None]
+    a, b = (said == parts) & there, (target == parts) & there
+    union = (a | b).sum(-1)
+    share = (a & b).sum(-1) / union.clamp(min=1)
+    return float(((share * (union > 0)).sum(0) / (union > 0).sum(0).clamp(min=1)).mean())
+
+
 class Named(NamedTuple):
     """A metric that has a name: how a fresh one is made, and the kinds of the leaf it looks at, the likeliest first."""
 
@@ -168,6 +184,8 @@ METRICS: dict[str, Named] = {
     "box_ap50": Named(lambda: AveragePrecision("boxes", 0.5), ()),
     "mask_map": Named(lambda: AveragePrecision("masks"), ()),
     "cer": Named(_CharErrorRate, ()),
+    "point_accuracy": Named(lambda: _Mean(point_accuracy)),
+    "part_iou": Named(lambda: _Mean(part_iou)),
 }
 
 

@@ -56,3 +56,45 @@ def prior_loss(scores: Float[Tensor, "b n"], prior: Float[Tensor, "*b n"], smoot
     n = scores.shape[-1]
     target = prior.to(scores) * (1 - smoothing) + smoothing / n
     return -(target * scores.log_softmax(-1)).sum(-1).mean()
+
+
+# ------------------------------------------------------------------------------------------ continuous groups of space
+
+# how much each axis of the canonical frame counts: all of them, or that z is up and nothing else
+FRAME_PRIORS = {"identity": (1.0, 1.0, 1.0), "upright": (0.0, 0.0, 1.0)}
+CONCENTRATION = 10.0
+
+
+def frame_prior(which: str | Tensor) -> Float[Tensor, " 3"]:
+    """How much each axis counts, for a prior of frames: by name, or three numbers >= 0, not all zero."""
+    if isinstance(which, str):
+        if which not in FRAME_PRIORS:
+            raise ValueError(f"unknown prior {which!r} of frames; known: {', '.join(FRAME_PRIORS)}, or a weight for each axis")
+        which = torch.tensor(FRAME_PRIORS[which])
+    if which.shape != (3,) or not bool((which >= 0).all()) or not bool(which.sum() > 0):
+        raise ValueError(f"a prior of frames is three weights, none negative, not all zero; got {which.tolist()}")
+    return which.float()
+
+
+def frame_distance(
+    frames: Float[Tensor, "*b 3 3"], target: Float[Tensor, "*c 3 3"], weights: Float[Tensor, " 3"]
+) -> Float[Tensor, " *d"]:
+    """The squared distance of frames to the target, axis by axis; with equal weights |F - T|^2 (Kaba et al. 2023, sec. 4)."""
+    return ((frames - target).square().sum(-2) * weights.to(frames)).sum(-1)
+
+
+def frame_loss(
+    scores: Float[Tensor, "b n"],
+    frames: Float[Tensor, "b n 3 3"],
+    target: Float[Tensor, "b 3 3"],
+    weights: Float[Tensor, " 3"],
+    concentration: float = CONCENTRATION,
+) -> Float[Tensor, ""]:
+    """-log of the target's density under the posterior, averaged over rows and up to a constant.
+
+    The density is a mixture, by softmax(scores), of exp(-concentration/2 |F - T|^2) about each frame: on one axis that of von
+    Mises and Fisher, on whole frames with equal weights its matrix form. With one frame the loss is half the concentration
+    times the squared distance.
+    """
+    apart = frame_distance(frames, target[:, None], weights)
+    return -torch.logsumexp(scores.log_softmax(-1) - concentration / 2 * apart, -1).mean()

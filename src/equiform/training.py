@@ -15,14 +15,17 @@ from torch import Tensor, nn
 
 from .calls import fitting_kinds, images_of, invoke
 from .canonicalizers import Canonicalizer
+from .cloud_views import CloudAugmentation, cloud_in, varied
 from .equivariant import Equivariant
+from .frames import CloudCanonicalizer
 from .kinds import first_image
-from .poses import pose_of
-from .priors import moved_prior, prior_loss
+from .poses import Pose, pose_of
+from .priors import frame_distance, frame_loss, moved_prior, prior_loss
 from .views import Augmentation, blended, training_views
 
 MONITOR = "pose_accuracy"
 OURS = "equiform"
+NEAR = (2 * math.sin(math.radians(20) / 2)) ** 2  # a frame counts as right whose axes are, on average, 20 degrees off at most
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Options:
     epochs: int
     lr: float
     weight_decay: float
-    augmentation: Augmentation | None
+    augmentation: Augmentation | CloudAugmentation | None
     seed: int
     side: int
     prior: Tensor
@@ -70,8 +73,10 @@ class PriorTraining(lightning.LightningModule):
         step = step * self.trainer.world_size + self.global_rank  # no two processes vary their views alike
         return torch.Generator().manual_seed((self.options.seed * 10_007 + self.current_epoch) * 100_003 + step)
 
-    def _prior_loss(self, batch: Any, augmentation: Augmentation | None, step: int) -> tuple[Tensor, Tensor]:
+    def _prior_loss(self, batch: Any, augmentation: Any, step: int) -> tuple[Tensor, Tensor]:
         """The loss, and per row whether the likeliest pose is the right one."""
+        if isinstance(self.canonicalizer, CloudCanonicalizer):
+            return self._cloud_loss(batch, augmentation, step)
         taught = batch[1] if self.options.taught and isinstance(batch, (tuple, list)) and len(batch) == 2 else None
         images = _channels(
             self.canonicalizer.squares(images_of(batch, self.inputs), self.options.side), self.canonicalizer.channels
@@ -83,6 +88,20 @@ class PriorTraining(lightning.LightningModule):
         scores = self.canonicalizer.scores(views).float()
         target = moved_prior(target, g, group).to(scores)
         return prior_loss(scores, target), pose_of(scores, self.canonicalizer.elements).index == target.argmax(1)
+
+    def _cloud_loss(self, batch: Any, augmentation: CloudAugmentation | None, step: int) -> tuple[Tensor, Tensor]:
+        cloud = cloud_in(batch, self.inputs)
+        cloud, target = varied(cloud, self.canonicalizer.group, augmentation, self._generator(step))
+        pose = self.canonicalizer(cloud)
+        apart = frame_distance(pose.g[:, :3, :3], target, self.options.prior) / self.options.prior.sum()
+        return self._pose_loss(pose, target), apart < NEAR
+
+    def _pose_loss(self, pose: Pose, target: Tensor | None = None) -> Tensor:
+        """How far the poses are from the prior's; the prior may have been moved to `target`."""
+        if not isinstance(self.canonicalizer, CloudCanonicalizer):
+            return prior_loss(pose.scores, self.options.prior.to(pose.scores))
+        target = torch.eye(3).to(pose.g).expand(len(pose.g), 3, 3) if target is None else target
+        return frame_loss(pose.scores, pose.candidates[..., :3, :3], target, self.options.prior)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         loss, _ = self._prior_loss(batch, self.options.augmentation, batch_idx)
@@ -147,16 +166,20 @@ class JointTraining(PriorTraining):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         if not isinstance(batch, (tuple, list)) or len(batch) != 2:
             raise ValueError(f"with task_loss the data are (inputs, target) pairs; got a {type(batch).__name__}")
-        images = first_image(batch[0], fitting_kinds(self.model.inputs, batch[0]))
-        if not isinstance(images, Tensor) or not images.dtype.is_floating_point:
-            came = f"{images.dtype}" if isinstance(images, Tensor) else f"a {type(images).__name__}"
-            raise ValueError(f"joint training needs the gradient of floating-point images in one tensor; got {came}")
+        if not isinstance(self.canonicalizer, CloudCanonicalizer):
+            self._check_images(batch[0])
         answer = invoke(self.model.predict, self.model.predictor, batch[0])
         task = self.task_loss(answer.output, batch[1])
-        prior = prior_loss(answer.pose.scores, self.options.prior.to(answer.pose.scores))
+        prior = self._pose_loss(answer.pose)
         losses = {"loss": task.detach(), "prior_loss": prior.detach()}
         self.log_dict(losses, on_epoch=True, on_step=False, batch_size=1, sync_dist=True)
         return task + self.prior_weight * prior
+
+    def _check_images(self, x: Any) -> None:
+        images = first_image(x, fitting_kinds(self.model.inputs, x))
+        if not isinstance(images, Tensor) or not images.dtype.is_floating_point:
+            came = f"{images.dtype}" if isinstance(images, Tensor) else f"a {type(images).__name__}"
+            raise ValueError(f"joint training needs the gradient of floating-point images in one tensor; got {came}")
 
 
 def _channels(images: Tensor, channels: int) -> Tensor:

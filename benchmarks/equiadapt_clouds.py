@@ -1,0 +1,98 @@
+"""Train and measure equiadapt 0.1.2's VNSmall around a frozen predictor of clouds, or time it, and write the figures as JSON.
+
+The defaults of the package's configuration: 20 neighbours, mean pooling, Gram-Schmidt, and its prior, the squared distance of
+the found rotation to the identity on aligned clouds; trained for so many seconds.
+"""
+
+import argparse
+import importlib
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+try:
+    import torchvision  # noqa: F401  (only to see whether it loads)
+except RuntimeError:  # a CUDA wheel beside a CPU torch: declare the operators that its C++ part would have
+    SHIM = torch.library.Library("torchvision", "DEF")
+    SHIM.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    SHIM.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+
+import equiadapt.pointcloud as peer
+from equiadapt.pointcloud.canonicalization_networks import VNSmall
+from omegaconf import OmegaConf
+
+BATCH = 16
+
+
+def build() -> nn.Module:
+    network = VNSmall(OmegaConf.create({"n_knn": 20, "pooling": "mean"}))
+    return peer.EquivariantPointcloudCanonicalization(network, OmegaConf.create({}))
+
+
+def canonical(canonicalizer: nn.Module, x: Tensor) -> Tensor:
+    # channels first, whatever its docstring says
+    return torch.cat([canonicalizer(part.mT.contiguous()).mT for part in x.split(BATCH)])
+
+
+def main() -> None:
+    """Read the clouds, train, measure, write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name in ("clouds", "out", "predictors", "recipes"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--predictor", default="pointnet_dales")
+    parser.add_argument("--seconds", type=float, default=240)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--cost", action="store_true")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(args.seed)
+    data, canonicalizer = load_file(args.clouds), build()
+    if args.cost:
+        args.out.write_text(json.dumps(cost(canonicalizer.eval(), data["upright"][0, :32], args.recipes)))
+        return
+    sys.path.insert(0, str(args.predictors))
+    predictor = importlib.import_module("predictors").load(args.predictor).requires_grad_(False)
+    optimizer = torch.optim.AdamW(canonicalizer.parameters(), lr=1e-3)
+    start, steps = time.perf_counter(), 0
+    canonicalizer.train()
+    while time.perf_counter() - start < args.seconds:
+        rows = torch.randperm(len(data["train"]))[:BATCH]
+        canonicalizer(data["train"][rows].mT.contiguous())
+        loss = canonicalizer.get_prior_regularization_loss()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        steps += 1
+    canonicalizer.eval()
+    found: dict[str, float] = {"steps": steps, "batch": BATCH, "fit_seconds": round(time.perf_counter() - start, 1)}
+    with torch.no_grad():
+        for name in ("upright", "z", "SO3"):
+            x = data[name][0]  # one draw: its network is slow
+            found[name] = float((predictor(canonical(canonicalizer, x)).argmax(1) == data["labels"]).float().mean())
+        found["prior_loss_last"] = float(loss.detach())
+    args.out.write_text(json.dumps(found))
+
+
+def cost(canonicalizer: nn.Module, x: Tensor, recipes: Path, rounds: int = 2) -> dict[str, float]:
+    """Seconds of canonicalizing the clouds, batch by batch, over those of a DGCNN forward, taken in turn."""
+    sys.path.insert(0, str(recipes))
+    network = importlib.import_module("recipes.dgcnn").DGCNN(5).eval()
+    ratios = []
+    with torch.no_grad():
+        for _ in range(rounds + 1):
+            start = time.perf_counter()
+            network(x)
+            middle = time.perf_counter()
+            canonical(canonicalizer, x)
+            ratios.append((time.perf_counter() - middle) / (middle - start))
+    return {"VNSmall_over_dgcnn_32_clouds": statistics.median(ratios[1:])}
+
+
+if __name__ == "__main__":
+    main()

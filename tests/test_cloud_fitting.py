@@ -1,0 +1,241 @@
+"""Fitting and evaluating models of clouds, on the tasks there are: classes, parts, vectors of particles."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
+
+from equiform import (
+    Augmentation,
+    CloudAugmentation,
+    FrameCanonicalizer,
+    PrincipalAxesCanonicalizer,
+    Rows,
+    SearchCanonicalizer,
+    act,
+    adapt,
+    evaluate,
+    fit,
+    fit_opinion,
+    group,
+)
+from equiform.priors import frame_distance, frame_prior
+
+QUIET = {"enable_progress_bar": False}
+LITTLE = CloudAugmentation(stretch=0.05, degrees=2)
+
+
+def upright(n: int = 96, points: int = 48) -> tuple[Tensor, Tensor]:
+    """Two kinds of trees, crown up: a round crown, or a pointed one; the stem below."""
+    label = torch.arange(n) % 2
+    height = torch.rand(n, points)
+    crown = torch.where(label[:, None] == 0, (1 - (2 * height - 1) ** 2).clamp(min=0).sqrt(), 1 - height)
+    angle = 2 * math.pi * torch.rand(n, points)
+    x = torch.stack([1.3 * crown * angle.cos(), 0.7 * crown * angle.sin(), height + 0.5], -1)
+    stem = torch.arange(points) < points // 4
+    x[:, stem] = torch.stack([torch.zeros(n, points), torch.zeros(n, points), 1.5 * height - 1], -1)[:, stem]
+    return x + 0.02 * torch.randn_like(x), label
+
+
+def by_height(x: Tensor) -> Tensor:
+    """Logits of clouds that stand: how wide the upper third of the cloud is, which no other pose shows."""
+    top = (x[..., 2] > x[..., 2].quantile(0.85, dim=1, keepdim=True)).float()
+    width = (x[..., :2].norm(dim=-1) * top).sum(1) / top.sum(1)
+    below = x[..., 2].mean(1) - x[..., 2].median(1).values
+    return torch.stack([20 * (width - 0.33), 0 * below], -1)
+
+
+def upness(canonicalizer: nn.Module, x: Tensor) -> float:
+    """The mean squared distance of the found z axis to the right one, 0 to 4; 2 by chance."""
+    g = group("SO3").random(len(x), torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        pose = canonicalizer(act(g, x, "points"))
+    return float(frame_distance(pose.g[:, :3, :3], g[:, :3, :3].double(), frame_prior("upright")).mean())
+
+
+def test_the_prior_alone_teaches_which_way_is_up():
+    (x, _), (held_out, labels) = upright(), upright(32)
+    model = adapt(by_height, "SO3", outputs="logits", canonicalizer=SearchCanonicalizer("SO3", side=6, width=48).eval())
+    before = upness(model.canonicalizer, held_out)
+    result = fit(model, x, val=held_out, prior="upright", epochs=12, lr=4e-3, batch_size=16, augmentation=LITTLE, **QUIET)
+    after = upness(model.canonicalizer, held_out)
+    assert before > 0.8
+    assert after < 0.2
+    assert result.history[-1]["loss"] < 0.8 * result.history[0]["loss"]
+    assert result.history[-1]["pose_accuracy"] > 0.8
+    assert not model.canonicalizer.training
+    # and turned clouds are told apart as well as upright ones, unlike by the bare function
+    report = evaluate(model, (held_out, labels), group="z/SO3", baselines=("bare", "orbit averaging", "training-free"))
+    values = {method.name: method.values for method in report.methods}
+    assert values["bare"][0] > 0.95
+    assert min(values["adapted"]) > 0.85
+    assert sum(values["bare"]) / 16 < 0.75
+    assert sum(values["adapted"]) / 16 > max(sum(values[name]) / 16 for name in ("bare", "orbit averaging", "training-free"))
+    errors = {method.name: method.equivariance_error for method in report.methods}
+    assert errors["adapted"] < 1e-3 < 0.1 < errors["bare"]
+    assert (report.group, len(report.elements)) == ("SO3", 16)
+
+
+def test_a_vector_network_learns_the_identity_prior():
+    x, _ = upright()
+    x = x + 0.5 * x[..., 2:].clamp(min=0) * torch.tensor([1.0, 0, 0])  # bent towards x, or no axis but z would be known
+    canonicalizer = FrameCanonicalizer("SO3").eval()
+    model = adapt(by_height, "SO3", outputs="logits", canonicalizer=canonicalizer)
+    before = upness(canonicalizer, x)
+    plain = CloudAugmentation(stretch=0.05, degrees=2, mirror=False)
+    result = fit(model, x, epochs=15, lr=1e-2, augmentation=plain, **QUIET)
+    assert result.history[-1]["loss"] < 0.3 * result.history[0]["loss"]
+    assert upness(canonicalizer, x) < min(0.3, before)
+
+
+def test_two_runs_with_one_seed_agree():
+    x, _ = upright(32)
+    weights = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(7)
+        model = adapt(by_height, "SO3", outputs="logits", canonicalizer=SearchCanonicalizer("SO3", side=4, width=16))
+        fit(model, DataLoader(TensorDataset(x), 16), prior="upright", epochs=2, seed=seed, **QUIET)
+        weights.append(torch.cat([p.flatten() for p in model.canonicalizer.parameters()]))
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+class Drift(nn.Module):
+    """Positions from positions, velocities and charges, by a network of each particle and the mean of all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(13, 32), nn.SiLU(), nn.Linear(32, 3))
+
+    def forward(self, x: Tensor, v: Tensor, charge: Tensor) -> Tensor:
+        every = torch.cat([x, v], -1)
+        pairs = [every, every.mean(1, keepdim=True).expand_as(every), charge[..., None]]
+        return x + v + self.body(torch.cat(pairs, -1))
+
+
+def particles(n: int) -> tuple[dict[str, Tensor], Tensor]:
+    x, v, charge = torch.randn(n, 5, 3), torch.randn(n, 5, 3), torch.randint(2, (n, 5)) * 2.0 - 1
+    pull = charge[..., None] * torch.linalg.cross(v, x - x.mean(1, keepdim=True))
+    return {"x": x, "v": v, "charge": charge}, x + v + 0.5 * pull
+
+
+class Systems(torch.utils.data.Dataset):
+    def __init__(self, n: int):
+        self.inputs, self.target = particles(n)
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+    def __getitem__(self, i: int) -> tuple[dict[str, Tensor], Tensor]:
+        return {name: part[i] for name, part in self.inputs.items()}, self.target[i]
+
+
+def test_joint_training_on_particles():
+    """The whole model learns on vectors; the answer is equivariant before and after."""
+    kinds = {"x": "points", "v": "vectors", "charge": "features"}
+    canonicalizer = FrameCanonicalizer("SE3", vectors=1, features=1)
+    model = adapt(Drift(), "SE3", inputs=kinds, outputs="points", canonicalizer=canonicalizer)
+    data = Systems(256)
+    frozen = [p.clone() for p in model.predictor.parameters()]
+    start = [p.clone() for p in canonicalizer.parameters()]
+    result = fit(model, data, task_loss=F.mse_loss, prior_weight=0.0, epochs=3, train_predictor=True, **QUIET)
+    assert result.history[-1]["loss"] < result.history[0]["loss"]
+    assert not all(torch.equal(a, b) for a, b in zip(frozen, model.predictor.parameters(), strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(start, canonicalizer.parameters(), strict=True))
+    report = evaluate(model, Systems(64), metric=lambda y, t: -F.mse_loss(y, t), group="SE3", baselines=("bare",))
+    adapted, bare = report["adapted"], report["bare"]
+    assert max(adapted.values) - min(adapted.values) < 1e-5
+    assert max(bare.values) - min(bare.values) > 1e-3
+    assert adapted.equivariance_error < 1e-3 < bare.equivariance_error
+
+
+def test_a_force_field_per_particle():
+    """Vectors of every particle, from frames that the points give; frames are averaged."""
+
+    def field(x: Tensor) -> Tensor:
+        return torch.tanh(x) * torch.tensor([1.0, 2, 3])
+
+    model = adapt(field, "E3", outputs="vectors", canonicalizer=PrincipalAxesCanonicalizer("E3"), top_k=8)
+    x = torch.randn(10, 6, 3).double() * torch.tensor([2.0, 1, 0.5])
+    g = group("E3").nearest(group("E3").random(10).double())
+    assert torch.allclose(model(act(g, x, "points")), act(g, model(x), "vectors"), atol=1e-11)
+    assert not torch.allclose(field(act(g, x, "points")), act(g, field(x), "vectors"), atol=0.1), "control"
+
+
+def test_parts_are_measured_point_by_point():
+    x, _ = upright(16)
+    parts = (torch.arange(48) < 12).long().expand(16, 48).clone()
+
+    def segment(x: Tensor) -> Tensor:  # the stem is thin, and low
+        stem = 8 * (0.08 - x[..., :2].norm(dim=-1)) - (x[..., 2] > x[..., 2].mean(1, keepdim=True)).float()
+        return torch.stack([torch.zeros_like(stem), stem], -1)
+
+    model = adapt(segment, "SO3", outputs="logits", canonicalizer=PrincipalAxesCanonicalizer("SO3"))
+    for metric in ("point_accuracy", "part_iou"):
+        report = evaluate(model, (x, parts), metric=metric, group="SO2z", baselines=("bare",))
+        assert max(report["adapted"].values) - min(report["adapted"].values) < 1e-3
+        assert len(report.elements) == 16
+        assert report["bare"].values[0] > 0.6
+    parts[:, 3] = -1  # no point
+    report = evaluate(model, (x, parts), metric="part_iou", group="C4z", baselines=("bare",))
+    assert report["bare"].values[0] > 0.5
+
+
+def test_metrics_of_parts_by_hand():
+    from equiform.metrics import part_iou, point_accuracy
+
+    target = torch.tensor([[0, 0, 1, 1], [2, 2, 2, -1]])
+    said = F.one_hot(torch.tensor([[0, 1, 1, 1], [2, 2, 2, 0]]), 3).float()
+    assert point_accuracy(said, target) == pytest.approx(6 / 7)
+    assert part_iou(said, target) == pytest.approx(((1 / 2 + 2 / 3) / 2 + 1) / 2)
+
+
+def test_a_second_opinion_on_clouds():
+    x, labels = upright(64)
+    canonicalizer = SearchCanonicalizer("SO3", side=4, width=16).eval()
+    model = adapt(by_height, "SO3", outputs="logits", canonicalizer=canonicalizer, top_k=24)
+    with torch.no_grad():
+        fit_opinion(model, x, prior="upright")
+        assert model.opinion is not None
+        assert model.opinion.weight.shape == (2,)
+        turned = act(group("SO3").random(64), x, "points")
+        assert torch.allclose(model(turned), model(x), atol=1e-3)
+        assert not torch.allclose(by_height(turned), by_height(x), atol=0.1), "control"
+    assert labels.shape == (64,)
+
+
+def test_a_second_opinion_on_lists_of_clouds():
+    x, _ = upright(32)
+
+    def by_height_of_each(clouds: list[Tensor]) -> Tensor:
+        return torch.cat([by_height(cloud[None]) for cloud in clouds])
+
+    def batches(clouds: list[Tensor]) -> list[Tensor]:
+        return clouds
+
+    weights = []
+    for predictor, inputs, collate in ((by_height, "points", None), (by_height_of_each, Rows("points"), batches)):
+        canonicalizer = SearchCanonicalizer("SO3", side=4, width=16).eval()
+        model = adapt(predictor, "SO3", inputs=inputs, outputs="logits", canonicalizer=canonicalizer, top_k=24)
+        fit_opinion(model, DataLoader(list(x), 16, collate_fn=collate), prior="upright")
+        weights.append(model.opinion.weight)
+    assert torch.allclose(*weights, atol=1e-3)
+    assert weights[0].abs().max() > 0.01, "control"
+
+
+def test_what_does_not_fit_is_named():
+    x, labels = upright(8)
+    model = adapt(by_height, "SO3", outputs="logits")
+    with pytest.raises(TypeError, match="needs a CloudAugmentation; got a Augmentation"):
+        fit(model, x, augmentation=Augmentation(grey=0.0), epochs=1)
+    with pytest.raises(ValueError, match="unknown prior 'uniform' of frames; known: identity, upright"):
+        fit(model, x, prior="uniform", epochs=1)
+    with pytest.raises(ValueError, match="has nothing to learn"):
+        fit(adapt(by_height, "SO3", outputs="logits", canonicalizer=PrincipalAxesCanonicalizer("SO3")), x)
+    with pytest.raises(ValueError, match=r"equivariant to SO3, in 3 dimensions; got C4"):
+        evaluate(model, (x, labels), group="C4")
+    with pytest.raises(ValueError, match=r"clouds are turned by a group of space or a protocol \(z/z, z/SO3, SO3/SO3\)"):
+        evaluate(model, (x, labels), group=[0.0, 90.0])

@@ -1,0 +1,154 @@
+"""What canonicalizers see of a cloud; padded and flat batches, their rows taken and put together again."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from equiform import Rows
+from equiform.clouds import (
+    Cloud,
+    batch_of,
+    checked_batch,
+    chosen_points,
+    cloud_of,
+    members,
+    padding,
+    standardised,
+    take_flat,
+)
+from equiform.kinds import as_kinds
+from equiform.poses import choose
+
+BATCH = torch.tensor([0, 0, 0, 1, 3, 3])  # the third cloud has no points
+FLAT = as_kinds({"x": "points", "v": "vectors", "charge": "features", "batch": "batch", "edges": "edges", "y": "invariant"})
+
+
+def flat() -> dict[str, Tensor]:
+    edges = torch.tensor([[0, 2, 4, 1], [1, 0, 5, 2]])
+    return {"x": torch.randn(6, 3), "v": torch.randn(6, 3), "charge": torch.randn(6), "batch": BATCH, "edges": edges} | {
+        "y": torch.arange(4.0)
+    }
+
+
+def padded(**parts: Tensor) -> Cloud:
+    b, n, _ = parts["points"].shape
+    default = {"present": torch.ones(b, n, dtype=torch.bool), "vectors": torch.zeros(b, n, 0, 3)}
+    default |= {"features": torch.zeros(b, n, 0)}
+    made = {name: part if name == "present" else part.double() for name, part in (default | parts).items()}
+    return Cloud(**made)
+
+
+def test_a_flat_batch_is_padded_in_order():
+    data = flat()
+    cloud = cloud_of(data, FLAT)
+    assert cloud is not None
+    assert cloud.present.tolist() == [[True] * 3, [True, False, False], [False] * 3, [True, True, False]]
+    assert torch.equal(cloud.points[cloud.present], data["x"].double())
+    assert torch.equal(cloud.vectors[cloud.present][:, 0], data["v"].double())
+    assert torch.equal(cloud.features[cloud.present][:, 0], data["charge"].double())
+    assert batch_of(data, FLAT) is BATCH
+
+
+def test_a_padded_batch_says_which_points_are_there():
+    x, there = torch.randn(2, 4, 3), torch.rand(2, 4) > 0.3
+    cloud = cloud_of((x, there), as_kinds(("points", "presence")))
+    assert cloud is not None
+    assert torch.equal(cloud.present, there)
+    assert (cloud.vectors.shape, cloud.features.shape) == ((2, 4, 0, 3), (2, 4, 0))
+    assert cloud_of(x, as_kinds("invariant")) is None
+
+
+def test_a_list_of_clouds():
+    x = [torch.randn(n, 3) for n in (3, 0, 5)]
+    cloud = cloud_of(x, Rows(as_kinds("points")))
+    assert cloud is not None
+    assert cloud.present.sum(1).tolist() == [3, 0, 5]
+    assert torch.equal(cloud.points[2], x[2].double())
+    assert len(cloud_of([], Rows(as_kinds("points"))) or "") == 0
+
+
+def test_the_mean_looks_at_the_points_that_are_there():
+    x = torch.tensor([[[1.0, 0, 0], [3, 0, 0], [float("nan"), 0, 0]]]).double()
+    cloud = padded(points=x, present=torch.tensor([[True, True, False]]))
+    assert torch.equal(cloud.mean(cloud.points), torch.tensor([[2.0, 0, 0]]).double())
+    assert torch.equal(padded(points=x, present=torch.zeros(1, 3, dtype=torch.bool)).mean(x), torch.zeros(1, 3).double())
+
+
+def test_standardised_clouds_have_neither_place_nor_size():
+    cloud = padded(points=torch.randn(4, 9, 3), vectors=torch.randn(4, 9, 2, 3), present=torch.rand(4, 9) > 0.2)
+    seen, centroid, radius = standardised(cloud)
+    assert torch.allclose(seen.mean(seen.points), torch.zeros(4, 3).double(), atol=1e-12)
+    assert torch.allclose(seen.mean(seen.points.square().sum(-1)), torch.ones(4).double())
+    moved = padded(points=7 * cloud.points + 3, vectors=5 * cloud.vectors, present=cloud.present)
+    again, elsewhere, larger = standardised(moved)
+    assert torch.allclose(again.points, seen.points)
+    assert torch.allclose(again.vectors, seen.vectors)
+    assert torch.allclose(elsewhere, 7 * centroid + 3)
+    assert torch.allclose(larger, 7 * radius)
+
+
+def test_what_is_not_finite_counts_as_no_points():
+    x = torch.randn(3, 5, 3)
+    x[1, 2, 0] = float("inf")
+    alone, _, _ = standardised(padded(points=x[[0, 2]]))
+    seen, _, _ = standardised(padded(points=x))
+    assert torch.equal(seen.points[[0, 2]], alone.points)
+    assert not seen.present[1].any()
+    assert torch.equal(seen.points[1], torch.zeros(5, 3).double())
+
+
+@pytest.mark.parametrize("place", [0.0, 0.1, 1e6])
+def test_equal_points_have_no_extent(place):
+    seen, centroid, radius = standardised(padded(points=torch.full((1, 7, 3), place)))
+    assert torch.equal(seen.points, torch.zeros(1, 7, 3).double())
+    assert torch.allclose(centroid, torch.full((1, 3), place).float().double())
+    assert float(radius) == 1
+
+
+def test_rows_are_taken_from_a_flat_batch():
+    data, rows = flat(), torch.tensor([3, 0, 2, 0])
+    taken = take_flat(data, FLAT, BATCH, rows)
+    assert taken["batch"].tolist() == [0, 0, 1, 1, 1, 3, 3, 3]
+    source = [4, 5, 0, 1, 2, 0, 1, 2]
+    for name in ("x", "v", "charge"):
+        assert torch.equal(taken[name], data[name][source])
+    assert torch.equal(taken["y"], data["y"][rows])
+    # the same pairs of points, copy by copy
+    pairs = [(source[i], source[j], int(taken["batch"][i])) for i, j in taken["edges"].T.tolist()]
+    assert sorted(pairs) == sorted([(4, 5, 0), *((i, j, copy) for copy in (1, 3) for i, j in ((0, 1), (2, 0), (1, 2)))])
+    assert take_flat(data, FLAT, BATCH, torch.arange(4)) is data
+
+
+def test_members_and_padding_by_hand():
+    points, entry = members(BATCH, torch.tensor([3, 1]))
+    assert (points.tolist(), entry.tolist()) == ([4, 5, 3], [0, 0, 1])
+    there, index = padding(torch.tensor([0, 0, 2]))
+    assert (there.tolist(), index.tolist()) == ([[True, True], [False, False], [True, False]], [[0, 1], [0, 0], [2, 0]])
+
+
+def test_points_are_averaged_as_their_rows_are():
+    chosen = choose(torch.randn(4, 3), 2)
+    points = chosen_points(chosen, BATCH)
+    assert torch.equal(points.weight, chosen.weight[members(BATCH, chosen.row)[1]])
+    assert torch.allclose(torch.zeros(6).double().index_add(0, points.row, points.weight), torch.ones(6).double())
+
+
+@pytest.mark.parametrize("batch", [torch.tensor([0, 2, 1]), torch.tensor([-1, 0, 0]), torch.tensor([0, 0]), torch.zeros(3)])
+def test_bad_batches_are_named(batch):
+    with pytest.raises(ValueError, match="batch"):
+        checked_batch(batch, 3)
+
+
+@pytest.mark.parametrize(
+    ("value", "kinds", "message"),
+    [
+        (torch.rand(5, 3), "points", r"points have shape \(b, n, 3\), or \(N, 3\) beside an argument of the kind 'batch'"),
+        (torch.rand(2, 5, 2), "points", r"points have shape \(b, n, 3\).*got \(2, 5, 2\)"),
+        ((torch.rand(2, 5, 3), torch.zeros(2)), ("points", "batch"), r"points have shape \(N, 3\) beside a batch"),
+        ((torch.rand(2, 5, 3), torch.ones(2, 4)), ("points", "presence"), r"presence has shape \(2, 5\); got \(2, 4\)"),
+        ([torch.rand(5, 2)], Rows("points"), r"every entry has shape \(n, 3\); got \(5, 2\)"),
+    ],
+)
+def test_bad_shapes_are_named(value, kinds, message):
+    with pytest.raises(ValueError, match=message):
+        cloud_of(value, as_kinds(kinds))

@@ -1,0 +1,406 @@
+"""Canonicalizers of clouds: wrapped models are equivariant to rotations, reflections, translations and the order of points."""
+
+import copy
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from equiform import (
+    E3,
+    O3,
+    SE3,
+    SO3,
+    AboutZ,
+    Canonicalizer,
+    FrameCanonicalizer,
+    Group,
+    Icosahedral,
+    Octahedral,
+    PrincipalAxesCanonicalizer,
+    Rows,
+    SearchCanonicalizer,
+    UniformCanonicalizer,
+    act,
+    adapt,
+    inverse,
+    load,
+)
+from equiform.clouds import Cloud, standardised
+from equiform.frames import CANONICALIZERS, principal_axes
+from equiform.groups import SpaceGroup, homogeneous
+
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
+CONTINUOUS = [SO3(), O3(), SE3(), E3(), AboutZ()]
+FINITE = [AboutZ(4), AboutZ(5), Octahedral(), Icosahedral(True)]
+MAKERS: dict[str, Callable[[Group], Canonicalizer]] = {
+    "frame": lambda g: FrameCanonicalizer(g).eval(),
+    "frame, procrustes, learned origin": lambda g: FrameCanonicalizer(g, method="procrustes", origin="learned").eval(),
+    "principal-axes": lambda g: PrincipalAxesCanonicalizer(g).eval(),
+    "search": lambda g: SearchCanonicalizer(g, side=4, width=32).eval(),
+}
+KINDS = {"logits": "logits", "points": "points", "vectors": "vectors", "matrices": "matrices", "parts": "logits"}
+
+
+class Predictor(nn.Module):
+    """Not equivariant to anything but the order of the points; answers of every kind that clouds have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(3, 16), nn.Tanh(), nn.Linear(16, 16), nn.Tanh())
+        self.logits, self.vectors = nn.Linear(16, 4), nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        h = self.body(x)
+        v = self.vectors(h)
+        answer = {"logits": self.logits(h.mean(1)), "points": x + v, "vectors": v, "parts": self.logits(h)}
+        return answer | {"matrices": v[..., None] * v[..., None, :]}
+
+
+def clouds(b: int = 12, n: int = 40, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Random clouds, no two alike and none symmetric."""
+    x = torch.randn(b, n, 3, dtype=torch.float64) * torch.tensor([1.6, 1.0, 0.6])
+    x[:, : n // 3, 0] += 2
+    x[:, : n // 5, 1] += 1
+    return x.to(dtype)
+
+
+def moves(group: Group, b: int, dtype: torch.dtype) -> Tensor:
+    """A random element for every row, orthogonal to the last digit of that dtype."""
+    if isinstance(group, SpaceGroup) and group.order:
+        return homogeneous(group.matrices[torch.randint(group.order, (b,))]).to(dtype)
+    return group.nearest(group.random(b).to(dtype))
+
+
+def errors(got: dict[str, Tensor], expected: dict[str, Tensor]) -> Tensor:
+    """Of every answer and row, the relative error."""
+    return torch.stack(
+        [(got[name] - expected[name]).flatten(1).norm(dim=1) / expected[name].flatten(1).norm(dim=1) for name in KINDS]
+    )
+
+
+def test_every_canonicalizer_of_clouds_is_here():
+    names = {maker(SO3()).name for maker in MAKERS.values()}
+    assert names == {name for name in CANONICALIZERS if name in ("frame", "principal-axes", "search")}
+    assert set(CANONICALIZERS) - names == {"orbit", "group-conv", "tiles", "energy", "uniform"}
+
+
+PAIRS = [(g, name) for g in CONTINUOUS for name in MAKERS] + [(g, "search") for g in FINITE]
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("averaged", [False, True], ids=["one pose", "all poses"])
+@pytest.mark.parametrize(("group", "name"), PAIRS, ids=lambda v: getattr(v, "name", v))
+def test_any_wrapped_model_is_equivariant(group, name, averaged, dtype, unchecked):
+    canonicalizer = MAKERS[name](group)
+    top_k = canonicalizer.num_poses if averaged else 1
+    model = adapt(Predictor().to(dtype), group, outputs=KINDS, canonicalizer=canonicalizer, top_k=top_k)
+    x = clouds(dtype=dtype)
+    g = moves(group, len(x), dtype)
+    order = torch.randperm(x.shape[1])
+    with torch.no_grad():
+        answer, bare = model(x), model.predictor(x)
+        turned = act(g, x, "points")[:, order]
+        expected = act(g, answer, KINDS)
+        expected = {k: v[:, order] if v.ndim > 2 else v for k, v in expected.items()}
+        assert errors(model(turned), expected).max() < TOLERANCE[dtype]
+        # control: the bare model is not
+        bare = {k: v[:, order] if v.ndim > 2 else v for k, v in act(g, bare, KINDS).items()}
+        assert errors(model.predictor(turned), bare).amax(1).min() > 0.02
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_the_pose_follows_the_cloud(name):
+    canonicalizer, x = MAKERS[name](E3()), clouds()
+    g = moves(E3(), len(x), torch.float64)
+    pose, moved = canonicalizer(x), canonicalizer(act(g, x, "points"))
+    assert torch.allclose(moved.g, g @ pose.g, atol=1e-11)
+    assert torch.allclose(moved.confidence, pose.confidence, atol=1e-11)
+    assert not torch.allclose(moved.g, pose.g @ g, atol=1e-2), "control"
+    # the canonical form is the same, and about the origin
+    back = act(torch.linalg.inv(pose.g), x, "points")
+    assert torch.allclose(act(torch.linalg.inv(moved.g), act(g, x, "points"), "points"), back, atol=1e-11)
+    assert bool((torch.linalg.det(pose.candidates) * torch.linalg.det(pose.candidates) - 1).abs().max() < 1e-12)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("group", [SO3(), SE3(), AboutZ()], ids=lambda g: g.name)
+def test_a_rotation_is_never_a_reflection(name, group):
+    pose = MAKERS[name](group)(torch.cat([clouds(), clouds() * torch.tensor([-1.0, 1, 1])]))
+    assert torch.allclose(torch.linalg.det(pose.candidates), torch.ones(()).double(), atol=1e-12)
+    mirrored = MAKERS[name](O3())(torch.cat([clouds(), clouds() * torch.tensor([-1.0, 1, 1])]))
+    assert bool((torch.linalg.det(mirrored.candidates) < 0).any()), "control: O(3) finds reflections"
+
+
+def test_a_mirrored_cloud_is_another_cloud_to_rotations_alone():
+    x = clouds()
+    mirror = torch.diag(torch.tensor([-1.0, 1, 1, 1])).double()[None]
+    for group, alike in ((O3(), True), (SO3(), False)):
+        model = adapt(Predictor().double(), group, outputs=KINDS, canonicalizer=FrameCanonicalizer(group))
+        with torch.no_grad():
+            difference = (model(act(mirror, x, "points"))["logits"] - model(x)["logits"]).abs().amax(1)
+        assert bool((difference < 1e-12).all()) is alike
+        assert alike or float(difference.min()) > 1e-4
+
+
+# ------------------------------------------------------------------------------------------------- degenerate clouds
+
+CUBE = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * 3)
+LINE = torch.linspace(-1, 2, 9)[:, None] ** 3 * torch.tensor([[1.0, 2, 3]])
+PLANE = torch.randn(9, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([2.0, 1, 0])
+DEGENERATE = {
+    "one point": torch.tensor([[1.0, 2, 3]]),
+    "equal points": torch.full((9, 3), 0.1),
+    "no points": torch.zeros(0, 3),
+    "a line": LINE,
+    "a cube": CUBE,
+    "a cube elsewhere": CUBE + 5,
+    "not finite": torch.tensor([[1.0, 2, float("nan")], [1.0, 0, 0], [0, 1, 0]]),
+}
+
+
+@pytest.mark.parametrize("shape", DEGENERATE)
+@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("group", [SO3(), E3()], ids=lambda g: g.name)
+def test_degenerate_clouds_have_a_valid_frame_and_no_confidence(group, name, shape, unchecked):
+    canonicalizer = MAKERS[name](group)
+    with torch.no_grad():
+        pose = canonicalizer([DEGENERATE[shape], *clouds(3)])
+    linear = pose.candidates[:, :, :3, :3]
+    assert torch.allclose(linear.mT @ linear, torch.eye(3).double().expand_as(linear), atol=1e-12)
+    assert pose.candidates.isfinite().all()
+    assert float(pose.confidence[0]) < 1e-6
+    # the others are sure of themselves in comparison
+    assert bool((pose.confidence[1:] > 1e-4).all())
+
+
+@pytest.mark.parametrize("shape", DEGENERATE)
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_degenerate_row_changes_no_other_row(name, shape, unchecked):
+    canonicalizer, x = MAKERS[name](SE3()), [*clouds(3)]
+    together, alone = canonicalizer([DEGENERATE[shape], *x]), canonicalizer(x)
+    assert torch.allclose(together.g[1:], alone.g, atol=1e-11)
+    each = torch.cat([canonicalizer([row]).g for row in x])
+    assert torch.allclose(each, alone.g, atol=1e-11)
+    if shape != "not finite":
+        model = adapt(Predictor().double(), SE3(), outputs=KINDS, canonicalizer=canonicalizer)
+        if len(DEGENERATE[shape]):
+            answer = model(DEGENERATE[shape].double()[None])
+            assert all(part.isfinite().all() for part in answer.values())
+
+
+@pytest.mark.parametrize("shape", ["one point", "equal points", "a line"])
+@pytest.mark.parametrize("name", ["frame", "principal-axes"])
+def test_invariant_answers_of_points_on_a_line_agree_all_the_same(name, shape):
+    """Whatever completes their frame leaves the canonical form alone."""
+    model = adapt(Predictor().double(), SE3(), outputs=KINDS, canonicalizer=MAKERS[name](SE3()))
+    x = DEGENERATE[shape].double().expand(20, -1, -1)
+    with torch.no_grad():
+        logits = model(act(moves(SE3(), 20, torch.float64), x, "points"))["logits"]
+        assert float((logits - logits[:1]).abs().max()) < 1e-6
+        bare = model.predictor(act(moves(SE3(), 20, torch.float64), x, "points"))["logits"]
+    assert float((bare - bare[:1]).abs().max()) > 0.01, "control"
+
+
+def test_a_plane_defines_a_frame():
+    for group in (SO3(), O3()):
+        pose = PrincipalAxesCanonicalizer(group)(PLANE[None])
+        assert float(pose.certainty) == 1
+    g = moves(SO3(), 1, torch.float64)
+    x = PLANE.double()[None]
+    for name in MAKERS:
+        canonicalizer = MAKERS[name](SO3())
+        assert torch.allclose(canonicalizer(act(g, x, "points")).g, g @ canonicalizer(x).g, atol=1e-10)
+
+
+# ------------------------------------------------------------------------------------------- batches of other layouts
+
+
+@pytest.mark.parametrize("top_k", [1, 4])
+def test_padded_flat_and_listed_clouds_get_the_same_answers(top_k):
+    sizes = [7, 20, 1, 33]
+    x = [clouds(1, 40)[0][:n] for n in sizes]
+    batch = torch.repeat_interleave(torch.arange(4), torch.tensor(sizes))
+    edges = torch.stack([torch.arange(60), torch.arange(1, 61)])
+    edges = edges[:, batch[edges[0]] == batch[edges[1]]]
+    inner = Predictor().double()
+    canonicalizer = PrincipalAxesCanonicalizer(E3())
+
+    def on_padded(x: Tensor, there: Tensor) -> dict[str, Tensor]:
+        v = inner.vectors(inner.body(x)) * there[..., None]
+        return {"v": v, "dipole": v.sum(1)}
+
+    def on_flat(x: Tensor, edge_index: Tensor, batch: Tensor) -> dict[str, Tensor]:
+        v = inner.vectors(inner.body(x))
+        assert torch.equal(batch[edge_index[0]], batch[edge_index[1]]), "the edges stay within their clouds"
+        return {"v": v, "dipole": torch.zeros(int(batch[-1]) + 1, 3).double().index_add(0, batch, v)}
+
+    outputs = {"v": "vectors", "dipole": "vectors"}
+    padded = torch.full((4, 33, 3), 9.0).double()
+    there = torch.arange(33) < torch.tensor(sizes)[:, None]
+    padded[there] = torch.cat(x)
+    one = adapt(on_padded, E3(), inputs=("points", "presence"), outputs=outputs, canonicalizer=canonicalizer, top_k=top_k)
+    two = adapt(
+        on_flat,
+        E3(),
+        inputs={"x": "points", "edge_index": "edges", "batch": "batch"},
+        outputs=outputs,
+        canonicalizer=canonicalizer,
+        top_k=top_k,
+    )
+    with torch.no_grad():
+        a, b = one(padded, there), two(torch.cat(x), edges, batch)
+        assert torch.allclose(a["v"][there], b["v"], atol=1e-12)
+        assert torch.allclose(a["dipole"], b["dipole"], atol=1e-12)
+        # and row by row: one after the other, in a list
+        rows = adapt(
+            lambda x: [{"v": on_padded(p[None], torch.ones(1, len(p)))["v"][0]} for p in x],
+            E3(),
+            inputs=Rows("points"),
+            outputs=Rows({"v": "vectors"}),
+            canonicalizer=canonicalizer,
+        )
+        if top_k == 1:
+            assert torch.allclose(torch.cat([row["v"] for row in rows(x)]), b["v"], atol=1e-12)
+        # what lies in the padding changes nothing
+        other = torch.where(there[..., None], padded, float("nan"))
+        again = canonicalizer(Cloud(other, there, torch.zeros(4, 33, 0, 3).double(), torch.zeros(4, 33, 0).double()))
+        assert torch.equal(again.g, one.predict(padded, there).pose.g)
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_several_poses_never_make_a_batch_larger_than_the_callers(listed):
+    x, seen = clouds(3, 12), []
+
+    def summed(x: Tensor) -> Tensor:
+        seen.append(len(x))
+        return torch.stack([points.pow(3).sum(0) for points in x])
+
+    model = adapt(
+        summed,
+        SO3(),
+        inputs=Rows("points") if listed else "points",
+        outputs="vectors",
+        canonicalizer=PrincipalAxesCanonicalizer(SO3()),
+        top_k=4,
+    )
+    pose = model.predict(list(x) if listed else x).pose
+    answers = model(list(x) if listed else x)
+    assert seen == [3] * 8, "four poses of three clouds, twice"
+    # and the parts are put together in order
+    g = pose.candidates
+    each = torch.stack([act(g[:, k], summed(act(inverse(g[:, k]), x, "points")), "vectors") for k in range(4)], 1)
+    expected = (each * pose.probabilities[..., None]).sum(1)
+    assert torch.allclose(answers.double(), expected.double(), atol=1e-3)
+    assert not torch.allclose(answers.flip(0).double(), expected.double(), atol=1e-3), "control"
+
+
+def test_velocities_and_charges_are_seen():
+    """A network that is told of them finds poses that turn with the velocities too."""
+    canonicalizer = FrameCanonicalizer(SE3(), vectors=1, features=1)
+
+    def step(x: Tensor, v: Tensor, charge: Tensor) -> Tensor:
+        return x + v * charge[..., None] + torch.tensor([1.0, 0, 0])
+
+    kinds = {"x": "points", "v": "vectors", "charge": "features"}
+    model = adapt(step, SE3(), inputs=kinds, outputs="points", canonicalizer=canonicalizer)
+    x, v, charge = clouds(6, 5), torch.randn(6, 5, 3).double(), torch.randn(6, 5).double()
+    g = moves(SE3(), 6, torch.float64)
+    moved = model(act(g, x, "points"), act(g, v, "vectors"), charge)
+    assert torch.allclose(moved, act(g, model(x, v, charge), "points"), atol=1e-11)
+    poses = [model.predict(x, w, c).pose.g for w, c in ((v, charge), (-v, charge), (v, -charge))]
+    assert not any(torch.allclose(poses[0], other, atol=1e-3) for other in poses[1:])
+    with pytest.raises(ValueError, match="looks at 1 vectors and 1 features of each point, the inputs have 0 and 0"):
+        canonicalizer(x)
+
+
+# ------------------------------------------------------------------------------------------------------------ the rest
+
+
+def test_skewness_points_along_the_longer_tail():
+    tail = torch.cat([torch.zeros(10, 3), torch.tensor([[5.0, 0, 0]]), torch.tensor([[0, 1.0, 0], [0, 0, 0.3]])])
+    pose = PrincipalAxesCanonicalizer(O3())(tail[None])
+    assert torch.allclose(pose.g[0, :3, :3].abs(), torch.eye(3).double(), atol=0.2)
+    assert float(pose.g[0, 0, 0]) > 0.9
+    even = PrincipalAxesCanonicalizer(O3(), scores="equal")(tail[None])
+    assert torch.equal(even.probabilities, torch.full((1, 8), 1 / 8).double())
+
+
+def test_principal_axes_by_hand():
+    x = torch.tensor([[[0.0, 0, 3], [0, 0, -3], [2, 0, 0], [-2, 0, 0], [0, 1, 0], [0, -1, 0]]]).double()
+    cloud = Cloud(x, torch.ones(1, 6, dtype=torch.bool), torch.zeros(1, 6, 0, 3).double(), torch.zeros(1, 6, 0).double())
+    frame, gap = principal_axes(cloud)
+    assert torch.equal(frame.abs(), torch.tensor([[[0.0, 1, 0], [0, 0, 1], [1, 0, 0]]]).double())
+    assert float(gap) == pytest.approx(1 / 3)
+    frame, _ = principal_axes(cloud, axis=True)
+    assert torch.equal(frame.abs(), torch.eye(3).double()[None])
+    assert math.isclose(float(standardised(cloud)[2]), math.sqrt(28 / 6))
+
+
+def test_orbit_averaging_in_space():
+    model = adapt(Predictor().double(), Octahedral(), outputs=KINDS, canonicalizer=UniformCanonicalizer(Octahedral()), top_k=24)
+    x, g = clouds(3), Octahedral().random(3).double()
+    with torch.no_grad():
+        assert errors(model(act(g, x, "points")), act(g, model(x), KINDS)).max() < 1e-12
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_saved_and_loaded(name, tmp_path):
+    predictor = Predictor().double()
+    model = adapt(predictor, E3(), outputs=KINDS, canonicalizer=MAKERS[name](E3()))
+    model.save(tmp_path)
+    again, x = load(tmp_path, predictor), clouds(2)
+    assert type(again.canonicalizer) is type(model.canonicalizer)
+    assert again.canonicalizer.config() == model.canonicalizer.config()
+    with torch.no_grad():
+        assert all(torch.equal(a, b) for a, b in zip(model(x).values(), again(x).values(), strict=True))
+        copied = copy.deepcopy(model)
+        assert torch.equal(copied(x)["points"], model(x)["points"])
+
+
+@pytest.mark.parametrize("name", [name for name in MAKERS if name != "principal-axes"])
+def test_gradients_reach_the_canonicalizer(name):
+    model = adapt(Predictor().double(), SE3(), outputs=KINDS, canonicalizer=MAKERS[name](SE3()))
+    x = clouds(4)
+    with torch.no_grad():
+        hard = model(x)["points"]
+    model.canonicalizer.train()
+    for module in model.canonicalizer.modules():  # the same value in training: no dropout
+        module.training = module is model.canonicalizer
+    soft = model(x)["points"]
+    assert torch.allclose(soft, hard, atol=1e-12), "the value in training is the hard choice"
+    soft.square().sum().backward()
+    gradients = [p.grad for p in model.canonicalizer.parameters() if p.grad is not None]
+    assert gradients
+    assert all(gradient.isfinite().all() for gradient in gradients)
+    assert sum(float(gradient.abs().sum()) for gradient in gradients) > 0
+
+
+def test_empty_batches_and_defaults():
+    model = adapt(Predictor().double(), "SO3", outputs=KINDS)
+    assert isinstance(model.canonicalizer, SearchCanonicalizer)
+    with torch.no_grad():
+        assert model(torch.zeros(0, 5, 3).double())["points"].shape == (0, 5, 3)
+
+
+def test_what_does_not_fit_is_named(unchecked):
+    def maker(make: type[Canonicalizer], *arguments: object, **options: object) -> None:
+        make(*arguments, **options)  # pyright: ignore
+
+    for make, arguments, options, message in [
+        (FrameCanonicalizer, ("C4",), {}, "need a group of space, such as SO3 or E3; got C4"),
+        (FrameCanonicalizer, ("O",), {}, "is for continuous groups; O is finite"),
+        (PrincipalAxesCanonicalizer, ("C4z",), {}, "is for continuous groups; C4z is finite"),
+        (PrincipalAxesCanonicalizer, ("SO3",), {"scores": "none"}, "unknown scores 'none'; known: skewness, equal"),
+        (FrameCanonicalizer, ("SO3",), {"method": "svd"}, "unknown method 'svd'; known: gram-schmidt, procrustes"),
+        (FrameCanonicalizer, ("SO3",), {"origin": "zero"}, "unknown origin 'zero'; known: centroid, learned"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            maker(make, *arguments, **options)
+    model = adapt(Predictor().double(), "SO3", outputs=KINDS)
+    with pytest.raises(ValueError, match=r"points have shape \(b, n, 3\)"):
+        model(torch.rand(4, 3))
+    with pytest.raises(ValueError, match="no points among the inputs"):
+        adapt(Predictor(), "SO3", inputs="vectors", outputs=KINDS)(torch.rand(2, 4, 3))

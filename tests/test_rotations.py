@@ -1,0 +1,141 @@
+"""Rotations drawn, measured and found from vectors: laws on random ones, worked examples for what laws cannot see."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from equiform.rotations import (
+    about_z,
+    gram_schmidt,
+    icosahedral,
+    nearest_rotation,
+    octahedral,
+    random_rotations,
+    rotation_angle,
+)
+
+EYE = torch.eye(3, dtype=torch.float64)
+
+
+def off(frame: Tensor, reflections: bool = False) -> float:
+    """How far matrices are from being rotations; with reflections, from being orthogonal."""
+    sign = torch.linalg.det(frame)
+    wrong = (sign.abs() if reflections else sign) - 1
+    return max(float((frame.mT @ frame - EYE.to(frame)).abs().max()), float(wrong.abs().max()))
+
+
+def test_random_rotations_are_uniform():
+    r = random_rotations(20_000, torch.Generator().manual_seed(0))
+    assert off(r) < 1e-12
+    # every entry of a uniform rotation has mean 0 and mean square 1/3, and the angle has the density (1 - cos t) / pi
+    assert float(r.mean(0).abs().max()) < 0.02
+    assert float((r.square().mean(0) - 1 / 3).abs().max()) < 0.01
+    angles = rotation_angle(r)
+    assert float(angles.mean()) == pytest.approx(math.pi / 2 + 2 / math.pi, abs=0.02)
+    # the control: uniform angles about uniform axes are not uniform rotations
+    assert abs(math.pi / 2 - float(angles.mean())) > 0.5
+
+
+def test_random_rotations_follow_the_generator():
+    first, again, other = (random_rotations(3, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.allclose(first, other)
+
+
+def test_a_positive_turn_about_z_takes_x_to_y():
+    quarter = about_z(torch.tensor(math.pi / 2, dtype=torch.float64))
+    assert torch.allclose(quarter @ torch.tensor([1.0, 0, 0]).double(), torch.tensor([0.0, 1, 0]).double(), atol=1e-15)
+    assert torch.equal(quarter[2], torch.tensor([0.0, 0, 1]).double())
+
+
+@pytest.mark.parametrize("angle", [0.0, 1e-9, 1e-3, 1.0, 3.0, math.pi - 1e-9, math.pi])
+def test_the_angle_is_accurate_at_both_ends(angle):
+    base = random_rotations(20)
+    turned = base @ about_z(torch.tensor(angle, dtype=torch.float64)) @ base.mT
+    assert torch.allclose(rotation_angle(turned), torch.tensor(angle, dtype=torch.float64), rtol=1e-6, atol=1e-15)
+    assert bool((rotation_angle(-turned) == math.pi).all()), "nothing turns into its mirror image"
+
+
+@pytest.mark.parametrize("reflections", [False, True])
+def test_the_nearest_rotation_is_nearer_than_others(reflections):
+    m = torch.randn(50, 3, 3, dtype=torch.float64)
+    near = nearest_rotation(m, reflections)
+    assert off(near, reflections) < 1e-12
+    others = random_rotations(400)
+    others = torch.cat([others, -others]) if reflections else others
+    distance = (near - m).square().sum((1, 2))
+    assert bool((distance[:, None] <= (others - m[:, None]).square().sum((2, 3)) + 1e-12).all())
+    assert bool((torch.linalg.det(near) < 0).any()) is reflections
+
+
+@pytest.mark.parametrize("reflections", [False, True])
+def test_frames_turn_with_their_vectors(reflections):
+    v = torch.randn(40, 3, 3, dtype=torch.float64)
+    g = random_rotations(40)
+    g = torch.where(torch.arange(40)[:, None, None] % 2 == 1, -g, g) if reflections else g
+    for make in (lambda x: gram_schmidt(x, reflections)[0], lambda x: nearest_rotation(x, reflections)):
+        assert off(make(v), reflections) < 1e-12
+        # not all of them are well conditioned
+        assert float((make(g @ v) - g @ make(v)).abs().amax((1, 2)).median()) < 1e-14
+        assert float((make(g @ v) - g @ make(v)).abs().max()) < 1e-11
+        # control: a mirrored cloud has no rotated frame
+        if not reflections:
+            assert float((make(-v) + make(v)).abs().amax((1, 2)).min()) > 0.1
+
+
+def test_gram_schmidt_by_hand():
+    v = torch.tensor([[0.0, 3, 1], [2, 1, 0], [0, 0, -5]], dtype=torch.float64)  # columns
+    frame, certainty = gram_schmidt(v)
+    assert torch.equal(frame, torch.tensor([[0.0, 1, 0], [1, 0, 0], [0, 0, -1]]).double())
+    assert float(certainty) == pytest.approx(3 / math.sqrt(10))
+    mirrored = v * torch.tensor([1.0, 1, -1])
+    assert torch.equal(gram_schmidt(mirrored)[0], frame), "a rotation takes no notice of the third"
+    assert torch.equal(gram_schmidt(mirrored, reflections=True)[0][:, 2], torch.tensor([0.0, 0, 1]).double())
+
+
+DEGENERATE = {
+    "nothing": torch.zeros(3, 3),
+    "no first": torch.tensor([[0.0, 1, 2], [0, 2, 1], [0, 3, 1]]),
+    "no second": torch.tensor([[1.0, 0, 2], [1, 0, 1], [1, 0, 1]]),
+    "parallel": torch.tensor([[1.0, 2, 3], [1, 2, 3], [1, 2, 3]]),
+    "opposite": torch.tensor([[1.0, -1, 3], [0.1, -0.1, 1], [0.3, -0.3, 3]]),
+}
+
+
+@pytest.mark.parametrize("name", DEGENERATE)
+@pytest.mark.parametrize("reflections", [False, True])
+def test_degenerate_vectors_give_a_valid_frame_without_certainty(name, reflections):
+    for scale in (1e-8, 1.0, 1e8):
+        frame, certainty = gram_schmidt(scale * DEGENERATE[name].double()[None], reflections)
+        assert off(frame, reflections) < 1e-12
+        assert float(certainty) < 1e-12
+    assert float(gram_schmidt(EYE[None])[1]) == 1
+
+
+@pytest.mark.parametrize(("make", "order"), [(octahedral, 24), (icosahedral, 60)])
+def test_the_rotations_of_polyhedra(make, order):
+    elements = make()
+    assert elements.shape == (order, 3, 3)
+    assert torch.equal(elements[0], EYE)
+    assert off(elements) < 1e-12
+    assert float(torch.pdist(elements.flatten(1)).min()) > 0.5, "distinct"
+    products = (elements[:, None] @ elements).flatten(0, 1)
+    assert float((products[:, None] - elements).abs().amax((2, 3)).amin(1).max()) < 1e-12, "closed"
+
+
+def test_each_polyhedron_keeps_its_own_vertices():
+    golden = (1 + math.sqrt(5)) / 2
+    cube = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * 3).double()
+    vertices = torch.tensor([[0, s, t * golden] for s in (-1, 1) for t in (-1, 1)], dtype=torch.float64)
+    vertices = torch.cat([vertices.roll(k, 1) for k in range(3)])
+
+    def kept(elements: Tensor, points: Tensor) -> bool:
+        moved = (points @ elements.mT).flatten(0, 1)
+        return float((moved[:, None] - points).abs().amax(-1).amin(1).max()) < 1e-9
+
+    assert kept(octahedral(), cube)
+    assert kept(icosahedral(), vertices)
+    assert not kept(octahedral(), vertices)
+    assert not kept(icosahedral(), cube)

@@ -1,0 +1,198 @@
+"""Groups of space and how points, vectors and matrices move by them; the laws of `test_groups` with four rows."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+import equiform
+from equiform import E3, O3, SE3, SO3, AboutZ, Group, Icosahedral, Octahedral, Points, Rows, act, group, inverse
+from equiform.actions import ACTIONS, act_invariant
+from equiform.rotations import rotation_angle
+
+FINITE = [AboutZ(1), AboutZ(4), AboutZ(5), Octahedral(), Octahedral(True), Icosahedral(), Icosahedral(True)]
+CONTINUOUS = [SO3(), O3(), SE3(), E3(), AboutZ()]
+GROUPS = [*FINITE, *CONTINUOUS]
+
+
+def by_name(g: Group) -> str:
+    return g.name
+
+
+def belongs(g: Group, h: Tensor) -> bool:
+    return torch.allclose(g.nearest(h), h, atol=1e-6)
+
+
+@pytest.mark.parametrize("g", GROUPS, ids=by_name)
+def test_products_and_inverses_stay_in_the_group(g):
+    a, b = g.random(64), g.random(64)
+    identity = torch.eye(4).expand_as(a)
+    for element in (a, a @ b, inverse(a)):
+        assert belongs(g, element)
+    assert torch.allclose(inverse(a) @ a, identity, atol=1e-5)
+    assert torch.allclose(inverse(a @ b), inverse(b) @ inverse(a), atol=1e-5)
+    assert (g.dim, g.on_grid) == (3, False)
+
+
+def test_what_is_outside_a_group_is_told_apart():
+    """The control of the closure law."""
+    shifted, mirrored, turned = SE3().random(1), -torch.eye(4)[None], SO3().random(1)
+    mirrored[0, 3, 3] = 1
+    assert not belongs(SO3(), shifted)
+    assert not belongs(SO3(), mirrored)
+    assert not belongs(SE3(), mirrored)
+    assert belongs(E3(), shifted @ mirrored)
+    assert not any(belongs(g, turned) for g in [*FINITE, AboutZ()])
+
+
+@pytest.mark.parametrize("g", FINITE, ids=by_name)
+def test_elements_are_distinct_and_the_identity_comes_first(g):
+    assert g.elements.shape == (g.order, 4, 4)
+    assert torch.equal(g.elements[:1], g.identity())
+    assert torch.equal(g.index(g.elements), torch.arange(g.order))
+    noisy = g.elements + 0.02 * torch.randn(g.order, 4, 4)
+    assert torch.equal(g.nearest(noisy), g.elements)
+    negative = torch.linalg.det(g.elements) < 0
+    assert int(negative.sum()) == (g.order // 2 if g.reflections else 0)
+
+
+@pytest.mark.parametrize("g", CONTINUOUS, ids=by_name)
+def test_continuous_groups_have_no_elements(g):
+    assert g.order is None
+    with pytest.raises(ValueError, match=f"{g.name} is continuous"):
+        _ = g.elements
+
+
+@pytest.mark.parametrize("g", GROUPS, ids=by_name)
+def test_random_elements_are_uniform(g):
+    first, again = (g.random(4000, torch.Generator().manual_seed(3)) for _ in range(2))
+    assert torch.equal(first, again)
+    if g.order:
+        share = torch.bincount(g.index(first), minlength=g.order) / 4000 * g.order
+        assert float((share - 1).abs().max()) < 0.7
+    else:
+        # the mean over a uniform group is its projection to what it keeps: z for the turns about it, nothing else
+        kept = torch.diag(torch.tensor([0.0, 0, 1 if g.name == "SO2z" else 0]))
+        assert float((first[:, :3, :3].mean(0) - kept).abs().max()) < 0.05
+        assert float((first[:, :3, 3].std() - (1 if g.translations else 0)).abs()) < 0.05
+        assert float((torch.linalg.det(first) < 0).float().mean()) == pytest.approx(0.5 if g.reflections else 0, abs=0.05)
+
+
+@pytest.mark.parametrize("g", GROUPS, ids=by_name)
+def test_names_round_trip(g):
+    assert group(g.name) == g
+    assert eval(repr(g), {"equiform": equiform}) == g
+    assert [h for h in GROUPS if h == g] == [g]
+
+
+def test_distance():
+    a, b, c = (SE3().random(50).double() for _ in range(3))
+    ab = SE3().distance(a, b)
+    assert torch.allclose(ab, SE3().distance(b, a))
+    assert bool((ab <= SE3().distance(a, c) + SE3().distance(c, b) + 1e-9).all())
+    assert torch.allclose(SE3().distance(c @ a, c @ b), ab), "left-invariant"
+    assert torch.allclose(SE3().distance(a, a), torch.zeros(50).double(), atol=1e-7)
+    p, q, r = (SO3().random(50).double() for _ in range(3))
+    assert torch.allclose(SO3().distance(p, q), rotation_angle(p[:, :3, :3].mT @ q[:, :3, :3]))
+    assert torch.allclose(SO3().distance(p @ r, q @ r), SO3().distance(p, q)), "bi-invariant without translations"
+    assert not torch.allclose(SE3().distance(a @ c, b @ c), ab), "control: there is no such distance with them"
+    assert float(O3().distance(p[0], p[0] @ torch.diag(torch.tensor([-1.0, 1, 1, 1])).double())) == pytest.approx(math.pi)
+
+
+def test_quarter_turns_about_z_are_exact_and_take_x_to_y():
+    quarter = AboutZ(4).elements[1]
+    assert torch.equal(quarter[:3, :3], torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]))
+
+
+# ------------------------------------------------------------------------------------------------------- what moves
+
+SAMPLES = {
+    "points": lambda b: torch.randn(b, 5, 3),
+    "vectors": lambda b: torch.randn(b, 2, 4, 3),
+    "matrices": lambda b: torch.randn(b, 5, 3, 3),
+    "invariant": lambda b: torch.randn(b, 3),
+    "logits": lambda b: torch.randn(b, 5, 3),
+    "features": lambda b: torch.randn(b, 5),
+    "presence": lambda b: torch.rand(b, 5) > 0.5,
+    "batch": lambda b: torch.arange(b),
+    "edges": lambda b: torch.randint(b, (2, 5)),
+}
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
+
+
+def test_every_kind_that_moves_in_space_has_a_sample():
+    assert set(SAMPLES) == {name for name, row in ACTIONS.items() if row.in_space}
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("kind", SAMPLES)
+def test_identity_composition_and_inverse(kind, dtype):
+    x = SAMPLES[kind](32)
+    x = x.to(dtype) if x.dtype.is_floating_point else x
+    g, h = (E3().nearest(E3().random(32).to(dtype)) for _ in range(2))  # rotations to the last digit of that dtype
+
+    def close(a: Tensor, b: Tensor) -> bool:
+        return torch.allclose(a.double(), b.double(), rtol=0, atol=20 * TOLERANCE[dtype])
+
+    assert torch.equal(act(E3().identity(), x, kind), x)
+    assert close(act(g, act(h, x, kind), kind), act(g @ h, x, kind))
+    assert close(act(inverse(g), act(g, x, kind), kind), x)
+    if ACTIONS[kind].act is not act_invariant:
+        assert not close(act(g, act(h, x, kind), kind), act(h @ g, x, kind)), "control: the group does not commute"
+
+
+def test_kinds_agree():
+    """A difference of points is a vector, its outer product a matrix; lengths and products are invariant."""
+    g, x = SE3().random(16).double(), torch.randn(16, 5, 3, dtype=torch.float64)
+    moved = act(g, x, "points")
+    v = x[:, 1:] - x[:, :-1]
+    assert torch.allclose(moved[:, 1:] - moved[:, :-1], act(g, v, "vectors"))
+    outer = v[..., None] * v[..., None, :]
+    w = act(g, v, "vectors")
+    assert torch.allclose(w[..., None] * w[..., None, :], act(g, outer, "matrices"))
+    assert torch.allclose(act(g, v, "vectors").norm(dim=-1), v.norm(dim=-1))
+    assert not torch.allclose(act(g, x, "vectors"), moved), "control: a translation moves points alone"
+
+
+def test_a_translation_by_hand():
+    g = torch.eye(4)[None].repeat(1, 1, 1)
+    g[0, :3, 3] = torch.tensor([1.0, 2, 3])
+    assert torch.equal(act(g, torch.zeros(1, 1, 3), "points")[0, 0], torch.tensor([1.0, 2, 3]))
+    assert torch.equal(act(g, torch.ones(1, 1, 3), "vectors"), torch.ones(1, 1, 3))
+
+
+def test_numbers_behind_points_stay():
+    g, x = SE3().random(4), torch.randn(4, 5, 4)
+    moved = act(g, x, Points(extra=1))
+    assert torch.equal(moved[..., :3], act(g, x[..., :3], "points"))
+    assert torch.equal(moved[..., 3:], x[..., 3:])
+    with pytest.raises(ValueError, match="points have shape"):  # control: no number may follow where none is announced
+        act(g, x, "points")
+    with pytest.raises(ValueError, match="points in space are metric"):
+        act(g, x[..., :3], Points(normalized=True))
+
+
+def test_flat_batches_move_by_the_element_of_their_row():
+    g, batch = SE3().random(3).double(), torch.tensor([0, 0, 1, 2, 2, 2])
+    x, dipole = torch.randn(6, 3, dtype=torch.float64), torch.randn(3, 3, dtype=torch.float64)
+    moved = act(g, {"x": x, "dipole": dipole}, {"x": "points", "dipole": "vectors"}, batch=batch)
+    for i, row in enumerate(batch.tolist()):
+        assert torch.allclose(moved["x"][i], act(g[row : row + 1], x[None, i], "points")[0])
+    assert torch.allclose(moved["dipole"], act(g, dipole, "vectors"))
+    assert not torch.allclose(moved["x"], act(g[:1], x, "points"))
+
+
+@pytest.mark.parametrize("kind", [name for name, row in ACTIONS.items() if not row.in_space])
+def test_kinds_of_the_plane_are_refused(kind, unchecked):
+    with pytest.raises(ValueError, match=rf"x: '{kind}' does not move in three dimensions; kinds that do: points, vectors"):
+        act(SO3().random(2), torch.rand(2, 3, 4, 4), kind)
+    with pytest.raises(ValueError, match=rf"x\[0\]: '{kind}' does not move in three dimensions"):
+        act(SO3().random(2), [torch.zeros(3, 5, 5)] * 2, Rows(kind))
+
+
+def test_other_shapes_are_refused(unchecked):
+    with pytest.raises(ValueError, match=r"x: points have shape \(b, ..., 3\); got \(2, 5, 2\)"):
+        act(SO3().random(2), torch.rand(2, 5, 2), "points")
+    with pytest.raises(ValueError, match=r"x: matrices have shape \(b, ..., 3, 3\); got \(2, 3\)"):
+        act(SO3().random(2), torch.rand(2, 3), "matrices")
