@@ -399,3 +399,8 @@ def test_push_to_hub_and_back(tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
     with pytest.raises(FileNotFoundError, match="no folder me/upright, and the Hub has not given it: no route"):
         equiform.load("me/upright", model.predictor)
+
+
+def test_a_predictor_that_is_none_is_refused():
+    with pytest.raises(TypeError, match=r"a predictor is a callable .*; got a int"):
+        equiform.load("text-c4", 3)

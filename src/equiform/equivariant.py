@@ -180,11 +180,7 @@ def adapt(
     Raises ValueError or TypeError for an unknown group or kind, or where `outputs` is not known and not given.
     """
     predictor = as_predictor(predictor)
-    if not callable(predictor):
-        raise TypeError(
-            f"a predictor is a callable (a module, a function); got a {type(predictor).__name__}. Wrap another engine in a "
-            "function, for example lambda x: session.run(None, {'x': x.numpy()})[0]"
-        )
+    _check_callable(predictor)
     known = (predictor.inputs, predictor.outputs) if isinstance(predictor, PhotoPredictor) else known_kinds(predictor)
     in_space = groups.group(group).dim == 3
     inputs = inputs if inputs is not None else known[0] if known[0] is not None else "points" if in_space else "image"
@@ -203,6 +199,14 @@ def adapt(
     return Equivariant(predictor, canonicalizer.eval(), inputs, outputs, top_k, coverage)
 
 
+def _check_callable(predictor: Any) -> None:
+    if not callable(predictor):
+        raise TypeError(
+            f"a predictor is a callable (a module, a function); got a {type(predictor).__name__}. Wrap another engine in a "
+            "function, for example lambda x: session.run(None, {'x': x.numpy()})[0]"
+        )
+
+
 def _name(predictor: Any) -> str:
     return getattr(predictor, "__name__", type(predictor).__name__)
 
@@ -217,6 +221,7 @@ def load(path_or_repo: str | Path, predictor: Predictor, *, network: nn.Module |
     Raises FileNotFoundError or ValueError naming what is missing, damaged or of another version.
     """
     single: Callable[..., Any] = as_predictor(predictor)
+    _check_callable(single)
     canonicalizer, settings = hub.restore(path_or_repo, single, network)
     try:
         return Equivariant(single, canonicalizer, **settings)
