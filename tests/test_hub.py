@@ -401,6 +401,6 @@ def test_push_to_hub_and_back(tmp_path, monkeypatch):
         equiform.load("me/upright", model.predictor)
 
 
-def test_a_predictor_that_is_none_is_refused():
+def test_a_predictor_that_is_none_is_refused(unchecked):
     with pytest.raises(TypeError, match=r"a predictor is a callable .*; got a int"):
         equiform.load("text-c4", 3)
