@@ -131,7 +131,7 @@ def test_metrics_that_do_not_say_are_better_higher():
 
     assert MeanMetric().higher_is_better is None
     assert is_better_higher(MeanMetric())
-    assert all(is_better_higher(named.make()) == (name != "keypoint_error") for name, named in METRICS.items())
+    assert all(is_better_higher(named.make()) == (name not in ("keypoint_error", "cer")) for name, named in METRICS.items())
 
 
 def test_a_metric_of_several_numbers_is_refused():
