@@ -36,6 +36,48 @@ def sam():
     return transformers.SamProcessor(SamImageProcessorPil(**sizes)), model.eval()
 
 
+class Squeezing:
+    """What SAM 2's processor does, without the torchvision that it needs: the photo squeezed to a square, masks back again."""
+
+    def __call__(self, images, return_tensors):
+        pixels = torch.from_numpy(np.array(images.resize((64, 64), Image.Resampling.BILINEAR)))
+        return {"pixel_values": pixels.permute(2, 0, 1)[None] / 127.5 - 1, "original_sizes": [[images.height, images.width]]}
+
+    def post_process_masks(self, masks, original_sizes, binarize=True):
+        assert not binarize
+        return [
+            torch.nn.functional.interpolate(m, tuple(size), mode="bilinear")
+            for m, size in zip(masks, original_sizes, strict=True)
+        ]
+
+
+@cache
+def sam2():
+    from test_transformers import sam2 as tiny
+
+    torch.manual_seed(0)
+    model = transformers.Sam2Model(tiny()).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return Squeezing(), model
+
+
+@pytest.mark.parametrize("name", ["points with labels", "two objects", "a box", "a mask", "one mask out"])
+def test_masks_of_sam_2_turn_with_the_photo(name, photo):
+    torch.manual_seed(1)
+    model = adapt(sam2(), "D4", canonicalizer=OrbitCanonicalizer("D4", resolution=32))
+    expected, bare, fails = model(photo, **PROMPTS[name]), PhotoPredictor(*sam2()), 0
+    for g in model.group.elements:
+        turned, prompts = act(g[None], photo[None])[0], moved(g[None], PROMPTS[name])
+        answer, once = model(turned, **prompts), embed(model, turned)(**prompts)
+        assert torch.equal(answer["masks"], act(g[None], expected["masks"][None], "mask")[0])
+        assert torch.equal(once["masks"], answer["masks"])
+        assert torch.equal(once["iou_scores"], expected["iou_scores"])
+        fails += not torch.equal(bare(turned, **prompts)["iou_scores"], expected["iou_scores"])
+    assert fails >= 6  # control
+
+
 def make_photo(size=(H, W), seed=0):
     small = (np.random.default_rng(seed).random((5, 5, 3)) * 255).astype(np.uint8)
     return read_photo(Image.fromarray(small).resize(size[::-1], Image.Resampling.BICUBIC))
