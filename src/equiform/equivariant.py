@@ -179,32 +179,34 @@ def adapt(
 
     Raises ValueError or TypeError for an unknown group or kind, or where `outputs` is not known and not given.
     """
-    predictor = as_predictor(predictor)
-    _check_callable(predictor)
-    known = (predictor.inputs, predictor.outputs) if isinstance(predictor, PhotoPredictor) else known_kinds(predictor)
+    single = _callable(predictor)
+    known = (single.inputs, single.outputs) if isinstance(single, PhotoPredictor) else known_kinds(single)
     in_space = groups.group(group).dim == 3
     inputs = inputs if inputs is not None else known[0] if known[0] is not None else "points" if in_space else "image"
     outputs = outputs if outputs is not None else known[1]
     if outputs is None:
         raise ValueError(
-            f"how the outputs of {_name(predictor)} move is not known: pass outputs=, for example outputs='logits' for a "
+            f"how the outputs of {_name(single)} move is not known: pass outputs=, for example outputs='logits' for a "
             f"classifier, 'mask' for a segmenter, {{'boxes': 'boxes', 'scores': 'invariant'}} for a dict"
         )
     if canonicalizer is None:
-        parameter = next(predictor.parameters(), None) if isinstance(predictor, nn.Module) else None
+        parameter = next(single.parameters(), None) if isinstance(single, nn.Module) else None
         make = SearchCanonicalizer if in_space else OrbitCanonicalizer
         canonicalizer = make(group).to(parameter.device if parameter is not None else "cpu")
     if canonicalizer.group != groups.group(group):
         raise ValueError(f"the canonicalizer is for {canonicalizer.group.name}, not for {groups.group(group).name}")
-    return Equivariant(predictor, canonicalizer.eval(), inputs, outputs, top_k, coverage)
+    return Equivariant(single, canonicalizer.eval(), inputs, outputs, top_k, coverage)
 
 
-def _check_callable(predictor: Any) -> None:
+def _callable(predictor: Any) -> Callable[..., Any]:
+    """The predictor, a pair made one. Raises TypeError where it cannot be called."""
+    predictor = as_predictor(predictor)
     if not callable(predictor):
         raise TypeError(
             f"a predictor is a callable (a module, a function); got a {type(predictor).__name__}. Wrap another engine in a "
             "function, for example lambda x: session.run(None, {'x': x.numpy()})[0]"
         )
+    return predictor
 
 
 def _name(predictor: Any) -> str:
@@ -220,8 +222,7 @@ def load(path_or_repo: str | Path, predictor: Predictor, *, network: nn.Module |
     `network`: the module of a canonicalizer that was given its own; the saved weights are loaded into it.
     Raises FileNotFoundError or ValueError naming what is missing, damaged or of another version.
     """
-    single: Callable[..., Any] = as_predictor(predictor)
-    _check_callable(single)
+    single = _callable(predictor)
     canonicalizer, settings = hub.restore(path_or_repo, single, network)
     try:
         return Equivariant(single, canonicalizer, **settings)
