@@ -10,7 +10,6 @@ import argparse
 import copy
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -100,11 +99,13 @@ def theirs(data: dict[str, Tensor], tests: dict[str, Tensor], args: argparse.Nam
         tensors, result = Path(scratch) / "clouds.safetensors", Path(scratch) / "peer.json"
         parts = {"train": data["train"], "labels": data["test_labels"]} | tests
         save_file({name: tensor.contiguous() for name, tensor in parts.items()}, tensors)
-        worker = [peer.environment(args.environment), "-W", "ignore", common.HERE / "equiadapt_clouds.py"]
+        log = common.results("pointclouds", args.out).with_suffix(".log")
+        worker = [peer.environment(args.environment, log), "-W", "ignore", common.HERE / "equiadapt_clouds.py"]
         options = {"clouds": tensors, "out": result, "predictors": common.DATA, "recipes": common.HERE.parent}
         options |= {"predictor": args.predictor, "seconds": args.peer_seconds, "seed": args.seed}
         flags = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
-        subprocess.run([*map(str, worker), *flags, *(["--cost"] if args.cost else [])], check=True)
+        peer.logged([*worker, *flags, *(["--cost"] if args.cost else [])], log)
+        log.unlink()
         return json.loads(result.read_text())
 
 

@@ -63,7 +63,30 @@ def sam_overhead() -> str:
     return f"{data['added_parameters']:.2%} of the encoder's parameters, {data['added_time']:.1%} of its time"
 
 
+def pointclouds() -> str:
+    rows = figures("pointclouds")["accuracy"]
+    bare, augmented, adapted = (rows[name] for name in ("bare", "rotation augmentation", "search, frozen, 1 pose"))
+    cost = figures("pointclouds-cost")["over_dgcnn_32_clouds"]["search"]
+    return (
+        f"upright {bare['upright']:.3f}; under any rotation {bare['SO3']:.3f} bare, {adapted['SO3']:.3f} adapted, "
+        f"{augmented['SO3']:.3f} with rotation augmentation instead (150 clouds, 3 draws); {cost:.1%} of a DGCNN's time"
+    )
+
+
+def nbody() -> str:
+    data = figures("nbody")
+    plain, adapted, augmented = (
+        data["rows"][name]["test_mse"] for name in ("plain network", "adapted to E(3)", "rotation augmentation")
+    )
+    return (
+        f"test MSE {plain:.4f} plain, {adapted:.4f} adapted to E(3), {augmented:.4f} with rotation augmentation instead, "
+        f"after {data['share_of_their_steps']:.0%} of the EGNN paper's steps"
+    )
+
+
 CELLS = {
+    "pointclouds": pointclouds,
+    "nbody": nbody,
     "exactness": exactness,
     "cifar10": cifar10,
     "peer": peer,

@@ -32,11 +32,11 @@ def simulate_charges(b: int, generator: torch.Generator, start: int = START, end
     """b systems of five particles that attract and repel each other by Coulomb's law, free in space; float32.
 
     The protocol of Satorras et al. 2021, arXiv 2102.09844, sec. 5.1, after Kipf et al. 2018, arXiv 1802.04687: normal
-    positions, velocities of length 1, unit masses, force components capped at 100, leapfrog steps of 0.001.
+    positions, velocities of length 0.5, unit masses, force components capped at 100, leapfrog steps of 0.001.
     """
     x = torch.randn(b, NUM_PARTICLES, 3, dtype=torch.float64, generator=generator)
     v = torch.randn(b, NUM_PARTICLES, 3, dtype=torch.float64, generator=generator)
-    v = v / v.norm(dim=-1, keepdim=True)
+    v = 0.5 * v / v.norm(dim=-1, keepdim=True)
     charge = torch.randint(2, (b, NUM_PARTICLES), generator=generator).double() * 2 - 1
     strength = charge[:, :, None] * charge[:, None]
     first = x, v
@@ -63,7 +63,7 @@ def charged_particles(part: str, folder: str | Path, *, seed: int = 0) -> Partic
     """
     if part not in PARTS:
         raise ValueError(f"unknown part {part!r}; known: {', '.join(PARTS)}")
-    path = Path(folder) / f"charged-{part}-{seed}.safetensors"
+    path = Path(folder) / f"charged-v0.5-{part}-{seed}.safetensors"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         generator = torch.Generator().manual_seed(1000 * seed + list(PARTS).index(part))

@@ -193,6 +193,9 @@ def adapt(
         parameter = next(single.parameters(), None) if isinstance(single, nn.Module) else None
         make = SearchCanonicalizer if in_space else OrbitCanonicalizer
         canonicalizer = make(group).to(parameter.device if parameter is not None else "cpu")
+    if not isinstance(canonicalizer, Canonicalizer):
+        came = type(canonicalizer).__name__
+        raise TypeError(f"canonicalizer is a Canonicalizer, such as OrbitCanonicalizer({group!r}); got a {came}")
     if canonicalizer.group != groups.group(group):
         raise ValueError(f"the canonicalizer is for {canonicalizer.group.name}, not for {groups.group(group).name}")
     return Equivariant(single, canonicalizer.eval(), inputs, outputs, top_k, coverage)

@@ -71,6 +71,7 @@ def frame_prior(which: str | Tensor) -> Float[Tensor, " 3"]:
         if which not in FRAME_PRIORS:
             raise ValueError(f"unknown prior {which!r} of frames; known: {', '.join(FRAME_PRIORS)}, or a weight for each axis")
         which = torch.tensor(FRAME_PRIORS[which])
+    which = torch.as_tensor(which)
     if which.shape != (3,) or not bool((which >= 0).all()) or not bool(which.sum() > 0):
         raise ValueError(f"a prior of frames is three weights, none negative, not all zero; got {which.tolist()}")
     return which.float()
