@@ -17,11 +17,14 @@ from equiform import (
     Canonicalizer,
     FrameCanonicalizer,
     Group,
+    GroupConvCanonicalizer,
     Icosahedral,
     Octahedral,
+    OrbitCanonicalizer,
     PrincipalAxesCanonicalizer,
     Rows,
     SearchCanonicalizer,
+    TileCanonicalizer,
     UniformCanonicalizer,
     act,
     adapt,
@@ -404,3 +407,10 @@ def test_what_does_not_fit_is_named(unchecked):
         model(torch.rand(4, 3))
     with pytest.raises(ValueError, match="no points among the inputs"):
         adapt(Predictor(), "SO3", inputs="vectors", outputs=KINDS)(torch.rand(2, 4, 3))
+
+
+@pytest.mark.parametrize("make", [OrbitCanonicalizer, GroupConvCanonicalizer, TileCanonicalizer])
+@pytest.mark.parametrize("name", ["SO3", "O"])
+def test_canonicalizers_of_images_refuse_groups_of_space(make, name):
+    with pytest.raises(ValueError, match=rf"looks at images, {name} moves clouds: use SearchCanonicalizer\('{name}'\)"):
+        make(name)

@@ -33,11 +33,17 @@ class Canonicalizer(nn.Module):
 
     name = ""
     learns = True
+    images_alone = False  # whether it cannot look at clouds
     _place: Tensor
 
     def __init__(self, group: str | Group, resolution: int = 64, channels: int = 3):
         super().__init__()
         self.group = groups.group(group)
+        if self.images_alone and self.group.dim == 3:
+            name = self.group.name
+            raise ValueError(
+                f"the {self.name} canonicalizer looks at images, {name} moves clouds: use SearchCanonicalizer({name!r})"
+            )
         if self.group.order is None and self.group.dim == 2:
             raise ValueError(
                 f"{self.group.name} is continuous and canonicalizers score finite groups: take a fine one, such as "
@@ -112,6 +118,7 @@ class OrbitCanonicalizer(Canonicalizer):
     """
 
     name = "orbit"
+    images_alone = True
 
     def __init__(self, group: str | Group, network: nn.Module | None = None, *, resolution: int = 64, channels: int = 3):
         super().__init__(group, resolution, channels)
@@ -145,6 +152,7 @@ class GroupConvCanonicalizer(Canonicalizer):
     """
 
     name = "group-conv"
+    images_alone = True
 
     def __init__(
         self,
@@ -177,6 +185,7 @@ class TileCanonicalizer(Canonicalizer):
     """
 
     name = "tiles"
+    images_alone = True
 
     def __init__(
         self,
