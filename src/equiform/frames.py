@@ -41,7 +41,7 @@ class CloudCanonicalizer(Canonicalizer):
         self, cloud: Cloud
     ) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b n 3 3"], Float[Tensor, " b"], Float[Tensor, "b 3"]]:
         """Of a standardised cloud: scores, the frames they are of, the certainty, and the origin."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no frames of clouds")
 
     def forward(self, images: Any) -> Pose:
         """The pose of every cloud. Its candidates are the frames, at the cloud's origin where the group has translations."""

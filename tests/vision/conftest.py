@@ -17,7 +17,7 @@ SIGNATURE = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 def loads() -> bool:
     """Whether the installed torchvision can be imported as it is."""
     try:
-        import torchvision  # noqa: F401
+        import torchvision  # noqa: F401  (only to see whether it loads)
     except RuntimeError as error:
         if "torchvision::nms" not in str(error):
             raise
