@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip("torchvision", reason="torchvision is tested in an environment of its own: make test")
 pytest.importorskip("transformers")
 
+import photo_pairs
 import test_photos as photos
 
 
@@ -18,19 +19,19 @@ def by_torchvision(family: str, name: str, **options: Any) -> Any:
 
 @pytest.fixture(autouse=True)
 def _processors(monkeypatch):
-    monkeypatch.setattr(photos, "processor", by_torchvision)
-    photos.pair.cache_clear()
+    monkeypatch.setattr(photo_pairs, "processor", by_torchvision)
+    photo_pairs.pair.cache_clear()
     yield
-    photos.pair.cache_clear()
+    photo_pairs.pair.cache_clear()
 
 
-@pytest.mark.parametrize("name", photos.CASES)
+@pytest.mark.parametrize("name", photo_pairs.CASES)
 def test_answers_turn_with_the_photo(name):
-    made = photos.pair(photos.CASES[name][0])[0]
+    made = photo_pairs.pair(photo_pairs.CASES[name][0])[0]
     assert "torchvision" in type(getattr(made, "image_processor", made)).__mro__[1].__name__.lower()
     photos.test_answers_turn_with_the_photo(name)
 
 
-@pytest.mark.parametrize("name", photos.CASES)
+@pytest.mark.parametrize("name", photo_pairs.CASES)
 def test_the_answer_is_the_pairs_own_for_the_canonical_photo(name):
     photos.test_the_answer_is_the_pairs_own_for_the_canonical_photo(name)
