@@ -197,7 +197,7 @@ PHOTO_TASKS = [
     *_rows("clip.CLIPModel metaclip_2.MetaClip2Model", _zero_shot, {"logits_per_image": "logits"}, ("text",)),
     # SigLIP's scores are one sigmoid a text: no distribution over the texts
     *_rows("siglip.SiglipModel siglip2.Siglip2Model", _zero_shot, {"logits_per_image": "invariant"}, ("text",)),
-    *_rows("sam.SamModel sam2.Sam2Model", _prompted, [MASKS], ("multimask_output",), prompts.KINDS),
+    *_rows("sam.SamModel sam_hq.SamHQModel sam2.Sam2Model", _prompted, [MASKS], ("multimask_output",), prompts.KINDS),
     *_rows(
         "dinov2.Dinov2Model dinov2_with_registers.Dinov2WithRegistersModel dinov3_vit.DINOv3ViTModel vit.ViTModel "
         "deit.DeiTModel ijepa.IJepaModel dpt.DPTModel clip.CLIPVisionModel metaclip_2.MetaClip2VisionModel "
