@@ -215,6 +215,31 @@ def grounding_dino():
     return transformers.GroundingDinoProcessor(images, tokenizer), transformers.GroundingDinoForObjectDetection(config)
 
 
+def sam3_vision():
+    sizes = {"image_size": 56, "patch_size": 14, "window_size": 2, "global_attn_indexes": [1], "pretrain_image_size": 56}
+    backbone = transformers.Sam3ViTConfig(**TINY, **sizes)
+    grids = [[16, 16], [8, 8], [4, 4]]
+    return transformers.Sam3VisionConfig(backbone_config=backbone, fpn_hidden_size=32, backbone_feature_sizes=grids)
+
+
+def sam3_images():
+    sizes = {"size": {"height": 56, "width": 56}, "mask_size": {"height": 16, "width": 16}}
+    return transformers.Sam3ImageProcessor(**sizes)
+
+
+def sam3():
+    layers = {"hidden_size": 32, "num_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
+    config = transformers.Sam3Config(
+        vision_config=sam3_vision(),
+        text_config=TEXT | {"max_position_embeddings": 32, "projection_dim": 16},
+        geometry_encoder_config=layers,
+        detr_encoder_config=layers,
+        detr_decoder_config=layers | {"num_queries": 6},
+        mask_decoder_config={"hidden_size": 32, "num_attention_heads": 2, "num_upsampling_stages": 2},
+    )
+    return transformers.Sam3Processor(sam3_images(), letters(32), target_size=56), transformers.Sam3Model(config)
+
+
 def of_vit(name, config, family="vit", pair="ViT"):
     """A vision transformer of squares, or of the size of the photo, by its class."""
 
@@ -286,6 +311,7 @@ CASES = {
     "named boxes": (owl, NAMES),
     "named boxes, padded": (owl2, NAMES),
     "phrased boxes": (grounding_dino, NAMES | {"text_threshold": 0.0}),
+    "instances of a phrase": (sam3, {"text": "a cat", "threshold": 0.0}),
     "metric depth": (zoe_depth, {}),
     "depth at the photo's size": (glpn, {}),
     "two tokens before": (of_vit("DeiTModel", "DeiT"), {}),
@@ -299,8 +325,8 @@ CASES = {
 
 
 def lacking(name):
-    """Whether a case asks for what is not here: the processors of these use torchvision, those by PIL too."""
-    return name in ("segments by a word", "metric depth") and not find_spec("torchvision")
+    """Whether a case asks for what is not here: the processors of these use torchvision, even those by PIL."""
+    return name in ("segments by a word", "instances of a phrase", "metric depth") and not find_spec("torchvision")
 
 
 @cache

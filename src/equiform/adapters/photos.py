@@ -157,6 +157,20 @@ def _pyramid(processor: Any, model: Any, images: Images) -> list[dict[str, Any]]
     return [{"feature_maps": list(rows)} for rows in zip(*stages, strict=True)]
 
 
+def _phrased_instances(
+    processor: Any, model: nn.Module, images: Images, text: Any = None, threshold: float = 0.3
+) -> list[dict[str, Any]]:
+    """SAM 3: everything that one phrase names."""
+    if not isinstance(text, str) or not text:
+        raise ValueError(f"the model needs one phrase, text='a yellow bus'; got {text!r}")
+    output = model(**encoded(processor, model, images, text=[text] * len(images)))
+    process = post_processing(processor, "post_process_instance_segmentation")
+    found = process(output, threshold=threshold, target_sizes=_sizes(images))
+    for one, size in zip(found, _sizes(images), strict=True):  # without any, masks would come in the model's own size
+        one["masks"] = one["masks"].bool() if len(one["masks"]) else one["masks"].new_zeros(0, *size, dtype=torch.bool)
+    return found
+
+
 def _prompted(processor: Any, model: nn.Module, images: Images, **given: Any) -> list[dict[str, Any]]:
     multimask = given.pop("multimask_output", True)
     answers = []
@@ -174,6 +188,7 @@ def _rows(names: str, *columns: Any) -> list[PhotoTask]:
 OBJECTS = {"boxes": "boxes", "scores": "invariant", "labels": "invariant"}
 NAMED_OBJECTS = {"boxes": "boxes", "scores": "invariant", "text_labels": "invariant"}
 SEGMENTATION = {"segmentation": "mask", "segments_info": "invariant"}
+INSTANCES = {"scores": "invariant", "boxes": "boxes", "masks": "mask"}
 MASKS = {"masks": "mask", "iou_scores": "invariant"}
 PHOTO_TASKS = [
     PhotoTask("transformers.models.*ForImageClassification", _classes, {"logits": "logits"}),
@@ -197,7 +212,14 @@ PHOTO_TASKS = [
     *_rows("clip.CLIPModel metaclip_2.MetaClip2Model", _zero_shot, {"logits_per_image": "logits"}, ("text",)),
     # SigLIP's scores are one sigmoid a text: no distribution over the texts
     *_rows("siglip.SiglipModel siglip2.Siglip2Model", _zero_shot, {"logits_per_image": "invariant"}, ("text",)),
-    *_rows("sam.SamModel sam_hq.SamHQModel sam2.Sam2Model", _prompted, [MASKS], ("multimask_output",), prompts.KINDS),
+    *_rows("sam3.Sam3Model", _phrased_instances, [INSTANCES], ("text", "threshold")),
+    *_rows(
+        "sam.SamModel sam_hq.SamHQModel sam2.Sam2Model sam3_tracker.Sam3TrackerModel",
+        _prompted,
+        [MASKS],
+        ("multimask_output",),
+        prompts.KINDS,
+    ),
     *_rows(
         "dinov2.Dinov2Model dinov2_with_registers.Dinov2WithRegistersModel dinov3_vit.DINOv3ViTModel vit.ViTModel "
         "deit.DeiTModel ijepa.IJepaModel dpt.DPTModel clip.CLIPVisionModel metaclip_2.MetaClip2VisionModel "

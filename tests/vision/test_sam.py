@@ -1,4 +1,4 @@
-"""SAM 2 as a pair, with its own processor, which needs torchvision: a tiny random model, photos that are not square."""
+"""SAM 2 and the promptable part of SAM 3 as pairs, with their own processors, which need torchvision; tiny random models."""
 
 from functools import cache
 from typing import Any
@@ -12,26 +12,38 @@ transformers = pytest.importorskip("transformers")
 
 from equiform import Equivariant, OrbitCanonicalizer, act, adapt, embed
 from equiform.photos import PhotoPredictor, to_image
+from photo_pairs import sam3_images, sam3_vision
 from test_promptable import PROMPTS, make_photo, moved
 from test_transformers import sam2
 
 H, W = 50, 80
 
 
-@cache
-def pair() -> tuple[Any, Any]:
+def stirred(model: Any) -> Any:
+    """Weights that begin at zero too, behind which nothing of a prompt would be seen."""
     torch.manual_seed(0)
-    model = transformers.Sam2Model(sam2()).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
+    return model.eval()
+
+
+@cache
+def pair(name: str = "SAM 2") -> tuple[Any, Any]:
+    if name == "SAM 3":
+        sizes = {"hidden_size": 32, "mlp_dim": 16, "num_attention_heads": 2, "iou_head_hidden_dim": 16}
+        prompts = {"hidden_size": 32, "image_size": 56, "patch_size": 14, "mask_input_channels": 16}
+        parts = {"vision_config": sam3_vision(), "prompt_encoder_config": prompts, "mask_decoder_config": sizes}
+        tracker = transformers.Sam3TrackerModel(transformers.Sam3TrackerConfig(**parts))
+        return transformers.Sam3TrackerProcessor(sam3_images(), target_size=56), stirred(tracker)
     sizes = {"size": {"height": 64, "width": 64}, "mask_size": {"height": 16, "width": 16}}
-    return transformers.Sam2Processor(transformers.Sam2ImageProcessor(**sizes), target_size=64), model
+    processor = transformers.Sam2Processor(transformers.Sam2ImageProcessor(**sizes), target_size=64)
+    return processor, stirred(transformers.Sam2Model(sam2()))
 
 
-def adapted(name: str) -> Equivariant:
+def adapted(group: str, name: str = "SAM 2") -> Equivariant:
     torch.manual_seed(1)
-    return adapt(pair(), name, canonicalizer=OrbitCanonicalizer(name, resolution=32))
+    return adapt(pair(name), group, canonicalizer=OrbitCanonicalizer(group, resolution=32))
 
 
 @pytest.fixture
@@ -39,16 +51,16 @@ def photo() -> Tensor:
     return make_photo((H, W))
 
 
-@pytest.mark.parametrize("group", ["C4", "D4"])
+@pytest.mark.parametrize(("group", "which"), [("C4", "SAM 2"), ("D4", "SAM 2"), ("D4", "SAM 3")])
 @pytest.mark.parametrize("name", PROMPTS)
-def test_masks_turn_with_the_photo_and_its_prompts(name, group, photo):
+def test_masks_turn_with_the_photo_and_its_prompts(name, group, which, photo):
     """To the bit, embedded first or not; the bare pair breaks the same law."""
-    model, prompts = adapted(group), PROMPTS[name]
+    model, prompts = adapted(group, which), PROMPTS[name]
     expected = model(photo, **prompts)
     assert expected["masks"].dtype == torch.bool
     assert expected["masks"].shape[1:] == (3 if prompts.get("multimask_output", True) else 1, H, W)
     assert 0 < expected["masks"].float().mean() < 1
-    bare, fails = PhotoPredictor(*pair()), 0
+    bare, fails = PhotoPredictor(*pair(which)), 0
     for g in model.group.elements:
         turned, its_prompts = act(g[None], photo[None])[0], moved(g[None], prompts)
         embedded = embed(model, turned)
@@ -59,10 +71,11 @@ def test_masks_turn_with_the_photo_and_its_prompts(name, group, photo):
     assert fails >= len(model.group.elements) - 2  # control
 
 
+@pytest.mark.parametrize("which", ["SAM 2", "SAM 3"])
 @pytest.mark.parametrize("size", [(50, 80), (64, 40), (48, 48)])
-def test_the_answer_is_that_of_transformers(size):
+def test_the_answer_is_that_of_transformers(size, which):
     """With the processor's own prompts: it squeezes them as it does the photo."""
-    processor, model = pair()
+    processor, model = pair(which)
     photo = make_photo(size)
     ours = PhotoPredictor(processor, model)(photo, input_points=[[10, 20]], input_labels=[1], input_boxes=[[5, 6, 40, 45]])
     given = {"input_points": [[[[10.0, 20.0]]]], "input_labels": [[[1]]], "input_boxes": [[[5.0, 6.0, 40.0, 45.0]]]}
