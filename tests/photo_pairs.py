@@ -134,6 +134,13 @@ def siglip():
     return WithText(processor("siglip", "Siglip", size=SQUARE)), transformers.SiglipModel(config)
 
 
+def siglip2():
+    text = {**TINY, "vocab_size": 30, "max_position_embeddings": 8}
+    vision = {**TINY, "patch_size": 8, "num_patches": 16}
+    config = transformers.Siglip2Config(text_config=text, vision_config=vision)
+    return WithText(processor("siglip2", "Siglip2", patch_size=8, max_num_patches=16)), transformers.Siglip2Model(config)
+
+
 def siglip_features():
     config = transformers.SiglipVisionConfig(**TINY, image_size=32, patch_size=8)
     return processor("siglip", "Siglip", size=SQUARE), transformers.SiglipVisionModel(config)
@@ -191,6 +198,24 @@ def oneformer():
     images.class_info_file = "none"
     made = transformers.OneFormerProcessor(images, letters(16), task_seq_length=16)
     return made, transformers.OneFormerForUniversalSegmentation(config)
+
+
+def eomt():
+    tokens = {"num_queries": 6, "num_blocks": 1, "num_upscale_blocks": 1, "num_register_tokens": 1}
+    config = transformers.EomtConfig(**VISION, **tokens, num_labels=3)
+    resize = {"shortest_edge": 32, "longest_edge": 32}
+    return processor("eomt", "Eomt", size=resize, do_pad=True), transformers.EomtForUniversalSegmentation(config)
+
+
+def lw_detr():
+    windows = {"image_size": 64, "pretrain_image_size": 64, "patch_size": 16, "window_block_indices": [0], "num_windows": 1}
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "out_indices": [1, 2]}
+    backbone = transformers.LwDetrViTConfig(**sizes, **windows)
+    heads = {"decoder_self_attention_heads": 2, "decoder_cross_attention_heads": 2, "decoder_ffn_dim": 24}
+    heads |= {"d_model": 32, "decoder_layers": 2, "num_queries": 6, "num_labels": 3, "group_detr": 1}
+    config = transformers.LwDetrConfig(backbone_config=backbone, projector_scale_factors=[1.0], **heads)
+    resize = {"height": 64, "width": 64}
+    return processor("deformable_detr", "DeformableDetr", size=resize), transformers.LwDetrForObjectDetection(config)
 
 
 def owl(family="owlvit", name="OwlViT"):
@@ -308,6 +333,8 @@ CASES = {
     "segments of boxes": (detr_segments, {"task": "panoptic", "threshold": 0.0}),
     "segments by a word": (oneformer, {"task": "instance", "threshold": 0.0}),
     "boxes on several grids": (deformable, {"threshold": 0.0}),
+    "segments of a transformer alone": (eomt, {"task": "panoptic", "threshold": 0.0}),
+    "boxes of windows": (lw_detr, {"threshold": 0.0}),
     "named boxes": (owl, NAMES),
     "named boxes, padded": (owl2, NAMES),
     "phrased boxes": (grounding_dino, NAMES | {"text_threshold": 0.0}),
@@ -320,6 +347,7 @@ CASES = {
     "projected": (of_vit("CLIPVisionModelWithProjection", "CLIPVision"), {}),
     "stages": (backbone_maps, {}),
     "stages of tokens": (backbone_tokens, {}),
+    "zero-shot, patches": (siglip2, {"text": ["a cat", "a dog"]}),
     "zero-shot, sigmoid": (siglip, {"text": ["a cat", "a dog"]}),
 }
 

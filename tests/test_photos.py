@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from equiform import OrbitCanonicalizer, Upright, act, adapt, evaluate, fit, group, load
-from equiform.adapters.photos import PHOTO_TASKS
+from equiform.adapters.photos import PHOTO_TASKS, photo_task
 from equiform.adapters.table import first_match
 from equiform.kinds import Rows
 from equiform.photos import PhotoPredictor, read_photo, to_image
@@ -184,6 +184,9 @@ def test_what_is_no_known_pair_is_refused():
         adapt(tuple(reversed(pair(detection))), "C4")
     with pytest.raises(TypeError, match=r"what a Linear makes of photos is not known.*Rows\('image'\)"):
         adapt((pair(detection)[0], torch.nn.Linear(1, 1)), "C4")
+    unlike = transformers.OmDetTurboForObjectDetection
+    with pytest.raises(TypeError, match="what a OmDetTurboForObjectDetection makes of photos is not known"):
+        photo_task(unlike.__new__(unlike))
     with pytest.raises(TypeError, match="does not take treshold: its options are threshold"):
         adapt(pair(detection), "C4")(photos(), treshold=0.1)
     with pytest.raises(TypeError, match="it takes photos alone"):

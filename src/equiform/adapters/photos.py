@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from . import prompts
-from .table import first_match
+from .table import Adapter, first_match
 
 Images = list[Any]  # PIL images of one size
 
@@ -190,6 +190,11 @@ NAMED_OBJECTS = {"boxes": "boxes", "scores": "invariant", "text_labels": "invari
 SEGMENTATION = {"segmentation": "mask", "segments_info": "invariant"}
 INSTANCES = {"scores": "invariant", "boxes": "boxes", "masks": "mask"}
 MASKS = {"masks": "mask", "iou_scores": "invariant"}
+# classes whose names promise a task below that they do not do: of conversations, of clips, with other words or answers
+OTHERS = [
+    Adapter(f"transformers.models.{package}.*", None, None)
+    for package in ("shieldgemma2", "videomt", "omdet_turbo", "depth_pro")
+]
 PHOTO_TASKS = [
     PhotoTask("transformers.models.*ForImageClassification", _classes, {"logits": "logits"}),
     PhotoTask("transformers.models.*ForImageClassificationWithTeacher", _classes, {"logits": "logits"}),
@@ -244,8 +249,8 @@ PHOTO_TASKS = [
 
 def photo_task(model: Any) -> PhotoTask:
     """The task of a model that comes with a processor. Raises TypeError for a class that is not known, naming the way out."""
-    task = first_match(PHOTO_TASKS, model)
-    if task is None:
+    task = first_match([*OTHERS, *PHOTO_TASKS], model)
+    if not isinstance(task, PhotoTask):
         raise TypeError(
             f"what a {type(model).__name__} makes of photos is not known: wrap processor and model in a function of a list of "
             "photos (3, h, w) and pass it with inputs=equiform.Rows('image') and outputs="

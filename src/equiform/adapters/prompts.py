@@ -97,10 +97,9 @@ def embedded(processor: Any, model: Any, image: Any) -> Embedding:
     padded = "reshaped_input_sizes" in batch  # SAM keeps the aspect and pads; SAM 2 squeezes
     filled = tuple(int(n) for n in batch["reshaped_input_sizes"][0]) if padded else canvas
     features = model.get_image_embeddings(pixels)
-    if isinstance(features, tuple):  # SAM-HQ's decoder looks at earlier layers as well
-        named = dict(zip(("image_embeddings", "intermediate_embeddings"), features, strict=True))
-    else:
-        named = {"image_embeddings": features}
+    # a tuple: SAM-HQ's decoder looks at earlier layers as well
+    last, *earlier = features if isinstance(features, tuple) else (features,)
+    named = {"image_embeddings": last} | ({"intermediate_embeddings": earlier[0]} if earlier else {})
     return Embedding(named, (image.height, image.width), (filled[0], filled[1]), canvas, padded)
 
 
