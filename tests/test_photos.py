@@ -168,6 +168,8 @@ def test_a_pair_is_fitted_on_a_folder_of_photos(tmp_path):
     ("photo", "message"),
     [
         ("missing.jpg", "missing.jpg"),
+        (None, "no photo: pass a path, a PIL image"),
+        (np.zeros((2, 4, 4, 3), np.uint8), r"got \(2, 4, 4, 3\); several photos are a list"),
         (3, "a photo is a path, a PIL image, an array or a tensor; got a int"),
         (np.zeros((4, 4, 3)), "uint8, 0 to 255; got float64"),
         (np.zeros((4, 4, 5), np.uint8), r"\(h, w, 3\) or \(h, w\); got \(4, 4, 5\)"),
@@ -179,9 +181,11 @@ def test_what_is_no_photo_is_refused(photo, message):
         adapt(pair(detection), "C4")(photo)
 
 
-def test_what_is_no_known_pair_is_refused():
+def test_what_is_no_known_pair_is_refused(unchecked):
     with pytest.raises(TypeError, match=r"a pair is \(processor, model\)"):
         adapt(tuple(reversed(pair(detection))), "C4")
+    with pytest.raises(TypeError, match=r"a pair is \(processor, model\).*got 3 values"):
+        adapt((*pair(detection), None), "C4")
     with pytest.raises(TypeError, match=r"what a Linear makes of photos is not known.*Rows\('image'\)"):
         adapt((pair(detection)[0], torch.nn.Linear(1, 1)), "C4")
     unlike = transformers.OmDetTurboForObjectDetection

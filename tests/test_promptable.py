@@ -10,6 +10,7 @@ from PIL import Image
 from equiform import OrbitCanonicalizer, act, adapt, embed
 from equiform.photos import PhotoPredictor, read_photo
 from equiform.promptable import boxes_of, suppressed
+from photo_pairs import detection, pair
 
 transformers = pytest.importorskip("transformers")
 H, W = 50, 80
@@ -252,5 +253,7 @@ def test_prompts_are_one_a_photo(photo, model):
 def test_embed_takes_a_promptable_pair_alone(photo):
     with pytest.raises(TypeError, match=r"embed takes a promptable model.*got one around a Linear"):
         embed(adapt(torch.nn.Linear(1, 1), "C4", outputs="invariant"), photo)
+    with pytest.raises(TypeError, match="got one around a YolosForObjectDetection"):
+        embed(adapt(pair(detection), "C4"), photo)
     with pytest.raises(TypeError, match="got a Linear"):
         embed(torch.nn.Linear(1, 1), photo)

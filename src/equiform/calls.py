@@ -43,9 +43,13 @@ class Call(NamedTuple):
         values = {name: given[name] for name in wanted}
         kinds = {name: _rows_if_list(kind, given[name]) for name, kind in wanted.items()}
 
-        def run(moved: dict[str, Any]) -> Any:
+        def invoked(moved: dict[str, Any]) -> Any:
             everything = given | moved
             return predictor(*[everything[name] for name in names[: len(args)]], **{n: everything[n] for n in kwargs})
+
+        listed = [name for name, kind in wanted.items() if isinstance(kind, Kind) and isinstance(kinds[name], Rows)]
+        # taken for a predictor of lists; if it is none, what it says itself helps nobody
+        run = _of_lists(invoked, listed[0]) if listed else invoked
 
         if dim == 3:
             cloud, batch = cloud_of(values, kinds), batch_of(values, kinds)
@@ -83,6 +87,22 @@ class Call(NamedTuple):
             return [(None, None, part) for part in torch.arange(len(rows)).split(len(self.seen))]
         sizes = [self.sizes[i] for i in rows.tolist()]
         return [*by_canvas(back, sizes, self.canvas, most=len(self.seen))]
+
+
+def _of_lists(run: Callable[[dict[str, Any]], Any], name: str) -> Callable[[dict[str, Any]], Any]:
+    """The same call, with a TypeError that says the way out where the predictor does not take the list."""
+
+    def checked(moved: dict[str, Any]) -> Any:
+        try:
+            return run(moved)
+        except (TypeError, AttributeError) as error:
+            reason = " ".join(str(error).split())[:80]
+            raise TypeError(
+                f"the predictor was given the list {name!r} as it came, and failed ({reason} ...). If it takes batches, stack "
+                "images of one size, torch.stack(images), and call the model once for every size"
+            ) from error
+
+    return checked
 
 
 def by_canvas(back: Float[Tensor, "m 3 3"], sizes: Sequence[Size], empty: Size, most: int) -> list[tuple[Size, Size, Tensor]]:

@@ -300,7 +300,10 @@ def first_image(x: Any, kinds: Any, name: str = "input") -> Any:
                 return [as_tensor(image) for image in images]
         elif kind.name == "image":
             if not isinstance(leaf, (Tensor, np.ndarray)):
-                raise TypeError(f"{path}: an image is a tensor or an array, got a {type(leaf).__name__}")
+                raise TypeError(
+                    f"{path}: an image is a tensor or an array, got a {type(leaf).__name__} (files and PIL images are for "
+                    "a pair, adapt((processor, model), group))"
+                )
             return leaf
     return None
 
