@@ -29,8 +29,10 @@ from equiform import (
     inverse,
 )
 from equiform.actions import ACTIONS, BORDERS, BOX_FORMATS, INTERPOLATIONS
-from equiform.kinds import Kind, as_kinds, average, find_logits, first_image, from_json, image_sizes, join, snap, take, to_json
+from equiform.kinds import Kind, as_kinds, from_json, to_json
+from equiform.moving import find_logits, first_image, image_sizes, snap
 from equiform.poses import choose
+from equiform.rows import average, join, take
 
 QUARTER = Cyclic(4).elements[1:2]
 D4 = Dihedral(4).elements

@@ -19,6 +19,8 @@ LAYERS = [
     "actions",
     "poses",
     "kinds",
+    "moving",
+    "rows",
     "clouds",
     "networks",
     "views",

@@ -9,11 +9,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from . import kinds as k
 from . import trees
 from .actions import Size, moved_sizes
 from .clouds import Cloud, batch_of, cloud_of, members, take_flat
 from .kinds import Kind, Rows
+from .moving import first_image, image_sizes
+from .rows import check_batch, take
 
 
 class Call(NamedTuple):
@@ -56,13 +57,13 @@ class Call(NamedTuple):
             if cloud is None:
                 raise ValueError("no points among the inputs: one of them must have the kind 'points' for the pose to be found")
             if batch is None:
-                k.check_batch(values, kinds, len(cloud))
+                check_batch(values, kinds, len(cloud))
             return cls(values, kinds, run, cloud, [], batch)
-        images = k.first_image(values, kinds)
+        images = first_image(values, kinds)
         if images is None:
             raise ValueError("no image among the inputs: one of them must have the kind 'image' for the pose to be found")
-        k.check_batch(values, kinds, len(images))
-        return cls(values, kinds, run, images, k.image_sizes(values, kinds) or [])
+        check_batch(values, kinds, len(images))
+        return cls(values, kinds, run, images, image_sizes(values, kinds) or [])
 
     @property
     def canvas(self) -> Size:
@@ -73,7 +74,7 @@ class Call(NamedTuple):
         """The arguments of those rows."""
         if self.batch is not None:
             return take_flat(self.values, self.kinds, self.batch, rows)
-        return k.take(self.values, self.kinds, rows, len(self.seen))
+        return take(self.values, self.kinds, rows, len(self.seen))
 
     def batch_of(self, rows: Tensor) -> Tensor | None:
         """For every point of those rows of a flat batch, which of the rows it belongs to."""

@@ -11,7 +11,7 @@ from .adapters import prompts
 from .adapters.prompts import Embedding
 from .equivariant import Equivariant
 from .groups import inverse
-from .kinds import act
+from .moving import act
 from .photos import PhotoPredictor, read_photo, to_image
 from .poses import Pose
 
