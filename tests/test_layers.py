@@ -46,6 +46,7 @@ LAYERS = [
     "fitting",
     "detections",
     "metrics",
+    "figures",
     "report",
     "evaluation",
     "demo",
