@@ -12,7 +12,7 @@ from equiform.adapters.photos import PHOTO_TASKS, photo_task
 from equiform.adapters.table import first_match
 from equiform.kinds import Rows
 from equiform.photos import PhotoPredictor, read_photo, to_image
-from photo_pairs import CASES, classification, clip, detection, lacking, pair, segmentation, universal
+from photo_pairs import CASES, classification, clip, detection, grounding_dino, lacking, owl, pair, segmentation, universal
 
 transformers = pytest.importorskip("transformers")
 SIZES = [(50, 80), (64, 40), (48, 48)]
@@ -132,6 +132,13 @@ def test_no_detections_are_an_empty_answer():
     assert [tuple(row["boxes"].shape) for row in answer] == [(0, 4)] * 3
 
 
+def test_nothing_found_has_no_name():
+    for case in ("named boxes", "phrased boxes"):
+        make, options = CASES[case]
+        answer = adapt(pair(make), "C4", canonicalizer=canonicalizer("C4"))(photos()[0], **options | {"threshold": 1.0})
+        assert (answer["boxes"].shape, answer["text_labels"]) == ((0, 4), [])
+
+
 def test_classes_are_averaged_over_poses():
     model = adapt(pair(classification), "C4", canonicalizer=canonicalizer("C4"), top_k=4)
     logits = model(photos())["logits"]
@@ -191,6 +198,10 @@ def test_what_is_no_known_pair_is_refused(unchecked):
     unlike = transformers.OmDetTurboForObjectDetection
     with pytest.raises(TypeError, match="what a OmDetTurboForObjectDetection makes of photos is not known"):
         photo_task(unlike.__new__(unlike))
+    with pytest.raises(ValueError, match=r"With its processor it is known: adapt\(\(processor, model\), group\)"):
+        adapt(pair(owl)[1], "C4")
+    with pytest.raises(ValueError, match=r"has no full stop, which ends it; got 'a dog\.'"):
+        adapt(pair(grounding_dino), "C4")(photos(), text=["a cat", "a dog."])
     with pytest.raises(TypeError, match="does not take treshold: its options are threshold"):
         adapt(pair(detection), "C4")(photos(), treshold=0.1)
     with pytest.raises(TypeError, match="it takes photos alone"):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from . import groups, hub, trees
 from .actions import Size
 from .adapters import known_kinds
+from .adapters.photos import known_task
 from .calls import Call
 from .canonicalizers import Canonicalizer, OrbitCanonicalizer
 from .clouds import chosen_points
@@ -187,9 +188,10 @@ def adapt(
     inputs = inputs if inputs is not None else known[0] if known[0] is not None else "points" if in_space else "image"
     outputs = outputs if outputs is not None else known[1]
     if outputs is None:
+        pair = "" if known_task(single) is None else ". With its processor it is known: adapt((processor, model), group)"
         raise ValueError(
             f"how the outputs of {_name(single)} move is not known: pass outputs=, for example outputs='logits' for a "
-            f"classifier, 'mask' for a segmenter, {{'boxes': 'boxes', 'scores': 'invariant'}} for a dict"
+            f"classifier, 'mask' for a segmenter, {{'boxes': 'boxes', 'scores': 'invariant'}} for a dict{pair}"
         )
     if canonicalizer is None:
         parameter = next(single.parameters(), None) if isinstance(single, nn.Module) else None

@@ -69,7 +69,8 @@ def _zero_shot(processor: Any, model: nn.Module, images: Images, text: Any = Non
 
 
 def _found(boxes: Tensor, scores: Tensor, text_labels: list[str]) -> dict[str, Any]:
-    return {"boxes": boxes, "scores": scores, "text_labels": text_labels}
+    # without boxes Grounding DINO's processor still gives one empty label
+    return {"boxes": boxes, "scores": scores, "text_labels": text_labels[: len(boxes)]}
 
 
 def _named_objects(
@@ -86,7 +87,10 @@ def _phrased_objects(
     processor: Any, model: nn.Module, images: Images, text: Any = None, threshold: float = 0.25, text_threshold: float = 0.25
 ) -> list[dict[str, Any]]:
     """Grounding DINO names what it found by the words that speak for it: of one class, or of several."""
-    inputs = encoded(processor, model, images, text=[_in_words(text)] * len(images), padding=True)
+    words = _in_words(text)
+    if dotted := [word for word in words if "." in word]:
+        raise ValueError(f"a class of Grounding DINO has no full stop, which ends it; got {', '.join(map(repr, dotted))}")
+    inputs = encoded(processor, model, images, text=[words] * len(images), padding=True)
     output = model(**inputs)
     process = post_processing(processor, "post_process_grounded_object_detection")
     found = process(output, inputs["input_ids"], threshold, text_threshold, _sizes(images))
@@ -247,10 +251,16 @@ PHOTO_TASKS = [
 ]
 
 
-def photo_task(model: Any) -> PhotoTask:
-    """The task of a model that comes with a processor. Raises TypeError for a class that is not known, naming the way out."""
+def known_task(model: Any) -> PhotoTask | None:
+    """The task of a model that comes with a processor; None for a class that is not known."""
     task = first_match([*OTHERS, *PHOTO_TASKS], model)
-    if not isinstance(task, PhotoTask):
+    return task if isinstance(task, PhotoTask) else None
+
+
+def photo_task(model: Any) -> PhotoTask:
+    """The same, or a TypeError that names the way out."""
+    task = known_task(model)
+    if task is None:
         raise TypeError(
             f"what a {type(model).__name__} makes of photos is not known: wrap processor and model in a function of a list of "
             "photos (3, h, w) and pass it with inputs=equiform.Rows('image') and outputs="
