@@ -51,7 +51,7 @@ $(VISION)/installed: $(VENV)/demo-installed
 	@echo "Installing torchvision, timm and transformers into $(VISION) ..."
 	@$(PYTHON) -m venv $(VISION)
 	@$(VISION)/bin/python -m pip install $(OPTIONS) torch || $(MISSING)
-	@$(VISION)/bin/python -m pip install $(OPTIONS) -e '.[timm,torchvision,transformers,detection]' pytest pytest-xdist hypothesis beartype || $(MISSING)
+	@$(VISION)/bin/python -m pip install $(OPTIONS) -e '.[timm,torchvision,transformers,detection]' pytest pytest-xdist hypothesis beartype scipy || $(MISSING)
 	@touch $@
 
 # the picture and the figures of the README, from a demonstration and the committed JSON

@@ -229,15 +229,20 @@ def owl2():
     return owl("owlv2", "Owlv2")
 
 
-def grounding_dino():
+def grounding_dino(name="GroundingDino"):
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", "a", "cat", "dog", "on", "mat"]
     tokenizer = transformers.BertTokenizer(vocab={word: i for i, word in enumerate(words)})
     text = transformers.BertConfig(**TINY, vocab_size=len(words))
     stages = of_stages("Swin", [f"stage{i}" for i in (2, 3, 4)]) | {"use_timm_backbone": False}
     sizes = HEADS | {"d_model": 32, "max_text_len": 16, "num_feature_levels": 3}
-    config = transformers.GroundingDinoConfig(text_config=text, **sizes, **stages)
+    config = getattr(transformers, f"{name}Config")(text_config=text, **sizes, **stages)
     images = processor("grounding_dino", "GroundingDino", size=ASPECT)
-    return transformers.GroundingDinoProcessor(images, tokenizer), transformers.GroundingDinoForObjectDetection(config)
+    model = getattr(transformers, f"{name}ForObjectDetection")(config)
+    return transformers.GroundingDinoProcessor(images, tokenizer), model
+
+
+def mm_grounding_dino():
+    return grounding_dino("MMGroundingDino")
 
 
 def sam3_vision():
@@ -339,6 +344,7 @@ CASES = {
     "named boxes, padded": (owl2, NAMES),
     "phrased boxes": (grounding_dino, NAMES | {"text_threshold": 0.0}),
     "instances of a phrase": (sam3, {"text": "a cat", "threshold": 0.0}),
+    "phrased boxes, another": (mm_grounding_dino, NAMES | {"text_threshold": 0.0}),
     "metric depth": (zoe_depth, {}),
     "depth at the photo's size": (glpn, {}),
     "two tokens before": (of_vit("DeiTModel", "DeiT"), {}),

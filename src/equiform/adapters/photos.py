@@ -61,9 +61,9 @@ def _in_words(text: Any) -> list[str]:
     return list(text)
 
 
-def _zero_shot(processor: Any, model: nn.Module, images: Images, text: Any = None) -> dict[str, Tensor]:
+def _zero_shot(processor: Any, model: Any, images: Images, text: Any = None) -> dict[str, Tensor]:
     # SigLIP was trained on texts of one length
-    padding = "max_length" if "siglip" in type(model).__name__.lower() else True
+    padding = "max_length" if model.config.model_type.startswith("siglip") else True
     inputs = encoded(processor, model, images, text=_in_words(text), padding=padding)
     return {"logits_per_image": model(**inputs).logits_per_image}
 
@@ -104,11 +104,11 @@ def _semantic(processor: Any, model: nn.Module, images: Images) -> list[dict[str
 
 
 def _universal(
-    processor: Any, model: nn.Module, images: Images, task: str = "semantic", threshold: float = 0.5
+    processor: Any, model: Any, images: Images, task: str = "semantic", threshold: float = 0.5
 ) -> list[dict[str, Any]]:
     if task not in ("semantic", "instance", "panoptic"):
         raise ValueError(f"unknown task {task!r}; known: semantic, instance, panoptic")
-    asked = {"task_inputs": [task] * len(images)} if "oneformer" in type(model).__name__.lower() else {}
+    asked = {"task_inputs": [task] * len(images)} if model.config.model_type == "oneformer" else {}
     output = model(**encoded(processor, model, images, **asked))
     process = post_processing(processor, f"post_process_{task}_segmentation")
     if task == "semantic":
@@ -122,10 +122,10 @@ def _objects(processor: Any, model: nn.Module, images: Images, threshold: float 
     return process(output, threshold=threshold, target_sizes=_sizes(images))
 
 
-def _depth(processor: Any, model: nn.Module, images: Images) -> list[dict[str, Any]]:
+def _depth(processor: Any, model: Any, images: Images) -> list[dict[str, Any]]:
     output = model(**encoded(processor, model, images))
     sizes = _sizes(images)
-    padded = {"source_sizes": sizes} if "zoedepth" in type(model).__name__.lower() else {}
+    padded = {"source_sizes": sizes} if model.config.model_type == "zoedepth" else {}
     return post_processing(processor, "post_process_depth_estimation")(output, target_sizes=sizes, **padded)
 
 
