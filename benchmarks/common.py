@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,25 @@ class Photos(torch.utils.data.Dataset):
 
     def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
         return self.images[i].float() / 255, self.labels[i]
+
+
+class PhotoFiles(torch.utils.data.Dataset):
+    """Photos in [0, 1] with what `target` reads of the other half of each pair, one by one."""
+
+    def __init__(self, pairs: list[tuple[Path, Any]], target: Callable[[Any], Any]):
+        self.pairs, self.target = pairs, target
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, Any]:
+        photo, described = self.pairs[i]
+        return to_tensor(open_image(photo)).float() / 255, self.target(described)
+
+
+def images_below(folder: Path) -> dict[str, Path]:
+    """The files of a labelled set by their names without endings."""
+    return {path.stem: path for path in (folder / "images").rglob("*")}
 
 
 def machine() -> dict[str, Any]:

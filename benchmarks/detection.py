@@ -17,7 +17,6 @@ import common
 import equiform
 import photos
 from equiform import Rows, adapt, evaluate
-from equiform.images import open_image, to_tensor
 
 SIDE = 352  # what FastestDet was published for: photos are squeezed into a square
 DETECTIONS = {"boxes": "boxes", "scores": "invariant", "labels": "invariant"}
@@ -41,21 +40,16 @@ class Detector(nn.Module):
         return {"boxes": boxes * torch.tensor([w, h, w, h]) / SIDE, "scores": scores, "labels": labels}
 
 
-class Boxes(torch.utils.data.Dataset):
-    """Photos in [0, 1] with their boxes, read one by one."""
+def boxes(folder: Path, limit: int | None) -> common.PhotoFiles:
+    """The photos of a folder with their boxes."""
+    images = common.images_below(folder)
+    described = json.loads((folder / "boxes.json").read_text(encoding="utf-8")).values()
+    return common.PhotoFiles([(images[Path(photo["file"]).stem], photo) for photo in described][:limit], target)
 
-    def __init__(self, folder: Path, limit: int | None):
-        described = json.loads((folder / "boxes.json").read_text(encoding="utf-8")).values()
-        files = {path.name: path for path in (folder / "images").rglob("*")}
-        self.photos = [(files[Path(photo["file"]).name], photo) for photo in described][:limit]
 
-    def __len__(self) -> int:
-        return len(self.photos)
-
-    def __getitem__(self, i: int) -> tuple[Tensor, dict[str, Tensor]]:
-        path, photo = self.photos[i]
-        boxes = torch.tensor(photo["boxes"], dtype=torch.float).reshape(-1, 4)
-        return to_tensor(open_image(path)).float() / 255, {"boxes": boxes, "labels": torch.tensor(photo["labels"]).long()}
+def target(photo: dict) -> dict[str, Tensor]:
+    corners = torch.tensor(photo["boxes"], dtype=torch.float).reshape(-1, 4)
+    return {"boxes": corners, "labels": torch.tensor(photo["labels"]).long()}
 
 
 def main() -> None:
@@ -65,7 +59,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="measure on that many photos, the first")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    data = Boxes(args.data or common.shared("data/coco128"), args.limit)
+    data = boxes(args.data or common.shared("data/coco128"), args.limit)
     fitted, how = photos.restored_or_fitted(common.predictor(args.predictor), args)
     detector = Detector(common.predictor(args.detector))
     model = adapt(detector, "C4", inputs=Rows("image"), outputs=Rows(DETECTIONS), canonicalizer=fitted.canonicalizer)

@@ -10,7 +10,7 @@ from torch import Tensor
 from ._optional import optional
 from .canonicalizers import first_logits
 from .detections import AveragePrecision
-from .kinds import as_tensor, find_leaf
+from .moving import as_tensor, find_leaf
 
 
 @runtime_checkable

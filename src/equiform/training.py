@@ -18,7 +18,7 @@ from .canonicalizers import Canonicalizer
 from .cloud_views import CloudAugmentation, cloud_in, varied
 from .equivariant import Equivariant
 from .frames import CloudCanonicalizer
-from .kinds import first_image
+from .moving import first_image
 from .poses import Pose, pose_of
 from .priors import frame_distance, frame_loss, moved_prior, prior_loss
 from .views import Augmentation, blended, training_views
