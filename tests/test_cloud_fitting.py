@@ -193,6 +193,22 @@ def test_metrics_of_parts_by_hand():
     assert part_iou(said, target) == pytest.approx(((1 / 2 + 2 / 3) / 2 + 1) / 2)
 
 
+@pytest.mark.parametrize("points", [48, 2])
+def test_labels_of_points_name_their_metrics(points):
+    """Also where there are as many parts as points, and nothing but the shapes tells that the answer is wrong."""
+    x = torch.randn(4, points, 3)
+    model = adapt(lambda x: x[..., :2], "SO3", outputs="logits", canonicalizer=PrincipalAxesCanonicalizer("SO3"))
+    parts = torch.zeros(4, points, dtype=torch.long)
+    with pytest.raises(ValueError, match="label every point: the metrics of points are point_accuracy and part_iou"):
+        evaluate(model, (x, parts))
+    with pytest.raises(ValueError, match=r"need one label a row, \(b,\); got \(4, 2\) and targets of shape \(4, 3\)"):
+        evaluate(adapt(lambda x: x.sum(1)[:, :2], "SO3", outputs="logits"), (x, parts[:, :1].expand(4, 3)))
+    for metric in ("point_accuracy", "part_iou"):
+        assert 0 < evaluate(model, (x, parts), metric=metric).mean < 1
+        with pytest.raises(ValueError, match=r"need one label a point, \(b, n\); got"):
+            evaluate(model, (x, parts[:, 0]), metric=metric)
+
+
 def test_a_second_opinion_on_clouds():
     x, labels = upright(64)
     canonicalizer = SearchCanonicalizer("SO3", side=4, width=16).eval()

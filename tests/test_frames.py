@@ -300,6 +300,33 @@ def test_several_poses_never_make_a_batch_larger_than_the_callers(listed):
     assert not torch.allclose(answers.flip(0).double(), expected.double(), atol=1e-3), "control"
 
 
+@pytest.mark.parametrize("training", [False, True])
+def test_nor_does_a_flat_batch_become_larger(training):
+    """Four poses of clouds of many sizes, one without points: as many at a time as have no more points than came."""
+    sizes, seen = torch.tensor([7, 20, 1, 0, 33]), []
+    batch = torch.repeat_interleave(torch.arange(5), sizes)
+    x = clouds(1, 61)[0]
+    weight = torch.randn(3, 3).double()
+
+    def on_flat(x: Tensor, batch: Tensor) -> dict[str, Tensor]:
+        seen.append(len(x))
+        v = torch.tanh(x @ weight)
+        return {"v": v, "sum": torch.zeros(int(batch[-1]) + 1, 3).double().index_add(0, batch, v), "loss": v.square().mean()}
+
+    canonicalizer = SearchCanonicalizer("E3", side=4, width=16)
+    kinds = {"inputs": ("points", "batch"), "outputs": {"v": "vectors", "sum": "vectors", "loss": "invariant"}}
+    model = adapt(on_flat, "E3", **kinds, canonicalizer=canonicalizer, top_k=4)
+    canonicalizer.training = training  # the value is the same; gradients are let through
+    answer = model(x, batch)
+    assert len(seen) > 3
+    assert max(seen) <= 61
+    each = [model(part, torch.zeros(len(part), dtype=torch.long)) for part in x.split(sizes.tolist()) if len(part)]
+    assert torch.allclose(answer["v"], torch.cat([one["v"] for one in each]), atol=1e-10)
+    assert torch.allclose(answer["sum"][sizes > 0], torch.cat([one["sum"] for one in each]), atol=1e-10)
+    assert torch.equal(answer["sum"][3], torch.zeros(3).double())
+    assert answer["loss"].shape == ()
+
+
 def test_velocities_and_charges_are_seen():
     """A network that is told of them finds poses that turn with the velocities too."""
     canonicalizer = FrameCanonicalizer(SE3(), vectors=1, features=1)

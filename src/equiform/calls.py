@@ -12,7 +12,7 @@ from torch import Tensor
 from . import kinds as k
 from . import trees
 from .actions import Size, moved_sizes
-from .clouds import Cloud, batch_of, cloud_of, members, take_flat
+from .clouds import Cloud, batch_of, cloud_of, flat_parts, members, take_flat
 from .kinds import Kind, Rows
 
 
@@ -75,10 +75,17 @@ class Call(NamedTuple):
         """For every point of those rows of a flat batch, which of the rows it belongs to."""
         return None if self.batch is None else members(self.batch, rows.to(self.batch.device))[1]
 
+    def points_of(self, rows: Tensor, parts: Sequence[Tensor]) -> list[Tensor] | None:
+        """For every part of those rows, which of all their points it holds; None but for a flat batch."""
+        if self.batch is None:
+            return None
+        entry = self.batch_of(rows)
+        return [members(entry.cpu(), part, len(rows))[0] for part in parts]
+
     def parts(self, back: Float[Tensor, "m n n"], rows: Tensor) -> list[tuple[Size | None, Size | None, Tensor]]:
         """The canvas before and after (none in space), and the (row, pose) pairs, of every sub-batch; see `by_canvas`."""
-        if self.batch is not None:  # in one piece: a cloud without points that came last in a sub-batch would be lost in it
-            return [(None, None, torch.arange(len(rows)))]
+        if self.batch is not None:
+            return [(None, None, part) for part in flat_parts(self.batch, rows)]
         if isinstance(self.seen, Cloud):
             return [(None, None, part) for part in torch.arange(len(rows)).split(len(self.seen))]
         sizes = [self.sizes[i] for i in rows.tolist()]
