@@ -155,13 +155,19 @@ def checked_batch(batch: Shaped[Tensor, " n"], num_points: int) -> Shaped[Tensor
 
 def _check_edges(edges: Shaped[Tensor, "*e"], batch: Shaped[Tensor, " n"], path: str) -> None:
     if edges.ndim != 2 or len(edges) != 2 or edges.dtype.is_floating_point:
-        raise ValueError(f"{path}: edges have shape (2, number of edges), whole numbers; got {tuple(edges.shape)} of {edges.dtype}")
+        raise ValueError(
+            f"{path}: edges have shape (2, number of edges), whole numbers; got {tuple(edges.shape)} of {edges.dtype}"
+        )
     if edges.numel() and not 0 <= int(edges.min()) <= int(edges.max()) < len(batch):
-        raise ValueError(f"{path}: edges are pairs of the points 0 to {len(batch) - 1}; got {int(edges.min())} to {int(edges.max())}")
+        raise ValueError(
+            f"{path}: edges are pairs of the points 0 to {len(batch) - 1}; got {int(edges.min())} to {int(edges.max())}"
+        )
     rows = batch[edges.long()]
     if len(apart := (rows[0] != rows[1]).nonzero()[:, 0]):
         one, other = edges[:, apart[0]].tolist()
-        came = f"edge {int(apart[0])} joins point {one} of cloud {int(batch[one])} to point {other} of cloud {int(batch[other])}"
+        came = (
+            f"edge {int(apart[0])} joins point {one} of cloud {int(batch[one])} to point {other} of cloud {int(batch[other])}"
+        )
         raise ValueError(f"{path}: {came}: clouds are moved one by one, and edges stay within them")
 
 

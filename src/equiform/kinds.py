@@ -435,7 +435,9 @@ def join(parts: Sequence[Any], kinds: Any, rows: Sequence[Tensor], points: Seque
 
 def _join_leaves(kind: Leaf, leaves: Sequence[Any], rows: Sequence[Tensor], points: Sequence[Tensor] | None) -> Any:
     first = leaves[0]
-    if points is not None and all(getattr(leaf, "shape", ())[:1] == part.shape for leaf, part in zip(leaves, points, strict=True)):
+    if points is not None and all(
+        getattr(leaf, "shape", ())[:1] == part.shape for leaf, part in zip(leaves, points, strict=True)
+    ):
         rows = points
     order = torch.cat(list(rows)).argsort()
     if isinstance(first, (list, tuple)):
