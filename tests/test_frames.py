@@ -34,6 +34,7 @@ from equiform import (
 from equiform.clouds import Cloud, standardised
 from equiform.frames import CANONICALIZERS, principal_axes
 from equiform.groups import SpaceGroup, homogeneous
+from equiform.rotations import rotation_angle
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
 CONTINUOUS = [SO3(), O3(), SE3(), E3(), AboutZ()]
@@ -327,6 +328,27 @@ def test_nor_does_a_flat_batch_become_larger(training):
     assert answer["loss"].shape == ()
 
 
+@pytest.mark.parametrize("group", CONTINUOUS, ids=lambda g: g.name)
+def test_frames_spread_in_training_alone(group):
+    x = clouds(400, 12)
+    torch.manual_seed(0)
+    canonicalizer = FrameCanonicalizer(group, width=4, spread=20.0).eval()
+    with torch.no_grad():
+        still, again = canonicalizer(x).g, canonicalizer(x).g
+        canonicalizer.train()
+        spread = canonicalizer(x).g
+    assert torch.equal(still, again)
+    assert torch.allclose(still[:, :3, 3], spread[:, :3, 3])
+    turn = still[:, :3, :3].mT @ spread[:, :3, :3]
+    mirrored = torch.linalg.det(turn) < 0
+    assert float(mirrored.double().mean()) == pytest.approx(0.5 if group.reflections else 0, abs=0.1)
+    turn = torch.where(mirrored[:, None, None], -turn, turn)
+    assert torch.allclose(turn.mT @ turn, torch.eye(3).double().expand(400, 3, 3), atol=1e-12)
+    angle = torch.rad2deg(rotation_angle(turn))
+    assert float(angle.square().mean().sqrt()) == pytest.approx(20, rel=0.15)
+    assert torch.allclose(turn[:, 2, 2], torch.ones(400).double(), atol=1e-12) is bool(group.axis)
+
+
 def test_velocities_and_charges_are_seen():
     """A network that is told of them finds poses that turn with the velocities too."""
     canonicalizer = FrameCanonicalizer(SE3(), vectors=1, features=1)
@@ -425,6 +447,7 @@ def test_what_does_not_fit_is_named(unchecked):
         (PrincipalAxesCanonicalizer, ("C4z",), {}, "is for continuous groups; C4z is finite"),
         (PrincipalAxesCanonicalizer, ("SO3",), {"scores": "none"}, "unknown scores 'none'; known: skewness, equal"),
         (FrameCanonicalizer, ("SO3",), {"method": "svd"}, "unknown method 'svd'; known: gram-schmidt, procrustes"),
+        (FrameCanonicalizer, ("SO3",), {"spread": -3}, "spread is a deviation in degrees, 0 to 180; got -3"),
         (FrameCanonicalizer, ("SO3",), {"origin": "zero"}, "unknown origin 'zero'; known: centroid, learned"),
     ]:
         with pytest.raises(ValueError, match=message):
