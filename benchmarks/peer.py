@@ -39,6 +39,12 @@ MEMORY = {
 }
 
 
+def keep_memory() -> None:
+    """Start this script anew, on one thread, unless its allocator already keeps what is given back to it."""
+    if any(os.environ.get(name) != value for name, value in MEMORY.items()):
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | MEMORY | {"OMP_NUM_THREADS": "1"})
+
+
 def logged(command: Sequence[str | Path], log: Path) -> None:
     """Run a command of the peer's side with its output in the log, which stays if it fails; leaves then, saying where."""
     with log.open("a", encoding="utf-8") as file:
@@ -124,8 +130,7 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", default=["equivariant:32", "optimized:96"])
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    if any(os.environ.get(name) != value for name, value in MEMORY.items()):
-        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | MEMORY | {"OMP_NUM_THREADS": "1"})
+    keep_memory()
     torch.set_num_threads(1)
     if ":" in args.predictor and parse_reference(args.predictor).source != "file":
         sys.exit(f"--predictor {args.predictor}: the peer's environment has no such library; write FILE.py:FUNCTION")

@@ -7,13 +7,15 @@ VNSmall of equiadapt 0.1.2 (in an environment of its own, see peer.py). All choi
 """
 
 import argparse
+import contextlib
 import copy
 import json
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -93,40 +95,69 @@ def augmented(predictor: nn.Module, x: Tensor, labels: Tensor, epochs: int, lr: 
     return network.eval()
 
 
-def theirs(data: dict[str, Tensor], tests: dict[str, Tensor], args: argparse.Namespace) -> dict[str, Any]:
-    """Figures of the peer, from its own environment."""
+@contextlib.contextmanager
+def peers_side(
+    data: dict[str, Tensor], tests: dict[str, Tensor], args: argparse.Namespace
+) -> Iterator[tuple[list, Path, Path]]:
+    """The command that starts the peer in its own environment, where it leaves its figures, and its log."""
     with tempfile.TemporaryDirectory() as scratch:
         tensors, result = Path(scratch) / "clouds.safetensors", Path(scratch) / "peer.json"
         parts = {"train": data["train"], "labels": data["test_labels"]} | tests
         save_file({name: tensor.contiguous() for name, tensor in parts.items()}, tensors)
         log = common.results("pointclouds", args.out).with_suffix(".log")
         worker = [peer.environment(args.environment, log), "-W", "ignore", common.HERE / "equiadapt_clouds.py"]
-        options = {"clouds": tensors, "out": result, "predictors": common.DATA, "recipes": common.HERE.parent}
-        options |= {"predictor": args.predictor, "seconds": args.peer_seconds, "seed": args.seed}
-        flags = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
-        peer.logged([*worker, *flags, *(["--cost"] if args.cost else [])], log)
-        log.unlink()
+        options = {"clouds": tensors, "out": result, "predictors": common.DATA, "predictor": args.predictor}
+        options |= {"seconds": args.peer_seconds, "seed": args.seed}
+        yield [*worker, *[str(part) for name, value in options.items() for part in (f"--{name}", value)]], result, log
+        log.unlink(missing_ok=True)
+
+
+def theirs(data: dict[str, Tensor], tests: dict[str, Tensor], args: argparse.Namespace) -> dict[str, Any]:
+    """Accuracy of the peer."""
+    with peers_side(data, tests, args) as (command, result, log):
+        peer.logged(command, log)
         return json.loads(result.read_text())
 
 
-def cost(data: dict[str, Tensor], args: argparse.Namespace) -> dict[str, Any]:
-    """Seconds of canonicalizing 32 clouds over those of a DGCNN forward of the same, median of rounds taken in turn."""
-    x, network = data["test"][:32], DGCNN(5).eval()
-    makers = (SearchCanonicalizer, FrameCanonicalizer, PrincipalAxesCanonicalizer)
-    methods: dict[str, Callable[[Tensor], Any]] = {}
-    for make in makers:
-        methods[make.name] = adapt(nn.Identity(), "SO3", outputs="points", canonicalizer=make("SO3").eval())
-    seconds: dict[str, list[float]] = {name: [] for name in ("dgcnn", *methods)}
+@contextlib.contextmanager
+def their_seconds(data: dict[str, Tensor], tests: dict[str, Tensor], args: argparse.Namespace) -> Iterator[Callable[[], float]]:
+    """A function that has the peer canonicalize the clouds once, in a process that stays, and gives the seconds it took."""
+    with peers_side(data, tests, args) as (command, _, log), log.open("w") as file:
+        pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": file, "text": True}
+        worker: Any = subprocess.Popen([*command, "--cost"], **pipes)
+
+        def ask() -> float:
+            try:
+                print(file=worker.stdin, flush=True)
+                return float(worker.stdout.readline())
+            except (BrokenPipeError, ValueError):
+                sys.exit(f"the peer could not be run: {log} has what it said")
+
+        try:
+            yield ask
+        finally:
+            worker.kill()
+            worker.wait()
+
+
+def cost(x: Tensor, rounds: int, peers: Callable[[], float] | None) -> dict[str, float]:
+    """Seconds of canonicalizing the clouds over those of a DGCNN forward of the same, median of rounds taken in turn."""
+    network = DGCNN(5).eval()
+
+    def seconds(method: Callable[[Tensor], Any]) -> float:
+        start = time.perf_counter()
+        method(x)
+        return time.perf_counter() - start
+
+    clocks: dict[str, Callable[[], float]] = {"dgcnn": lambda: seconds(network)}
+    for make in (SearchCanonicalizer, FrameCanonicalizer, PrincipalAxesCanonicalizer):
+        method = adapt(nn.Identity(), "SO3", outputs="points", canonicalizer=make("SO3").eval())
+        clocks[make.name] = lambda method=method: seconds(method)
+    if peers is not None:
+        clocks["equiadapt 0.1.2 VNSmall"] = peers
     with torch.no_grad():
-        for _ in range(args.rounds + 1):
-            for name, method in {"dgcnn": network, **methods}.items():
-                start = time.perf_counter()
-                method(x)
-                seconds[name].append(time.perf_counter() - start)
-    return {
-        name: statistics.median(a / b for a, b in zip(spent[1:], seconds["dgcnn"][1:], strict=True))
-        for name, spent in seconds.items()
-    }
+        found = [{name: clock() for name, clock in clocks.items()} for _ in range(rounds + 1)][1:]  # the first warms up
+    return {name: statistics.median(one[name] / one["dgcnn"] for one in found) for name in clocks}
 
 
 def main() -> None:
@@ -140,18 +171,21 @@ def main() -> None:
     parser.add_argument("--peer-seconds", type=float, default=240)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cost", action="store_true")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--environment", type=Path, default=common.HERE.parent / ".venv-peer")
     parser.add_argument("--adapter", type=Path, help="keep the fitted canonicalizer here, or take it from here")
     parser.add_argument("--without-peer", action="store_true")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
+    if args.cost:
+        peer.keep_memory()
     torch.set_num_threads(1)
     data = clouds(args.data or common.shared("data/pointclouds/dales500_1024.npz"))
     tests, labels = moved(data["test"]), data["test_labels"]
     if args.cost:
-        figures = {"over_dgcnn_32_clouds": cost(data, args)}
-        figures["equiadapt 0.1.2"] = {} if args.without_peer else theirs(data, tests, args)
+        peers = contextlib.nullcontext() if args.without_peer else their_seconds(data, tests, args)
+        with peers as ask:
+            figures = {"over_dgcnn_32_clouds": cost(data["test"][:32], args.rounds, ask), "rounds": args.rounds}
         print(json.dumps(figures, indent=1))
         print("figures in", common.keep("pointclouds-cost", figures, args.out))
         return

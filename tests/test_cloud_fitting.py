@@ -152,6 +152,65 @@ def test_joint_training_on_particles():
     assert adapted.equivariance_error < 1e-3 < bare.equivariance_error
 
 
+class Recorder(nn.Module):
+    """What comes to the predictor, which leaves it alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Tensor] = []
+        self.weight = nn.Parameter(torch.ones(()))
+
+    def forward(self, x: Tensor, batch: Tensor | None = None) -> Tensor:
+        self.seen.append(x.detach().clone())
+        return self.weight * x
+
+
+@pytest.mark.parametrize("flat", [False, True])
+@pytest.mark.parametrize("protocol", [None, "z/z", "z/SO3", "SO3/SO3", "E3"])
+def test_protocols_say_how_training_clouds_are_turned(protocol, flat):
+    """By the first part, another element for every cloud, and the targets move along."""
+    x = torch.randn(12, 6, 3) * torch.tensor([3.0, 2, 1])
+    x = x - x.mean(1, keepdim=True)
+    pairs = []
+
+    def loss(output: Tensor, target: Tensor) -> Tensor:
+        pairs.append((output.detach(), target))
+        return F.mse_loss(output, target)
+
+    inputs = {"x": "points", "batch": "batch"} if flat else "points"
+    # always the identity, so that the predictor sees what the training clouds are turned to
+    canonicalizer = SearchCanonicalizer("C1z", side=4, width=8)
+    model = adapt(Recorder(), "C1z", inputs=inputs, outputs="points", canonicalizer=canonicalizer)
+    row = torch.arange(12).repeat_interleave(6)
+    data = DataLoader(
+        [({"x": x.flatten(0, 1), "batch": row}, x.flatten(0, 1))] if flat else [(x, x)],
+        batch_size=None,
+    )
+    fit(model, data, task_loss=loss, train_predictor=True, group=protocol, epochs=1, **QUIET)
+    seen, target = model.predictor.seen[-1].reshape(12, 6, 3), pairs[-1][1].reshape(12, 6, 3)
+    assert torch.allclose(seen, target, atol=1e-5), "the targets move with the clouds"
+    assert torch.allclose(seen, x, atol=1e-5) is (protocol is None)
+    assert torch.allclose(seen[..., 2], x[..., 2], atol=1e-5) is (protocol in (None, "z/z", "z/SO3"))
+    assert torch.allclose(seen.norm(dim=-1), x.norm(dim=-1), atol=1e-4) is (protocol != "E3")
+    if protocol is not None:
+        turn = torch.linalg.lstsq(x, seen).solution
+        assert len({tuple(one.flatten().round(decimals=3).tolist()) for one in turn}) == 12, "each by another element"
+
+
+def test_the_prior_turns_with_the_training_clouds():
+    """Aligned clouds that are turned have the pose they were turned by, which the prior asks for."""
+    x, _ = upright(32)
+    losses = {}
+    for protocol in ("SO3/SO3", None):
+        torch.manual_seed(0)
+        model = adapt(by_height, "SO3", outputs="logits", canonicalizer=SearchCanonicalizer("SO3", side=4, width=16))
+        data = (x, torch.zeros(32, dtype=torch.long))
+        result = fit(model, data, task_loss=lambda y, t: 0 * y.sum(), group=protocol, epochs=1, lr=1e-9, **QUIET)
+        losses[protocol] = result.history[0]["prior_loss"]
+    # nothing is learnt, and the frames turn with the clouds: so does what they are compared to
+    assert losses["SO3/SO3"] == pytest.approx(losses[None], rel=0.15)
+
+
 def test_a_force_field_per_particle():
     """Vectors of every particle, from frames that the points give; frames are averaged."""
 
@@ -191,6 +250,22 @@ def test_metrics_of_parts_by_hand():
     said = F.one_hot(torch.tensor([[0, 1, 1, 1], [2, 2, 2, 0]]), 3).float()
     assert point_accuracy(said, target) == pytest.approx(6 / 7)
     assert part_iou(said, target) == pytest.approx(((1 / 2 + 2 / 3) / 2 + 1) / 2)
+
+
+@pytest.mark.parametrize("points", [48, 2])
+def test_labels_of_points_name_their_metrics(points):
+    """Also where there are as many parts as points, and nothing but the shapes tells that the answer is wrong."""
+    x = torch.randn(4, points, 3)
+    model = adapt(lambda x: x[..., :2], "SO3", outputs="logits", canonicalizer=PrincipalAxesCanonicalizer("SO3"))
+    parts = torch.zeros(4, points, dtype=torch.long)
+    with pytest.raises(ValueError, match="label every point: the metrics of points are point_accuracy and part_iou"):
+        evaluate(model, (x, parts))
+    with pytest.raises(ValueError, match=r"need one label a row, \(b,\); got \(4, 2\) and targets of shape \(4, 3\)"):
+        evaluate(adapt(lambda x: x.sum(1)[:, :2], "SO3", outputs="logits"), (x, parts[:, :1].expand(4, 3)))
+    for metric in ("point_accuracy", "part_iou"):
+        assert 0 < evaluate(model, (x, parts), metric=metric).mean < 1
+        with pytest.raises(ValueError, match=r"need one label a point, \(b, n\); got"):
+            evaluate(model, (x, parts[:, 0]), metric=metric)
 
 
 def test_a_second_opinion_on_clouds():
@@ -235,6 +310,16 @@ def test_what_does_not_fit_is_named():
         fit(model, x, prior="uniform", epochs=1)
     with pytest.raises(ValueError, match="has nothing to learn"):
         fit(adapt(by_height, "SO3", outputs="logits", canonicalizer=PrincipalAxesCanonicalizer("SO3")), x)
+    with pytest.raises(ValueError, match="group is for training with task_loss"):
+        fit(model, x, group="z/SO3", epochs=1)
+    for which, message in (
+        ("z/so3", "unknown protocol 'z/so3'; known: z/z"),
+        ("C4", "by a group of space; the model's is SO3, got C4"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            fit(model, (x, labels), task_loss=F.cross_entropy, group=which, epochs=1)
+    with pytest.raises(ValueError, match="unknown protocol 'SO3/z'"):
+        evaluate(model, (x, labels), group="SO3/z")
     with pytest.raises(ValueError, match=r"equivariant to SO3, in 3 dimensions; got C4"):
         evaluate(model, (x, labels), group="C4")
     with pytest.raises(ValueError, match=r"clouds are turned by a group of space or a protocol \(z/z, z/SO3, SO3/SO3\)"):

@@ -11,6 +11,7 @@ from equiform.clouds import (
     checked_batch,
     chosen_points,
     cloud_of,
+    flat_parts,
     members,
     padding,
     standardised,
@@ -152,3 +153,30 @@ def test_bad_batches_are_named(batch):
 def test_bad_shapes_are_named(value, kinds, message):
     with pytest.raises(ValueError, match=message):
         cloud_of(value, as_kinds(kinds))
+
+
+@pytest.mark.parametrize(
+    ("edges", "message"),
+    [
+        (torch.tensor([[0, 2], [1, 3]]), "edge 1 joins point 2 of cloud 0 to point 3 of cloud 1: clouds are moved one by one"),
+        (torch.tensor([[0, 5], [1, 6]]), "edges are pairs of the points 0 to 5; got 0 to 6"),
+        (torch.tensor([[-1], [0]]), "edges are pairs of the points 0 to 5; got -1 to 0"),
+        (torch.tensor([[0, 1], [1, 0], [2, 1]]), r"edges have shape \(2, number of edges\), whole numbers; got \(3, 2\)"),
+        (torch.rand(2, 4), "whole numbers"),
+    ],
+)
+def test_edges_that_leave_their_cloud_are_named(edges, message):
+    with pytest.raises(ValueError, match=rf"input\['edges'\]: .*{message}"):
+        cloud_of(flat() | {"edges": edges}, FLAT)
+    for fine in (torch.zeros(2, 0, dtype=torch.long), flat()["edges"].int()):
+        assert cloud_of(flat() | {"edges": fine}, FLAT) is not None
+
+
+def test_sub_batches_have_no_more_points_than_the_batch():
+    rows = torch.arange(4).repeat_interleave(3)  # three poses of each cloud, of 3, 1, 0 and 2 points
+    parts = flat_parts(BATCH, rows)
+    assert torch.cat(parts).sort().values.tolist() == list(range(12))
+    sizes = [[(3, 1, 0, 2)[row] for row in rows[part].tolist()] for part in parts]
+    assert sizes == [[3, 3], [0, 0, 0, 1, 1, 1, 3], [2, 2, 2]]
+    assert [part.tolist() for part in flat_parts(BATCH, torch.arange(4))] == [[0, 1, 2, 3]]
+    assert [part.tolist() for part in flat_parts(BATCH[:0], rows[:0])] == [[]]

@@ -34,6 +34,7 @@ from equiform import (
 from equiform.clouds import Cloud, standardised
 from equiform.frames import CANONICALIZERS, principal_axes
 from equiform.groups import SpaceGroup, homogeneous
+from equiform.rotations import rotation_angle
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
 CONTINUOUS = [SO3(), O3(), SE3(), E3(), AboutZ()]
@@ -300,6 +301,54 @@ def test_several_poses_never_make_a_batch_larger_than_the_callers(listed):
     assert not torch.allclose(answers.flip(0).double(), expected.double(), atol=1e-3), "control"
 
 
+@pytest.mark.parametrize("training", [False, True])
+def test_nor_does_a_flat_batch_become_larger(training):
+    """Four poses of clouds of many sizes, one without points: as many at a time as have no more points than came."""
+    sizes, seen = torch.tensor([7, 20, 1, 0, 33]), []
+    batch = torch.repeat_interleave(torch.arange(5), sizes)
+    x = clouds(1, 61)[0]
+    weight = torch.randn(3, 3).double()
+
+    def on_flat(x: Tensor, batch: Tensor) -> dict[str, Tensor]:
+        seen.append(len(x))
+        v = torch.tanh(x @ weight)
+        return {"v": v, "sum": torch.zeros(int(batch[-1]) + 1, 3).double().index_add(0, batch, v), "loss": v.square().mean()}
+
+    canonicalizer = SearchCanonicalizer("E3", side=4, width=16)
+    kinds = {"inputs": ("points", "batch"), "outputs": {"v": "vectors", "sum": "vectors", "loss": "invariant"}}
+    model = adapt(on_flat, "E3", **kinds, canonicalizer=canonicalizer, top_k=4)
+    canonicalizer.training = training  # the value is the same; gradients are let through
+    answer = model(x, batch)
+    assert len(seen) > 3
+    assert max(seen) <= 61
+    each = [model(part, torch.zeros(len(part), dtype=torch.long)) for part in x.split(sizes.tolist()) if len(part)]
+    assert torch.allclose(answer["v"], torch.cat([one["v"] for one in each]), atol=1e-10)
+    assert torch.allclose(answer["sum"][sizes > 0], torch.cat([one["sum"] for one in each]), atol=1e-10)
+    assert torch.equal(answer["sum"][3], torch.zeros(3).double())
+    assert answer["loss"].shape == ()
+
+
+@pytest.mark.parametrize("group", CONTINUOUS, ids=lambda g: g.name)
+def test_frames_spread_in_training_alone(group):
+    x = clouds(400, 12)
+    torch.manual_seed(0)
+    canonicalizer = FrameCanonicalizer(group, width=4, spread=20.0).eval()
+    with torch.no_grad():
+        still, again = canonicalizer(x).g, canonicalizer(x).g
+        canonicalizer.train()
+        spread = canonicalizer(x).g
+    assert torch.equal(still, again)
+    assert torch.allclose(still[:, :3, 3], spread[:, :3, 3])
+    turn = still[:, :3, :3].mT @ spread[:, :3, :3]
+    mirrored = torch.linalg.det(turn) < 0
+    assert float(mirrored.double().mean()) == pytest.approx(0.5 if group.reflections else 0, abs=0.1)
+    turn = torch.where(mirrored[:, None, None], -turn, turn)
+    assert torch.allclose(turn.mT @ turn, torch.eye(3).double().expand(400, 3, 3), atol=1e-12)
+    angle = torch.rad2deg(rotation_angle(turn))
+    assert float(angle.square().mean().sqrt()) == pytest.approx(20, rel=0.15)
+    assert torch.allclose(turn[:, 2, 2], torch.ones(400).double(), atol=1e-12) is bool(group.axis)
+
+
 def test_velocities_and_charges_are_seen():
     """A network that is told of them finds poses that turn with the velocities too."""
     canonicalizer = FrameCanonicalizer(SE3(), vectors=1, features=1)
@@ -398,6 +447,7 @@ def test_what_does_not_fit_is_named(unchecked):
         (PrincipalAxesCanonicalizer, ("C4z",), {}, "is for continuous groups; C4z is finite"),
         (PrincipalAxesCanonicalizer, ("SO3",), {"scores": "none"}, "unknown scores 'none'; known: skewness, equal"),
         (FrameCanonicalizer, ("SO3",), {"method": "svd"}, "unknown method 'svd'; known: gram-schmidt, procrustes"),
+        (FrameCanonicalizer, ("SO3",), {"spread": -3}, "spread is a deviation in degrees, 0 to 180; got -3"),
         (FrameCanonicalizer, ("SO3",), {"origin": "zero"}, "unknown origin 'zero'; known: centroid, learned"),
     ]:
         with pytest.raises(ValueError, match=message):

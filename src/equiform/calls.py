@@ -11,7 +11,7 @@ from torch import Tensor
 
 from . import trees
 from .actions import Size, moved_sizes
-from .clouds import Cloud, batch_of, cloud_of, members, take_flat
+from .clouds import Cloud, batch_of, cloud_of, flat_parts, members, take_flat
 from .kinds import Kind, Rows
 from .moving import first_image, image_sizes
 from .rows import check_batch, take
@@ -80,10 +80,17 @@ class Call(NamedTuple):
         """For every point of those rows of a flat batch, which of the rows it belongs to."""
         return None if self.batch is None else members(self.batch, rows.to(self.batch.device))[1]
 
+    def points_of(self, rows: Tensor, parts: Sequence[Tensor]) -> list[Tensor] | None:
+        """For every part of those rows, which of all their points it holds; None but for a flat batch."""
+        if self.batch is None:
+            return None
+        entry = members(self.batch, rows.to(self.batch.device))[1].cpu()
+        return [members(entry, part, len(rows))[0] for part in parts]
+
     def parts(self, back: Float[Tensor, "m n n"], rows: Tensor) -> list[tuple[Size | None, Size | None, Tensor]]:
         """The canvas before and after (none in space), and the (row, pose) pairs, of every sub-batch; see `by_canvas`."""
-        if self.batch is not None:  # in one piece: a cloud without points that came last in a sub-batch would be lost in it
-            return [(None, None, torch.arange(len(rows)))]
+        if self.batch is not None:
+            return [(None, None, part) for part in flat_parts(self.batch, rows)]
         if isinstance(self.seen, Cloud):
             return [(None, None, part) for part in torch.arange(len(rows)).split(len(self.seen))]
         sizes = [self.sizes[i] for i in rows.tolist()]
@@ -140,6 +147,30 @@ def fitting_kinds(kind: Any, x: Any) -> Any:
         return _rows_if_list(kind, x)
     each, looked_at = _listed(kind), _looked_at(kind)
     return next((one for one in each if _is(looked_at, one)), each[0])
+
+
+def target_kinds(inputs: Any, outputs: Any, target: Any) -> Any:
+    """How targets move that come with those inputs: as the outputs do, leaf by leaf, or as their one kind.
+
+    Raises ValueError where that is not clear.
+    """
+    if isinstance(outputs, Rows) and isinstance(target, (list, tuple)):
+        return Rows(_of_keys(outputs.kinds, {key for entry in target if isinstance(entry, Mapping) for key in entry}))
+    if isinstance(target, Mapping):
+        return _of_keys(outputs, set(target))
+    if trees.is_container(target) or not isinstance(outputs, (Mapping, list, tuple)):
+        return outputs
+    if isinstance(inputs, Mapping) and "labels" in inputs:  # what transformers calls the targets that its models take
+        return inputs["labels"]
+    known = {kind for kind, _, _ in trees.leaves(outputs, trees.map_kinds(lambda kind: 0, outputs))}
+    if len(known) > 1 and not all(kind.name in ("invariant", "logits") for kind in known if isinstance(kind, Kind)):
+        raise ValueError(f"how the targets move is not clear from the outputs {outputs!r}: pass targets= with their kind")
+    return next(iter(known))
+
+
+def _of_keys(outputs: Any, keys: set[Any]) -> Any:
+    """The kinds of what a target holds too: what is there has boxes and labels, what is found has scores as well."""
+    return {key: kind for key, kind in outputs.items() if key in keys} if isinstance(outputs, Mapping) else outputs
 
 
 def inputs_of(batch: Any, kinds: Any) -> Any:

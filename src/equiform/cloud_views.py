@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .clouds import Cloud, cloud_of
 from .groups import Group, homogeneous
-from .rotations import about_z, random_rotations
+from .rotations import about_any_axis, about_z
 from .trees import is_container
 
 FEWEST = 32  # smaller clouds, of particles say, lose no points
@@ -76,8 +76,7 @@ def _bent(b: int, group: Group, augmentation: CloudAugmentation, generator: torc
         return torch.randn(*shape, dtype=torch.float64, generator=generator)
 
     small = torch.deg2rad(torch.tensor(augmentation.degrees)) * normal(b)
-    base = random_rotations(b, generator)
-    tilt = base @ about_z(small) @ base.mT
+    tilt = about_any_axis(small, generator)
     stretch = torch.exp(augmentation.stretch * normal(b, 3))
     if augmentation.mirror and not group.reflections:
         stretch[:, 0] *= torch.where(torch.rand(b, generator=generator) < 0.5, -1.0, 1.0)

@@ -83,7 +83,7 @@ def cloud_of(x: Any, kinds: Any) -> Cloud | None:
     """What a canonicalizer looks at among arguments of those kinds; None without points.
 
     The first points, the presence or the batch, and all vectors and features that have one entry per point.
-    Raises ValueError for points of another shape.
+    Raises ValueError for points of another shape, and for edges between points of different clouds.
     """
     leaves = list(trees.leaves(kinds, x, "input"))
     for kind, leaf, path in leaves:
@@ -108,6 +108,8 @@ def cloud_of(x: Any, kinds: Any) -> Cloud | None:
     ]
     if batch is not None:
         there, index = padding(checked_batch(batch, len(points)))
+        for edges, where in found["edges"]:
+            _check_edges(edges, batch, where)
         # an empty slot takes the first point, and is not looked at
         padded = [part[index] if len(part) else part.new_zeros((*index.shape, *part.shape[1:])) for part in parts]
         return Cloud(padded[0], there, *padded[1:])
@@ -117,7 +119,7 @@ def cloud_of(x: Any, kinds: Any) -> Cloud | None:
     return Cloud(parts[0], present, *parts[1:])
 
 
-NAMES = ("presence", "batch", "vectors", "features")
+NAMES = ("presence", "batch", "edges", "vectors", "features")
 
 
 def _is(name: str, kind: Any) -> bool:
@@ -150,6 +152,24 @@ def checked_batch(batch: Shaped[Tensor, " n"], num_points: int) -> Shaped[Tensor
     if len(batch) and (int(batch[0]) < 0 or bool((batch[1:] < batch[:-1]).any())):
         raise ValueError("batch must ascend from 0: sort the points by their cloud")
     return batch
+
+
+def _check_edges(edges: Shaped[Tensor, "*e"], batch: Shaped[Tensor, " n"], path: str) -> None:
+    if edges.ndim != 2 or len(edges) != 2 or edges.dtype.is_floating_point:
+        raise ValueError(
+            f"{path}: edges have shape (2, number of edges), whole numbers; got {tuple(edges.shape)} of {edges.dtype}"
+        )
+    if edges.numel() and not 0 <= int(edges.min()) <= int(edges.max()) < len(batch):
+        raise ValueError(
+            f"{path}: edges are pairs of the points 0 to {len(batch) - 1}; got {int(edges.min())} to {int(edges.max())}"
+        )
+    rows = batch[edges.long()]
+    if len(apart := (rows[0] != rows[1]).nonzero()[:, 0]):
+        one, other = edges[:, apart[0]].tolist()
+        came = (
+            f"edge {int(apart[0])} joins point {one} of cloud {int(batch[one])} to point {other} of cloud {int(batch[other])}"
+        )
+        raise ValueError(f"{path}: {came}: clouds are moved one by one, and edges stay within them")
 
 
 def num_rows(batch: Int[Tensor, " n"]) -> int:
@@ -204,6 +224,24 @@ def members(
     entry = torch.repeat_interleave(torch.arange(len(rows), device=batch.device), lengths)
     place = torch.arange(len(entry), device=batch.device) - (lengths.cumsum(0) - lengths)[entry]
     return starts[entry] + place, entry
+
+
+def flat_parts(batch: Int[Tensor, " n"], rows: Int[Tensor, " m"]) -> list[Int[Tensor, " k"]]:
+    """Which of those rows make a sub-batch together: as many in a row as have no more points than the whole batch has.
+
+    Where a cloud without points would come last, and so could not be seen, the sub-batch goes from the smallest to the largest.
+    """
+    lengths = torch.bincount(batch.long(), minlength=num_rows(batch)).cpu()[rows.cpu()]
+    parts: list[list[int]] = [[]]
+    points = 0
+    for i, length in enumerate(lengths.tolist()):
+        points += length
+        if points > len(batch):
+            parts.append([])
+            points = length
+        parts[-1].append(i)
+    found = [torch.tensor(part, dtype=torch.long) for part in parts]
+    return [part if not len(part) or lengths[part[-1]] else part[lengths[part].argsort(stable=True)] for part in found]
 
 
 def chosen_points(chosen: Chosen, batch: Int[Tensor, " n"]) -> Chosen:

@@ -112,7 +112,8 @@ class Equivariant(nn.Module):
             upright = self._move(inverse(g[part]), call.take(rows), call.kinds, before, batch, choice, inverse)
             answer = snap(call.run(upright), self.outputs, after)
             answers.append(self._move(g[part], answer, self.outputs, after, batch, choice, _same))
-        output = join(answers, self.outputs, [part for _, _, part in parts])
+        rows = [part for _, _, part in parts]
+        output = join(answers, self.outputs, rows, call.points_of(chosen.row, rows))
         if not self.averages:
             return Prediction(output, pose)
         if not any(is_averaged(kind, leaf) for kind, leaf, _ in trees.leaves(self.outputs, output)):

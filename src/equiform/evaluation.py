@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from . import groups, kinds, metrics, testing, trees
+from . import kinds, metrics, testing, trees
 from ._optional import optional
-from .calls import fitting_kinds, invoke, to_device
+from .calls import fitting_kinds, invoke, target_kinds, to_device
 from .canonicalizers import EnergyCanonicalizer, UniformCanonicalizer
 from .clouds import cloud_of
 from .equivariant import Equivariant
 from .frames import CloudCanonicalizer, PrincipalAxesCanonicalizer
-from .groups import PROTOCOLS, Group, inverse, turn
+from .groups import PROTOCOLS, Group, inverse, protocol, turn
 from .kinds import Rows, as_kinds
 from .moving import act, first_image, image_sizes
 from .photos import PhotoPredictor
@@ -92,12 +92,10 @@ def evaluate(
 def _elements(model: Equivariant, which: str | Group | Sequence[float] | None) -> tuple[Tensor, str]:
     if which is None:
         which = model.group
-    if isinstance(which, str) and which in PROTOCOLS:
-        which = PROTOCOLS[which][1]
     if model.group.dim == 3 and not isinstance(which, (str, Group)):
         raise ValueError(f"clouds are turned by a group of space or a protocol ({', '.join(PROTOCOLS)}); got {which!r}")
     if isinstance(which, (str, Group)):
-        chosen = groups.group(which)
+        chosen = protocol(which, 1)
         if chosen.dim != model.group.dim:
             raise ValueError(
                 f"the model is equivariant to {model.group.name}, in {model.group.dim} dimensions; got {chosen.name}"
@@ -214,7 +212,9 @@ class _Tally:
         cloud = cloud_of(x, inputs) if self.reference.group.dim == 3 else None
         sizes = image_sizes(x, inputs) or []
         b = len(sizes) if cloud is None else len(cloud)
-        moving = self._target_kinds(target)
+        moving = self.targets
+        if moving is None:
+            moving = target_kinds(self.reference.inputs, self.reference.outputs, target)
         answers = [self._answer(act(element[None], x, inputs), element[None], b) for element in self.elements]
         for element, output, metric in zip(self.elements, answers, self.metrics, strict=True):
             metric.update(output, act(element[None], target, moving, sizes, name="target"))
@@ -224,24 +224,6 @@ class _Tally:
         for element, output in zip(self.elements, answers, strict=True):
             self._compare(output, act(element[None], reference, self.reference.outputs, sizes))
         return b
-
-    def _target_kinds(self, target: Any) -> Any:
-        if self.targets is not None:
-            return self.targets
-        outputs = self.reference.outputs
-        if isinstance(outputs, Rows) and isinstance(target, (list, tuple)):
-            return Rows(_of_keys(outputs.kinds, {key for entry in target if isinstance(entry, Mapping) for key in entry}))
-        if isinstance(target, Mapping):
-            return _of_keys(outputs, set(target))
-        if trees.is_container(target) or not isinstance(outputs, (Mapping, list, tuple)):
-            return outputs
-        inputs = self.reference.inputs
-        if isinstance(inputs, Mapping) and "labels" in inputs:  # what transformers calls the targets that its models take
-            return inputs["labels"]
-        known = {kind for kind, _, _ in trees.leaves(outputs, trees.map_kinds(lambda kind: 0, outputs))}
-        if len(known) > 1 and not all(kind.name in ("invariant", "logits") for kind in known if isinstance(kind, kinds.Kind)):
-            raise ValueError(f"how the targets move is not clear from the outputs {outputs!r}: pass targets= with their kind")
-        return next(iter(known))
 
     def _answer(self, moved: Any, g: Tensor, b: int) -> Any:
         self.num_answers += b
@@ -277,11 +259,6 @@ class _Tally:
             parameters=_added_parameters(self.reference.predictor, canonicalizer),
             higher_is_better=metrics.is_better_higher(self.metrics[0]),
         )
-
-
-def _of_keys(outputs: Any, keys: set[Any]) -> Any:
-    """The kinds of what a target holds too: what is there has boxes and labels, what is found has scores as well."""
-    return {key: kind for key, kind in outputs.items() if key in keys} if isinstance(outputs, Mapping) else outputs
 
 
 def _probabilities(output: Any, outputs: Any) -> Any:

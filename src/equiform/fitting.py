@@ -20,7 +20,7 @@ from .canonicalizers import Canonicalizer
 from .cloud_views import CloudAugmentation
 from .equivariant import Equivariant
 from .frames import CloudCanonicalizer
-from .groups import AboutZ, Octahedral, inverse
+from .groups import AboutZ, Group, Octahedral, inverse, protocol
 from .images import read_squares
 from .moving import act
 from .opinions import Opinion, linear_scorer, orbit_logits
@@ -49,6 +49,8 @@ def fit(
     task_loss: Callable[[Any, Any], Tensor] | None = None,
     prior_weight: float = 1.0,
     train_predictor: bool = False,
+    group: str | Group | None = None,
+    targets: Any = None,
     epochs: int = EPOCHS,
     lr: float = LR,
     weight_decay: float = 0.05,
@@ -73,7 +75,9 @@ def fit(
     By default the predictor never runs. With `task_loss(output, target)` the data are (inputs, target) batches and the whole
     model is trained, straight through the choice of a pose (Mondal et al. 2023, sec. 3), on floating-point images; the prior's
     loss is added with `prior_weight`. On images that are not square, only poses of one canvas compete. The predictor itself is
-    trained only with `train_predictor=True`.
+    trained only with `train_predictor=True`. group: how the clouds of joint training are turned at every step, and their
+    targets with them, as the outputs move or as `targets` says: a group of space, or a protocol, "z/z", "z/SO3" or "SO3/SO3",
+    whose first part it is; `evaluate` takes the second.
 
     checkpoint: a folder; a run that was killed goes on from it when called again alike. Everything else goes to
     `lightning.Trainer` (devices, strategy, precision, enable_progress_bar, max_time, ...). Two runs with one seed agree.
@@ -88,6 +92,7 @@ def fit(
     for name, value in (("epochs", epochs), ("batch_size", batch_size)):
         if not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} must be a whole number >= 1; got {value!r}")
+    turning = _turning(model, group, task_loss is not None)
     optional("lightning", "all")  # which says what is wrong where a torchvision beside it does not load
     from . import training
 
@@ -115,7 +120,7 @@ def fit(
         if task_loss is None:
             module = training.PriorTraining(canonicalizer, model.inputs, options)
         else:
-            module = training.JointTraining(model, options, task_loss, prior_weight, train_predictor)
+            module = training.JointTraining(model, options, task_loss, prior_weight, train_predictor, turning, targets)
         training.run(module, loader, held_out, options, patience, checkpoint, trainer_options)
     return Fit(module.history, skipped + skipped_too)
 
@@ -140,6 +145,21 @@ def fit_opinion(
             logits.append(orbit_logits((invoke(model.predictor, model.predictor, y) for y in orbit), model.outputs))
     weight = linear_scorer(torch.cat(logits), penalty)
     model.opinion = Opinion(weight).to(back.device)
+
+
+def _turning(model: Equivariant, which: str | Group | None, joint: bool) -> Group | None:
+    """The group that training clouds are turned by; None where they stay as they come."""
+    if which is None:
+        return None
+    if not joint:
+        raise ValueError(
+            "group is for training with task_loss: without one, every view is turned by the whole group of the model, and "
+            "prior='upright' says that turns about z are alike"
+        )
+    turning = protocol(which, 0)
+    if model.group.dim != 3 or turning.dim != 3:
+        raise ValueError(f"group turns clouds by a group of space; the model's is {model.group.name}, got {turning.name}")
+    return turning
 
 
 def _orbit(canonicalizer: Canonicalizer, prior: str | Tensor) -> Tensor:

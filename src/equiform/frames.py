@@ -5,6 +5,7 @@ define a frame (one point, points on a line, a symmetric body) the frame is stil
 """
 
 import itertools
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -124,6 +125,9 @@ class FrameCanonicalizer(CloudCanonicalizer):
 
     `vectors`, `features`: how many further vectors (velocities) and numbers (charges) each point has among the inputs.
     `method`: "gram-schmidt" or "procrustes" (the nearest rotation). `origin`: "centroid" or "learned", for SE(3) and E(3).
+    `spread`: in training every frame is turned a little further at random, by angles of that deviation in degrees (and where
+    the group has reflections, mirrored as often as not). A predictor that learns with it then knows the surroundings of its
+    frames and does not memorise the data in one frame alone; as dropout, it is off in eval mode.
     """
 
     name = "frame"
@@ -138,18 +142,21 @@ class FrameCanonicalizer(CloudCanonicalizer):
         depth: int = 2,
         method: str = "gram-schmidt",
         origin: str = "centroid",
+        spread: float = 0.0,
     ):
         super().__init__(group)
         self._continuous()
+        if not 0 <= spread <= 180:
+            raise ValueError(f"spread is a deviation in degrees, 0 to 180; got {spread!r}")
         for what, value, known in (("method", method, METHODS), ("origin", origin, ORIGINS)):
             if value not in known:
                 raise ValueError(f"unknown {what} {value!r}; known: {', '.join(known)}")
         self.arguments = {"vectors": vectors, "features": features, "width": width, "depth": depth}
-        self.method, self.origin = method, origin
+        self.method, self.origin, self.spread = method, origin, spread
         self.network = VectorNetwork(4, **self.arguments)
 
     def config(self) -> dict[str, Any]:
-        return super().config() | self.arguments | {"method": self.method, "origin": self.origin}
+        return super().config() | self.arguments | {"method": self.method, "origin": self.origin, "spread": self.spread}
 
     @property
     def num_poses(self) -> int:
@@ -165,9 +172,16 @@ class FrameCanonicalizer(CloudCanonicalizer):
         vectors, share = self.network(cloud)
         frame, certainty = self._frame(vectors[:, :3].mT)
         certainty = certainty * (share[:, : 1 if self.space.axis else 2].amin(-1) / CLEAR_SHARE).clamp(max=1)
+        if self.training and self.spread:
+            frame = frame @ self._further(len(frame)).to(frame)
         origin = vectors[:, 3] if self.origin == "learned" else torch.zeros_like(vectors[:, 3])
         scores = torch.zeros(len(cloud), 1, dtype=frame.dtype, device=frame.device)
         return scores, frame[:, None], certainty.detach(), origin
+
+    def _further(self, b: int) -> Float[Tensor, "b 3 3"]:
+        angle = math.radians(self.spread) * torch.randn(b, dtype=torch.float64)
+        turn = rotations.about_z(angle) if self.space.axis else rotations.about_any_axis(angle)
+        return torch.where(torch.rand(b, 1, 1) < 0.5, -turn, turn) if self.space.reflections else turn
 
     def _frame(self, columns: Float[Tensor, "b 3 3"]) -> tuple[Float[Tensor, "b 3 3"], Float[Tensor, " b"]]:
         if self.space.axis:

@@ -311,6 +311,18 @@ NAMED: dict[str, Callable[[], Group]] = {
 PROTOCOLS = {"z/z": ("SO2z", "SO2z"), "z/SO3": ("SO2z", "SO3"), "SO3/SO3": ("SO3", "SO3")}
 
 
+def protocol(which: "str | Group", part: int) -> "Group":
+    """The group by which a protocol turns the clouds of training (part 0) or of the test (part 1); a group as it is.
+
+    Raises ValueError for an unknown one.
+    """
+    if isinstance(which, str) and "/" in which:
+        if which not in PROTOCOLS:
+            raise ValueError(f"unknown protocol {which!r}; known: {', '.join(PROTOCOLS)}, or a group")
+        which = PROTOCOLS[which][part]
+    return group(which)
+
+
 def group(name: "str | Group") -> Group:
     """The group of that name: "C4", "D4", "SO2", "SO3", "E3", "C4z" (about z), "O" (the cube), ...; a group as it is.
 

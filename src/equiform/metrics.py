@@ -119,12 +119,12 @@ class _KeypointError:
 
 def accuracy(output: Any, target: Tensor) -> float:
     """The share of rows whose likeliest class is the target."""
-    return float((_logits(output).argmax(1) == target).float().mean())
+    return float((_class_logits(output, target).argmax(1) == target).float().mean())
 
 
 def top5_accuracy(output: Any, target: Tensor) -> float:
     """The share of rows whose target is among the five likeliest classes."""
-    logits = _logits(output)
+    logits = _class_logits(output, target)
     return float((logits.topk(min(5, logits.shape[1]), 1).indices == target[:, None]).any(1).float().mean())
 
 
@@ -154,13 +154,13 @@ def _text_of(answer: Any) -> str:
 
 def point_accuracy(output: Any, target: Tensor) -> float:
     """The share of points whose likeliest part is the target, of logits (b, n, parts) and targets (b, n); -1 is no point."""
-    there = target >= 0
-    return float((_logits(output).argmax(-1) == target)[there].float().mean()) if bool(there.any()) else 0.0
+    logits, there = _part_logits(output, target), target >= 0
+    return float((logits.argmax(-1) == target)[there].float().mean()) if bool(there.any()) else 0.0
 
 
 def part_iou(output: Any, target: Tensor) -> float:
     """Intersection over union per cloud, averaged over the parts it has or is said to have; -1 is no point."""
-    logits, there = _logits(output), target >= 0
+    logits, there = _part_logits(output, target), target >= 0
     said, parts = logits.argmax(-1), torch.arange(logits.shape[-1], device=target.device)[:, None, None]
     a, b = (said == parts) & there, (target == parts) & there
     union = (a | b).sum(-1)
@@ -222,6 +222,25 @@ def _logits(output: Any) -> Tensor:
     if logits is None:
         raise ValueError(f"no logits (b, k, ...) in the output, a {type(output).__name__}: pass your own metric function")
     return logits if isinstance(logits, Tensor) else torch.as_tensor(logits)
+
+
+def _class_logits(output: Any, target: Any) -> Tensor:
+    """The logits (b, k, ...) of targets (b, ...)."""
+    logits, wanted = _logits(output), tuple(as_tensor(target).shape)
+    if logits.ndim == 3 and logits.shape[:2] == wanted:
+        raise ValueError(f"targets of shape {wanted} label every point: the metrics of points are point_accuracy and part_iou")
+    if (logits.shape[0], *logits.shape[2:]) != wanted:
+        raise ValueError(f"logits (b, k) need one label a row, (b,); got {tuple(logits.shape)} and targets of shape {wanted}")
+    return logits
+
+
+def _part_logits(output: Any, target: Any) -> Tensor:
+    """The logits (b, n, parts) of targets (b, n)."""
+    logits, wanted = _logits(output), tuple(as_tensor(target).shape)
+    if logits.shape[:-1] != wanted:
+        came = f"{tuple(logits.shape)} and targets of shape {wanted}"
+        raise ValueError(f"logits of points (b, n, parts) need one label a point, (b, n); got {came}")
+    return logits
 
 
 def _labels(output: Any) -> Tensor:

@@ -92,7 +92,7 @@ def _act_leaf(g: Tensor, sizes: list[Size], kind: Leaf, x: Any, path: str) -> An
 
 
 def _act_in_space(g: Tensor, batch: Tensor | None, kind: Leaf, x: Any, path: str) -> Any:
-    if batch is not None and len(g) > 1 and hasattr(x, "__len__") and len(x) == len(batch):
+    if batch is not None and len(g) > 1 and getattr(x, "shape", ())[:1] == batch.shape:
         g = g[batch.to(g.device)]
     return _act_leaf(g, [], kind, x, path)
 

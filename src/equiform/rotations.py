@@ -31,6 +31,12 @@ def about_z(angle: Float[Tensor, " *b"]) -> Float[Tensor, "*b 3 3"]:
     return torch.stack(rows, -2)
 
 
+def about_any_axis(angle: Float[Tensor, " b"], generator: torch.Generator | None = None) -> Float[Tensor, "b 3 3"]:
+    """Turns by `angle` radians about axes drawn uniformly."""
+    base = random_rotations(len(angle), generator).to(angle)
+    return base @ about_z(angle) @ base.mT
+
+
 def rotation_angle(r: Float[Tensor, "*b 3 3"]) -> Float[Tensor, " *b"]:
     """The angle of a rotation in radians, 0 to pi, accurate at both ends; pi for anything with a negative determinant."""
     axis = torch.stack([r[..., 2, 1] - r[..., 1, 2], r[..., 0, 2] - r[..., 2, 0], r[..., 1, 0] - r[..., 0, 1]], -1)

@@ -49,22 +49,26 @@ def _has_rows(kind: Kind, leaf: Tensor | np.ndarray, b: int) -> bool:
     return kind.axis is not None and leaf.ndim > kind.axis and leaf.shape[kind.axis] == b
 
 
-def join(parts: Sequence[Any], kinds: Any, rows: Sequence[Tensor]) -> Any:
-    """The answers of sub-batches put back in the order of their rows.
+def join(parts: Sequence[Any], kinds: Any, rows: Sequence[Tensor], points: Sequence[Tensor] | None = None) -> Any:
+    """The answers of sub-batches put back in the order of their rows; in flat batches of clouds, or of their `points`.
 
     Leaves that are not as long as their sub-batches are shared by its rows: floats (a loss) are averaged, others are the first.
     """
     if len(parts) == 1:
         return parts[0]
-    order = torch.cat(list(rows)).argsort()
     own = [kind for kind, _, _ in trees.leaves(kinds, parts[0])]
     columns = [[leaf for _, leaf, _ in trees.leaves(kinds, part)] for part in parts]
-    merged = iter([_join_leaves(*column, rows, order) for column in zip(own, zip(*columns, strict=True), strict=True)])
+    merged = iter([_join_leaves(*column, rows, points) for column in zip(own, zip(*columns, strict=True), strict=True)])
     return trees.walk(lambda kind, leaf, path: next(merged), kinds, parts[0], "output")
 
 
-def _join_leaves(kind: Leaf, leaves: Sequence[Any], rows: Sequence[Tensor], order: Tensor) -> Any:
+def _join_leaves(kind: Leaf, leaves: Sequence[Any], rows: Sequence[Tensor], points: Sequence[Tensor] | None) -> Any:
     first = leaves[0]
+    if points is not None and all(
+        getattr(leaf, "shape", ())[:1] == part.shape for leaf, part in zip(leaves, points, strict=True)
+    ):
+        rows = points
+    order = torch.cat(list(rows)).argsort()
     if isinstance(first, (list, tuple)):
         flat = [entry for leaf in leaves for entry in leaf]
         return type(first)(flat[i] for i in order.tolist())

@@ -13,12 +13,15 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, ProgressBar, TQDMProgressBar
 from torch import Tensor, nn
 
-from .calls import fitting_kinds, images_of, invoke
+from .calls import fitting_kinds, images_of, invoke, target_kinds
 from .canonicalizers import Canonicalizer
 from .cloud_views import CloudAugmentation, cloud_in, varied
+from .clouds import batch_of, cloud_of
 from .equivariant import Equivariant
 from .frames import CloudCanonicalizer
-from .moving import first_image
+from .groups import Group
+from .kinds import as_kinds
+from .moving import act, first_image
 from .poses import Pose, pose_of
 from .priors import frame_distance, frame_loss, moved_prior, prior_loss
 from .views import Augmentation, blended, training_views
@@ -150,8 +153,11 @@ class JointTraining(PriorTraining):
         task_loss: Callable[[Any, Any], Tensor],
         prior_weight: float,
         train_predictor: bool,
+        turning: Group | None = None,
+        targets: Any = None,
     ):
         super().__init__(model.canonicalizer, model.inputs, options)
+        self.turning, self.targets = turning, None if targets is None else as_kinds(targets, model.group)
         self.model, self.task_loss, self.prior_weight, self.train_predictor = model, task_loss, prior_weight, train_predictor
         if isinstance(model.predictor, nn.Module):
             model.predictor.requires_grad_(train_predictor)
@@ -168,12 +174,26 @@ class JointTraining(PriorTraining):
             raise ValueError(f"with task_loss the data are (inputs, target) pairs; got a {type(batch).__name__}")
         if not isinstance(self.canonicalizer, CloudCanonicalizer):
             self._check_images(batch[0])
-        answer = invoke(self.model.predict, self.model.predictor, batch[0])
-        task = self.task_loss(answer.output, batch[1])
-        prior = self._pose_loss(answer.pose)
+        x, target, frame = batch[0], batch[1], None
+        if self.turning is not None:
+            x, target, frame = self._turned(self.turning, x, target, batch_idx)
+        answer = invoke(self.model.predict, self.model.predictor, x)
+        task = self.task_loss(answer.output, target)
+        prior = self._pose_loss(answer.pose, frame)
         losses = {"loss": task.detach(), "prior_loss": prior.detach()}
         self.log_dict(losses, on_epoch=True, on_step=False, batch_size=1, sync_dist=True)
         return task + self.prior_weight * prior
+
+    def _turned(self, group: Group, x: Any, target: Any, step: int) -> tuple[Any, Any, Tensor]:
+        """Clouds and their targets, each moved by a random element, and the linear parts of these."""
+        moving = fitting_kinds(self.model.inputs, x)
+        cloud, batch = cloud_of(x, moving), batch_of(x, moving)
+        if cloud is None:
+            raise ValueError(f"no points in the training data, a {type(x).__name__}: one input must have the kind 'points'")
+        g = group.random(len(cloud), self._generator(step)).to(cloud.device)
+        kinds = target_kinds(self.model.inputs, self.model.outputs, target) if self.targets is None else self.targets
+        moved = act(g, x, moving, batch=batch, name="input"), act(g, target, kinds, batch=batch, name="target")
+        return *moved, g[:, :3, :3].double()
 
     def _check_images(self, x: Any) -> None:
         images = first_image(x, fitting_kinds(self.model.inputs, x))

@@ -8,6 +8,7 @@ is cheap, does not depend on their order and has no ties.
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..clouds import Cloud
 
@@ -22,7 +23,7 @@ class VectorLinear(nn.Module):
         self.weight = nn.Parameter(torch.randn(outputs, inputs, dtype=torch.float64) / inputs**0.5)
 
     def forward(self, v: Float[Tensor, "*b c 3"]) -> Float[Tensor, "*b k 3"]:
-        return self.weight @ v
+        return F.linear(v.mT, self.weight).mT  # one matrix product over all points; channels stay next to each other in memory
 
 
 class VectorReLU(nn.Module):
@@ -35,7 +36,7 @@ class VectorReLU(nn.Module):
     def forward(self, v: Float[Tensor, "*b c 3"]) -> Float[Tensor, "*b c 3"]:
         d = self.direction(v)
         against = (v * d).sum(-1, keepdim=True).clamp(max=0) / (d.square().sum(-1, keepdim=True) + SMALL)
-        return v - (1 - self.slope) * against * d
+        return torch.addcmul(v, against, d, value=self.slope - 1)
 
 
 class VectorNorm(nn.Module):
@@ -47,7 +48,7 @@ class VectorNorm(nn.Module):
 
     def forward(self, v: Float[Tensor, "*b c 3"]) -> Float[Tensor, "*b c 3"]:
         squared = v.square().sum(-1, keepdim=True).mean(-2, keepdim=True)
-        return self.scale * v * (squared + SMALL).rsqrt()
+        return v * (self.scale * (squared + SMALL).rsqrt())
 
 
 class VectorNetwork(nn.Module):
@@ -63,7 +64,8 @@ class VectorNetwork(nn.Module):
         numbers = sources * (sources + 1) // 2 + features
         self.sources, self.width = sources, width
         self.gates = nn.Sequential(nn.Linear(numbers, 32), nn.SiLU(), nn.Linear(32, width * sources)).double()
-        self.mixes = nn.ModuleList(VectorLinear(2 * width, width) for _ in range(depth))
+        self.mixes = nn.ModuleList(VectorLinear(width, width) for _ in range(depth))
+        self.contexts = nn.ModuleList(VectorLinear(width, width) for _ in range(depth))
         self.bends = nn.ModuleList(VectorReLU(width) for _ in range(depth))
         self.norms = nn.ModuleList(VectorNorm(width) for _ in range(depth))
         self.out = VectorLinear(width, outputs)
@@ -73,10 +75,9 @@ class VectorNetwork(nn.Module):
         i, j = torch.triu_indices(self.sources, self.sources)
         numbers = torch.cat([(source[:, :, i] * source[:, :, j]).sum(-1), cloud.features.to(source)], -1)
         gates = self.gates(numbers).unflatten(-1, (self.width, self.sources))
-        v = gates @ source
-        for mix, bend, norm in zip(self.mixes, self.bends, self.norms, strict=True):
-            context = cloud.mean(v)[:, None].expand_as(v)
-            v = norm(bend(mix(torch.cat([v, context], 2))))
+        v = (source.mT @ gates.mT).mT
+        for mix, context, bend, norm in zip(self.mixes, self.contexts, self.bends, self.norms, strict=True):
+            v = norm(bend(mix(v) + context(cloud.mean(v))[:, None]))
         v = self.out(v)
-        mean, length = cloud.mean(v), cloud.mean(v.norm(dim=-1))
+        mean, length = cloud.mean(v), cloud.mean(v.detach().square().sum(-1).sqrt())
         return mean, mean.norm(dim=-1) / length.clamp(min=1e-12)
