@@ -2,7 +2,7 @@
 
 The canonicalizer is that of photos.py: fitted on unlabelled upright photos of another data set, by the same recipe, and seen by
 no detector; `--adapter DIR` takes one that is there. Measured on labelled photos of many sizes: `--data DIR` holds boxes.json
-(file, boxes as xyxy in pixels and labels, by photo) and images/. Boxes are not averaged over poses, they come from the likeliest
+(file, boxes as xyxy in pixels and labels, by photo) and images/. Boxes are not averaged over poses but come from the likeliest
 one, so that averaging over the orbit has no row. Where several poses are run, the detector's second opinion, a score of what it
 found of every class, fitted on the same unlabelled photos as the canonicalizer, says which of them that is.
 """
@@ -42,7 +42,7 @@ class Detector(nn.Module):
 
     @staticmethod
     def _evidence(found: dict[str, Tensor]) -> Tensor:
-        # the last column is a class that is always there: without it only ratios of scores would tell, and not how high they are
+        # the last column is a class that is always there: without it only ratios of scores would tell, not how high they are
         best = torch.full((CLASSES + 1,), LEAST).scatter_reduce(0, found["labels"], found["scores"], "amax")
         best[-1] = 1
         return best.log()
