@@ -76,6 +76,7 @@ def main() -> None:
     parser.add_argument("--detector", default="fastestdet_coco", help="a network with FastestDet's decode")
     parser.add_argument("--limit", type=int, help="measure on that many photos, the first")
     args = parser.parse_args()
+    common.keep_memory()
     torch.set_num_threads(args.threads)
     data = boxes(args.data or common.shared("data/coco128"), args.limit)
     fitted, how = photos.restored_or_fitted(common.predictor(args.predictor), args)
