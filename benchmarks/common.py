@@ -35,7 +35,7 @@ MEMORY = {
 
 
 def keep_memory(**environment: str) -> None:
-    """Start the script again with an allocator that keeps its memory, unless it has one: so that times are those of computing."""
+    """Start the script again with an allocator that keeps its memory, unless it has one: times are then of computing alone."""
     if any(os.environ.get(name) != value for name, value in MEMORY.items()):
         os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | MEMORY | environment)
 
