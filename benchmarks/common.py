@@ -26,6 +26,19 @@ IMAGENETTE |= {"n03394916": 566, "n03417042": 569, "n03425413": 571, "n03445777"
 DATA_HELP = "FILE.npz (train_images, test_images: uint8 (n, h, w, 3); ..._labels), or a folder with train/CLASS/, test/CLASS/"
 LABELS_HELP = "JSON: name of a subfolder -> class index; without it Imagenette's names are known, others count alphabetically"
 
+# allocators that give memory back at every step make networks up to three times slower, and not all of them alike
+MEMORY = {
+    "MALLOC_MMAP_THRESHOLD_": "8589934592",
+    "MALLOC_TRIM_THRESHOLD_": "17179869184",
+    "MALLOC_TOP_PAD_": "268435456",
+}
+
+
+def keep_memory(**environment: str) -> None:
+    """Start the script again with an allocator that keeps its memory, unless it has one: times are then of computing alone."""
+    if any(os.environ.get(name) != value for name, value in MEMORY.items()):
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | MEMORY | environment)
+
 
 def shared(name: str) -> Path:
     """A path of the data beside the project; leaves with one line where it is absent."""

@@ -116,6 +116,7 @@ def restored_or_fitted(predictor: nn.Module, args: argparse.Namespace) -> tuple[
 
 def main() -> None:
     args = arguments()
+    common.keep_memory()
     torch.set_num_threads(args.threads)
     predictor = common.predictor(args.predictor)
     test, folders = common.photos(args.test or common.shared("data/imagenette/val"), 224)
@@ -124,9 +125,8 @@ def main() -> None:
     model, fitted = restored_or_fitted(predictor, args)
     print(f"fitted on {fitted['num_photos']} photos in {fitted['minutes']} minutes")
 
-    def with_doubt(top_k: int = 1, coverage: float | None = None, opinion: bool = True) -> Equivariant:
-        second = model.opinion if opinion else None
-        return Equivariant(predictor, model.canonicalizer, "image", "logits", top_k, coverage, opinion=second)
+    def with_doubt(top_k: int = 1, coverage: float | None = None) -> Equivariant:
+        return Equivariant(predictor, model.canonicalizer, "image", "logits", top_k, coverage, opinion=model.opinion)
 
     others = {
         "two poses": with_doubt(2),
@@ -134,8 +134,6 @@ def main() -> None:
         "coverage 0.7": with_doubt(coverage=0.7),
         "coverage 0.6": with_doubt(coverage=0.6),
         "all four": with_doubt(4),
-        "coverage 0.9, no opinion": with_doubt(coverage=0.9, opinion=False),
-        "all four, no opinion": with_doubt(4, opinion=False),
     }
     report = evaluate(model, common.Photos(test, labels), baselines=BASELINES, others=others)
     print(report)

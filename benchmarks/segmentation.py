@@ -57,6 +57,7 @@ def main() -> None:
     parser.add_argument("--segmenter", default="deeplabv3_voc", help="a network of VOC's 21 classes")
     parser.add_argument("--limit", type=int, help="measure on that many photos, the first")
     args = parser.parse_args()
+    common.keep_memory()
     torch.set_num_threads(args.threads)
     # one by one: a batch of tensors has one size
     data = DataLoader(labelled(args.data or common.shared("data/coco128"), args.limit), batch_size=1)
