@@ -188,7 +188,11 @@ def adapt(
     if outputs is None:
         raise ValueError(
             f"how the outputs of {_name(single)} move is not known: pass outputs=, for example outputs='logits' for a "
-            f"classifier, 'mask' for a segmenter, {{'boxes': 'boxes', 'scores': 'invariant'}} for a dict"
+            + (
+                "classifier, 'points' for positions, {'forces': 'vectors', 'energy': 'invariant'} for a dict"
+                if in_space
+                else "classifier, 'mask' for a segmenter, {'boxes': 'boxes', 'scores': 'invariant'} for a dict"
+            )
         )
     if canonicalizer is None:
         parameter = next(single.parameters(), None) if isinstance(single, nn.Module) else None
