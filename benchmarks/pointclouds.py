@@ -35,6 +35,7 @@ from equiform import (
     act,
     adapt,
     fit,
+    fit_opinion,
     group,
     load,
 )
@@ -198,7 +199,7 @@ def main() -> None:
 
     def note(name: str, model: Callable[[Tensor], Tensor]) -> None:
         rows[name] = accuracy(model, tests, labels)
-        print(f"{name:36}", "  ".join(f"{key} {value:.3f}" for key, value in rows[name].items()), flush=True)
+        print(f"{name:42}", "  ".join(f"{key} {value:.3f}" for key, value in rows[name].items()), flush=True)
         keep()
 
     def adapted(canonicalizer: Any, top_k: int = 1) -> Any:
@@ -218,6 +219,11 @@ def main() -> None:
     for top_k in (1, 4, 24):
         model.top_k = top_k
         note(f"search, frozen, {top_k} pose{'s' * (top_k > 1)}", model)
+    fit_opinion(model, data["train"], prior="upright")
+    for top_k in (4, 24):
+        model.top_k = top_k
+        note(f"search, frozen, {top_k} poses, second opinion", model)
+    model.opinion = None
     torch.manual_seed(args.seed)
     frame = adapted(FrameCanonicalizer("SO3"))
     fit(frame, data["train"], prior="upright", epochs=args.frame_epochs, lr=LR, augmentation=VARIED, seed=args.seed)

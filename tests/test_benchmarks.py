@@ -146,3 +146,41 @@ def test_a_peer_that_cannot_be_run_leaves_its_log(scripts, folder, tmp_path, mon
     assert "nothing here imports" in out.with_suffix(".log").read_text()
     assert not out.exists()
     peer.logged([sys.executable, "-c", "pass"], tmp_path / "fine.log")  # the control: nothing is wrong, nobody leaves
+
+
+def test_generated_shapes_have_their_parts(scripts):
+    """Upright, in the unit ball, the same for the same seed; the parts of each shape are where they belong."""
+    import parts
+
+    x, labels = parts.shapes(6, 200, seed=1)
+    assert x.shape == (6, 200, 3)
+    assert torch.allclose(x.norm(dim=-1).amax(1), torch.ones(6))
+    assert torch.allclose(x.mean(1), torch.zeros(6, 3), atol=1e-5)
+    assert [sorted(set(row.tolist())) for row in labels[:3]] == [[0, 1], [2, 3, 4], [5, 6]]
+    for table, lamp in ((0, 1), (3, 4)):
+        assert x[table, labels[table] == 0, 2].min() > x[table, labels[table] == 1, 2].mean()
+        heights = [float(x[lamp, labels[lamp] == part, 2].mean()) for part in (2, 3, 4)]
+        assert heights == sorted(heights)
+    again = parts.shapes(6, 200, seed=1)
+    assert torch.equal(again[0], x)
+    assert not torch.equal(parts.shapes(6, 200, seed=2)[0], x)
+
+
+def test_the_errors_of_a_model_that_is_not_equivariant_are_seen(scripts):
+    import cloud_exactness
+
+    from equiform import SearchCanonicalizer, adapt, group
+
+    torch.manual_seed(0)
+    x, network = cloud_exactness.clouds(6, 20, torch.float64), cloud_exactness.Network().double()
+    g = cloud_exactness.elements(group("E3"), 6, torch.float64)
+    canonicalizer = SearchCanonicalizer("E3", side=4, width=8)
+    model = adapt(network, "E3", outputs=cloud_exactness.KINDS, canonicalizer=canonicalizer)
+    assert cloud_exactness.errors(model, x, g).shape == (5, 6)
+    assert cloud_exactness.errors(model, x, g).max() < 1e-12
+    assert cloud_exactness.errors(network, x, g).amax(0).min() > 0.1
+    with torch.no_grad():
+        best = canonicalizer(x).scores.sort(dim=1, descending=True).values
+    gap = best[:, 0] - best[:, 1]
+    middle = float(gap.sort().values[2:4].mean())
+    assert torch.equal(cloud_exactness.tied(model, x, middle), gap < middle)

@@ -91,6 +91,25 @@ def test_a_vector_network_learns_the_identity_prior():
     assert upness(canonicalizer, x) < min(0.3, before)
 
 
+def test_a_list_of_clouds_of_many_sizes_is_taken():
+    """As a list, or as batches of lists; and the padding changes nothing."""
+    x, _ = upright(24)
+    found = []
+    for data in (x, list(x), DataLoader(list(x), 8, collate_fn=list)):
+        torch.manual_seed(0)
+        kind = "points" if data is x else Rows("points")
+        model = adapt(
+            by_height, "SO3", inputs=kind, outputs="logits", canonicalizer=SearchCanonicalizer("SO3", side=4, width=8)
+        )
+        found.append(fit(model, data, val=data, prior="upright", epochs=2, batch_size=8, **QUIET).history)
+    assert found[0] == found[1]
+    assert found[2][0].keys() == found[0][0].keys()
+    ragged = [cloud[: 20 + i] for i, cloud in enumerate(x)]
+    assert fit(model, ragged, prior="upright", epochs=1, **QUIET).history[0]["loss"] > 0
+    with pytest.raises(TypeError, match="clouds come as a tensor, a list, a Dataset or a DataLoader, not as a path"):
+        fit(model, "clouds/", epochs=1)
+
+
 def test_two_runs_with_one_seed_agree():
     x, _ = upright(32)
     weights = []

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from equiform import O3, SE3, SO3, AboutZ, CloudAugmentation
-from equiform.cloud_views import cloud_in, varied
+from equiform import O3, SE3, SO3, AboutZ, CloudAugmentation, Rows
+from equiform.calls import cloud_in
+from equiform.cloud_views import varied
 from equiform.clouds import Cloud
 from equiform.kinds import as_kinds
 from equiform.priors import CONCENTRATION, frame_distance, frame_loss, frame_prior
@@ -85,6 +86,8 @@ def test_batches_that_begin_with_clouds():
         ((x, label), {"x": "points"}),
     ]:
         assert torch.equal(cloud_in(batch, as_kinds(kinds)).points, x.double())
+    for batch in (list(x), (list(x), label)):
+        assert torch.equal(cloud_in(batch, Rows(as_kinds("points"))).points, x.double())
     with pytest.raises(ValueError, match="no points in the training data"):
         cloud_in(x, as_kinds("vectors"))
 

@@ -206,6 +206,15 @@ def images_of(batch: Any, kinds: Any) -> Any:
     raise ValueError(f"there is no image in the data{keys}; the model's inputs are {kinds!r}")
 
 
+def cloud_in(batch: Any, kinds: Any) -> Cloud:
+    """The clouds in a batch of data. Raises ValueError where there are none."""
+    x = inputs_of(batch, kinds)
+    cloud = cloud_of(x, fitting_kinds(kinds, x))
+    if cloud is None:
+        raise ValueError(f"no points in the training data, a {type(batch).__name__}: one input must have the kind 'points'")
+    return cloud
+
+
 def to_device(x: Any, device: torch.device) -> Any:
     """The same values with every tensor on that device."""
     return trees.walk(lambda _, leaf, __: leaf.to(device) if isinstance(leaf, Tensor) else leaf, None, x, "data")

@@ -1,17 +1,14 @@
 """Training views of clouds: as they come, varied, and turned by a random element of the group."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .clouds import Cloud, cloud_of
+from .clouds import Cloud
 from .groups import Group, homogeneous
 from .rotations import about_any_axis, about_z
-from .trees import is_container
 
 FEWEST = 32  # smaller clouds, of particles say, lose no points
 
@@ -31,21 +28,6 @@ class CloudAugmentation:
     degrees: float = 3.0
     turns: int = 1
     mirror: bool = True
-
-
-def cloud_in(batch: Any, kinds: Any) -> Cloud:
-    """The clouds of a batch of data: inputs of those kinds, or a pair or more that begins with them.
-
-    Raises ValueError where there are none.
-    """
-    if isinstance(batch, (tuple, list)) and len(batch) and (not isinstance(kinds, (tuple, list)) or is_container(batch[0])):
-        batch = batch[0]
-    if isinstance(kinds, Mapping) and not is_container(batch):
-        kinds = next(iter(kinds.values()))
-    cloud = cloud_of(batch, kinds)
-    if cloud is None:
-        raise ValueError(f"no points in the training data, a {type(batch).__name__}: one input must have the kind 'points'")
-    return cloud
 
 
 def varied(

@@ -97,7 +97,9 @@ def cloud_of(x: Any, kinds: Any) -> Cloud | None:
     batch = found["batch"][0][0] if found["batch"] else None
     if points.ndim != (2 if batch is not None else 3) or points.shape[-1] != 3 or points.is_complex():
         shape = "(N, 3) beside a batch" if batch is not None else "(b, n, 3), or (N, 3) beside an argument of the kind 'batch'"
-        raise ValueError(f"{path}: points have shape {shape}; got {tuple(points.shape)} of {points.dtype}")
+        came = f"{tuple(points.shape)} of {points.dtype}"
+        hint = ": channels first belong inside the predictor" if points.ndim == 3 and points.shape[1] == 3 else ""
+        raise ValueError(f"{path}: points have shape {shape}; got {came}{hint}")
     place = points.shape[:-1]
     vectors = [v for v, _ in found["vectors"] if v.shape == points.shape]
     features = [f.reshape(*place, -1) for f, _ in found["features"] if f.shape[: len(place)] == place]

@@ -190,9 +190,11 @@ def adapt(
     outputs = outputs if outputs is not None else known[1]
     if outputs is None:
         pair = "" if known_task(single) is None else ". With its processor it is known: adapt((processor, model), group)"
+        images = "'mask' for a segmenter, {'boxes': 'boxes', 'scores': 'invariant'} for a dict"
+        clouds = "'points' for positions, {'forces': 'vectors', 'energy': 'invariant'} for a dict"
         raise ValueError(
             f"how the outputs of {_name(single)} move is not known: pass outputs=, for example outputs='logits' for a "
-            f"classifier, 'mask' for a segmenter, {{'boxes': 'boxes', 'scores': 'invariant'}} for a dict{pair}"
+            f"classifier, {clouds if in_space else images}{pair}"
         )
     if canonicalizer is None:
         parameter = next(single.parameters(), None) if isinstance(single, nn.Module) else None

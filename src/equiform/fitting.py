@@ -104,6 +104,8 @@ def fit(
         raise TypeError(f"the {canonicalizer.name} canonicalizer needs {wanted}; got a {type(augmentation).__name__}")
     side = 0 if is_cloud else round(SQUARE * max(canonicalizer.view_size, teacher.size if teacher is not None else 0))
     histogram = priors.frame_prior(prior) if is_cloud else priors.prior(canonicalizer.group, prior)
+    if is_cloud:
+        data, val = _clouds(data), _clouds(val)
     data, skipped = _in_memory(data, canonicalizer, side) if task_loss is None else (data, [])
     if teacher is not None:
         if not isinstance(data, Tensor) or is_cloud:
@@ -216,6 +218,28 @@ def quiet() -> Iterator[None]:
 # ---------------------------------------------------------------------------------------------------------------- data
 
 
+def _clouds(data: Any) -> Any:
+    """A list of clouds (n, 3) as batches of such lists; other data as they are."""
+    if isinstance(data, (str, Path)):
+        raise TypeError(f"clouds come as a tensor, a list, a Dataset or a DataLoader, not as a path; got {str(data)!r}")
+    if not isinstance(data, list) or not all(isinstance(x, Tensor) and x.ndim == 2 for x in data):
+        return data
+    return Listed(data)
+
+
+class Listed(Dataset):
+    """A list of clouds of many sizes."""
+
+    def __init__(self, clouds: list[Tensor]):
+        self.clouds = clouds
+
+    def __len__(self) -> int:
+        return len(self.clouds)
+
+    def __getitem__(self, i: int) -> Tensor:
+        return self.clouds[i]
+
+
 def _in_memory(data: Any, canonicalizer: Canonicalizer, side: int) -> tuple[Any, list[str]]:
     """Folders and tensors as one tensor of squares, other data (all of it for side 0) as they are; and the files skipped."""
     if side == 0:
@@ -244,6 +268,7 @@ def _loader(data: Any, batch_size: int, seed: int | None, collate: Callable[[Seq
     stream = isinstance(data, IterableDataset)
     if not stream and len(data) == 0:  # pyright: ignore[reportArgumentType]  (map-style data sets have a length)
         raise ValueError("there is nothing in the training data")
+    collate = list if isinstance(data, Listed) else collate
     sampler = None if seed is None or stream else EpochSampler(data, seed)
     return DataLoader(data, batch_size, sampler=sampler, collate_fn=collate)
 

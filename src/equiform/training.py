@@ -13,10 +13,10 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, ProgressBar, TQDMProgressBar
 from torch import Tensor, nn
 
-from .calls import fitting_kinds, images_of, invoke, target_kinds
+from .calls import cloud_in, fitting_kinds, images_of, invoke, target_kinds
 from .canonicalizers import Canonicalizer
-from .cloud_views import CloudAugmentation, cloud_in, varied
-from .clouds import batch_of, cloud_of
+from .cloud_views import CloudAugmentation, varied
+from .clouds import batch_of
 from .equivariant import Equivariant
 from .frames import CloudCanonicalizer
 from .groups import Group
@@ -187,9 +187,7 @@ class JointTraining(PriorTraining):
     def _turned(self, group: Group, x: Any, target: Any, step: int) -> tuple[Any, Any, Tensor]:
         """Clouds and their targets, each moved by a random element, and the linear parts of these."""
         moving = fitting_kinds(self.model.inputs, x)
-        cloud, batch = cloud_of(x, moving), batch_of(x, moving)
-        if cloud is None:
-            raise ValueError(f"no points in the training data, a {type(x).__name__}: one input must have the kind 'points'")
+        cloud, batch = cloud_in(x, self.model.inputs), batch_of(x, moving)
         g = group.random(len(cloud), self._generator(step)).to(cloud.device)
         kinds = target_kinds(self.model.inputs, self.model.outputs, target) if self.targets is None else self.targets
         moved = act(g, x, moving, batch=batch, name="input"), act(g, target, kinds, batch=batch, name="target")
