@@ -168,7 +168,6 @@ def test_generated_shapes_have_their_parts(scripts):
 
 def test_the_errors_of_a_model_that_is_not_equivariant_are_seen(scripts):
     import cloud_exactness
-
     from equiform import SearchCanonicalizer, adapt, group
 
     torch.manual_seed(0)
