@@ -131,7 +131,7 @@ def test_a_peer_that_cannot_be_run_leaves_its_log(scripts, folder, tmp_path, mon
     out = tmp_path / "results" / "peer.json"
     options = {"data": folder, "size": 8, "predictor": f"{tmp_path}/own.py:net", "environment": tmp_path / "env", "out": out}
     monkeypatch.setattr(sys, "argv", ["peer.py", *[str(part) for k, v in options.items() for part in (f"--{k}", v)]])
-    for name, value in peer.MEMORY.items():
+    for name, value in common.MEMORY.items():
         monkeypatch.setenv(name, value)
     threads = torch.get_num_threads()
     try:
