@@ -121,7 +121,7 @@ def test_predictors_are_given_what_they_were_trained_on(scripts, tmp_path):
 
 def test_a_peer_that_cannot_be_run_leaves_its_log(scripts, folder, tmp_path, monkeypatch):
     """Beside the results, and its path is told; there are no figures of one side alone."""
-    _, peer = scripts
+    common, peer = scripts
     (tmp_path / "env" / "bin").mkdir(parents=True)
     (tmp_path / "env" / "ready").touch()
     python = tmp_path / "env" / "bin" / "python"
