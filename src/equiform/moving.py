@@ -140,8 +140,10 @@ def as_tensor(x: Any) -> Tensor:
 
 def find_leaf(x: Any, kinds: Any, name: str) -> Any:
     """The first leaf of the kind of that name, "rows" for a list with one entry per row; None where there is none."""
-    named = ((kind.name if isinstance(kind, Kind) else "rows", leaf) for kind, leaf, _ in trees.leaves(kinds, x))
-    return next((leaf for kind, leaf in named if kind == name), None)
+    leaves = trees.leaves(kinds, x)
+    if name == "rows":
+        return next((leaf for kind, leaf, _ in leaves if isinstance(kind, Rows)), None)
+    return next((leaf for kind, leaf, _ in leaves if isinstance(kind, Kind) and kind.name == name), None)
 
 
 def find_logits(x: Any, kinds: Any) -> Any:
