@@ -48,10 +48,10 @@ $(VENV)/dev-installed: $(VENV)/demo-installed
 
 # torchvision and what needs it live apart: where it does not fit the torch beside it, half of the other packages fail with it
 $(VISION)/installed: $(VENV)/demo-installed
-	@echo "Installing torchvision and timm into $(VISION) ..."
+	@echo "Installing torchvision, timm and transformers into $(VISION) ..."
 	@$(PYTHON) -m venv $(VISION)
 	@$(VISION)/bin/python -m pip install $(OPTIONS) torch || $(MISSING)
-	@$(VISION)/bin/python -m pip install $(OPTIONS) -e '.[timm,torchvision,detection]' pytest pytest-xdist hypothesis beartype || $(MISSING)
+	@$(VISION)/bin/python -m pip install $(OPTIONS) -e '.[timm,torchvision,transformers,detection]' pytest pytest-xdist hypothesis beartype scipy || $(MISSING)
 	@touch $@
 
 # the picture and the figures of the README, from a demonstration and the committed JSON

@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,19 @@ IMAGENETTE = {"n01440764": 0, "n02102040": 217, "n02979186": 482, "n03000684": 4
 IMAGENETTE |= {"n03394916": 566, "n03417042": 569, "n03425413": 571, "n03445777": 574, "n03888257": 701}
 DATA_HELP = "FILE.npz (train_images, test_images: uint8 (n, h, w, 3); ..._labels), or a folder with train/CLASS/, test/CLASS/"
 LABELS_HELP = "JSON: name of a subfolder -> class index; without it Imagenette's names are known, others count alphabetically"
+
+# allocators that give memory back at every step make networks up to three times slower, and not all of them alike
+MEMORY = {
+    "MALLOC_MMAP_THRESHOLD_": "8589934592",
+    "MALLOC_TRIM_THRESHOLD_": "17179869184",
+    "MALLOC_TOP_PAD_": "268435456",
+}
+
+
+def keep_memory(**environment: str) -> None:
+    """Start the script again with an allocator that keeps its memory, unless it has one: times are then of computing alone."""
+    if any(os.environ.get(name) != value for name, value in MEMORY.items()):
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | MEMORY | environment)
 
 
 def shared(name: str) -> Path:
@@ -119,6 +133,25 @@ class Photos(torch.utils.data.Dataset):
 
     def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
         return self.images[i].float() / 255, self.labels[i]
+
+
+class PhotoFiles(torch.utils.data.Dataset):
+    """Photos in [0, 1] with what `target` reads of the other half of each pair, one by one."""
+
+    def __init__(self, pairs: list[tuple[Path, Any]], target: Callable[[Any], Any]):
+        self.pairs, self.target = pairs, target
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, Any]:
+        photo, described = self.pairs[i]
+        return to_tensor(open_image(photo)).float() / 255, self.target(described)
+
+
+def images_below(folder: Path) -> dict[str, Path]:
+    """The files of a labelled set by their names without endings."""
+    return {path.stem: path for path in (folder / "images").rglob("*")}
 
 
 def machine() -> dict[str, Any]:

@@ -2,38 +2,50 @@
 
 The canonicalizer is that of photos.py: fitted on unlabelled upright photos of another data set, by the same recipe, and seen by
 no detector; `--adapter DIR` takes one that is there. Measured on labelled photos of many sizes: `--data DIR` holds boxes.json
-(file, boxes as xyxy in pixels and labels, by photo) and images/. Boxes are not averaged over poses, so that neither averaging
-over the orbit nor several poses have a row: every answer comes from the likeliest pose.
+(file, boxes as xyxy in pixels and labels, by photo) and images/. Boxes are not averaged over poses but come from the likeliest
+one, so that averaging over the orbit has no row. Where several poses are run, the detector's second opinion, a score of what it
+found of every class, fitted on the same unlabelled photos as the canonicalizer, says which of them that is.
 """
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.data import DataLoader
 
 import common
 import equiform
 import photos
-from equiform import Rows, adapt, evaluate
-from equiform.images import open_image, to_tensor
+from equiform import Equivariant, Rows, adapt, evaluate, fit_opinion
 
+CLASSES, LEAST = 80, 0.05  # of COCO; the score below which nothing counts as found
 SIDE = 352  # what FastestDet was published for: photos are squeezed into a square
 DETECTIONS = {"boxes": "boxes", "scores": "invariant", "labels": "invariant"}
+OUTPUTS = {"detections": Rows(DETECTIONS), "evidence": "logits"}
 
 
 class Detector(nn.Module):
-    """Photos of any size in, boxes in their pixels out."""
+    """Photos of any size in, boxes in their pixels out; and of every class the log of its best score."""
 
     def __init__(self, network: nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
+    def forward(self, images: list[Tensor]) -> dict[str, Any]:
         squares = [F.interpolate(image[None], (SIDE, SIDE), mode="bilinear", antialias=True) for image in images]
         answers = self.network.decode(torch.cat(squares).contiguous(memory_format=torch.channels_last))
-        return [self._in_pixels(image, *answer) for image, answer in zip(images, answers, strict=True)]
+        detections = [self._in_pixels(image, *answer) for image, answer in zip(images, answers, strict=True)]
+        return {"detections": detections, "evidence": torch.stack([self._evidence(found) for found in detections])}
+
+    @staticmethod
+    def _evidence(found: dict[str, Tensor]) -> Tensor:
+        # the last column is a class that is always there: without it only ratios of scores would tell, not how high they are
+        best = torch.full((CLASSES + 1,), LEAST).scatter_reduce(0, found["labels"], found["scores"], "amax")
+        best[-1] = 1
+        return best.log()
 
     @staticmethod
     def _in_pixels(image: Tensor, boxes: Tensor, scores: Tensor, labels: Tensor) -> dict[str, Tensor]:
@@ -41,21 +53,21 @@ class Detector(nn.Module):
         return {"boxes": boxes * torch.tensor([w, h, w, h]) / SIDE, "scores": scores, "labels": labels}
 
 
-class Boxes(torch.utils.data.Dataset):
-    """Photos in [0, 1] with their boxes, read one by one."""
+def boxes(folder: Path, limit: int | None) -> common.PhotoFiles:
+    """The photos of a folder with their boxes."""
+    images = common.images_below(folder)
+    described = json.loads((folder / "boxes.json").read_text(encoding="utf-8")).values()
+    return common.PhotoFiles([(images[Path(photo["file"]).stem], photo) for photo in described][:limit], target)
 
-    def __init__(self, folder: Path, limit: int | None):
-        described = json.loads((folder / "boxes.json").read_text(encoding="utf-8")).values()
-        files = {path.name: path for path in (folder / "images").rglob("*")}
-        self.photos = [(files[Path(photo["file"]).name], photo) for photo in described][:limit]
 
-    def __len__(self) -> int:
-        return len(self.photos)
+def target(photo: dict) -> dict[str, Tensor]:
+    corners = torch.tensor(photo["boxes"], dtype=torch.float).reshape(-1, 4)
+    return {"boxes": corners, "labels": torch.tensor(photo["labels"]).long()}
 
-    def __getitem__(self, i: int) -> tuple[Tensor, dict[str, Tensor]]:
-        path, photo = self.photos[i]
-        boxes = torch.tensor(photo["boxes"], dtype=torch.float).reshape(-1, 4)
-        return to_tensor(open_image(path)).float() / 255, {"boxes": boxes, "labels": torch.tensor(photo["labels"]).long()}
+
+def as_list(samples: list[tuple[Tensor, Tensor]]) -> tuple[list[Tensor]]:
+    """A batch as the detector takes it."""
+    return ([image for image, _ in samples],)
 
 
 def main() -> None:
@@ -64,12 +76,20 @@ def main() -> None:
     parser.add_argument("--detector", default="fastestdet_coco", help="a network with FastestDet's decode")
     parser.add_argument("--limit", type=int, help="measure on that many photos, the first")
     args = parser.parse_args()
+    common.keep_memory()
     torch.set_num_threads(args.threads)
-    data = Boxes(args.data or common.shared("data/coco128"), args.limit)
+    data = boxes(args.data or common.shared("data/coco128"), args.limit)
     fitted, how = photos.restored_or_fitted(common.predictor(args.predictor), args)
     detector = Detector(common.predictor(args.detector))
-    model = adapt(detector, "C4", inputs=Rows("image"), outputs=Rows(DETECTIONS), canonicalizer=fitted.canonicalizer)
-    report = evaluate(model, data, metric="box_ap50", baselines=["bare"], batch_size=16)
+    model = adapt(detector, "C4", inputs=Rows("image"), outputs=OUTPUTS, canonicalizer=fitted.canonicalizer)
+    train, _ = common.photos(args.train or common.shared("data/imagenette/train"), 224)
+    fit_opinion(model, DataLoader(common.Photos(train, torch.zeros(len(train))), batch_size=32, collate_fn=as_list))
+    others = {
+        f"coverage {share}": Equivariant(detector, model.canonicalizer, model.inputs, OUTPUTS, 1, share, opinion=model.opinion)
+        for share in (0.7, 0.9)
+    }
+    targets = Rows({"boxes": "boxes", "labels": "invariant"})
+    report = evaluate(model, data, metric="box_ap50", targets=targets, baselines=["bare"], others=others, batch_size=16)
     print(report)
     figures = {"detector": args.detector, "fit": how, "report": json.loads(report.to_json())}
     print("figures in", common.keep("detection", figures | {"equiform": equiform.__version__}, args.out))

@@ -10,7 +10,6 @@ beside the results. With your own data and predictor, which both environments mu
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -31,18 +30,6 @@ from equiform.references import parse_reference
 from turned import cost, measure
 
 PINS = ["torch==2.13.0", "numpy==1.26.4"]
-# allocators that give memory back at every step made the peer up to three times slower: both sides run without that
-MEMORY = {
-    "MALLOC_MMAP_THRESHOLD_": "8589934592",
-    "MALLOC_TRIM_THRESHOLD_": "17179869184",
-    "MALLOC_TOP_PAD_": "268435456",
-}
-
-
-def keep_memory() -> None:
-    """Start this script anew, on one thread, unless its allocator already keeps what is given back to it."""
-    if any(os.environ.get(name) != value for name, value in MEMORY.items()):
-        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | MEMORY | {"OMP_NUM_THREADS": "1"})
 
 
 def logged(command: Sequence[str | Path], log: Path) -> None:
@@ -130,7 +117,7 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", default=["equivariant:32", "optimized:96"])
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    keep_memory()
+    common.keep_memory(OMP_NUM_THREADS="1")
     torch.set_num_threads(1)
     if ":" in args.predictor and parse_reference(args.predictor).source != "file":
         sys.exit(f"--predictor {args.predictor}: the peer's environment has no such library; write FILE.py:FUNCTION")

@@ -30,8 +30,9 @@ def options(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--train", type=Path, help="folder of unlabelled upright photos")
     parser.add_argument("--predictor", default="mobilenet_v2", help="timm:NAME, torchvision:NAME, FILE.py:FUNCTION, ...")
     parser.add_argument("--backbone", default="mobilenet_v2", help="network whose last layer becomes the score")
-    parser.add_argument("--depth", type=int, default=15, help="keep that many blocks of the backbone's features; 0: all of it")
-    parser.add_argument("--resolution", type=int, default=96)
+    parser.add_argument("--depth", type=int, default=17, help="keep that many blocks of the backbone's features; 0: all of it")
+    parser.add_argument("--frozen", type=int, default=7, help="that many blocks of the features, the first, do not learn")
+    parser.add_argument("--resolution", type=int, default=128)
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--lr", type=float, default=LR)
     parser.add_argument("--teacher-weight", type=float, default=0.4)
@@ -49,7 +50,7 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def scoring_network(reference: str, depth: int) -> nn.Module:
+def scoring_network(reference: str, depth: int, frozen: int = 0) -> nn.Module:
     """The first blocks of a backbone, or all of it, with dropout and one score for its last layer."""
     network = scorer(common.predictor(reference))
     if depth:
@@ -58,7 +59,7 @@ def scoring_network(reference: str, depth: int) -> nn.Module:
         network.classifier = nn.Linear(channels, 1)
     if isinstance(getattr(network, "classifier", None), nn.Linear):
         network.classifier = nn.Sequential(nn.Dropout(0.2), network.classifier)
-    return network
+    return backbones.lean(network, frozen)
 
 
 def features_of(predictor: nn.Module) -> Callable[[Tensor], Tensor]:
@@ -79,7 +80,7 @@ def fitted_model(predictor: nn.Module, train: Tensor, args: argparse.Namespace) 
     start = time.perf_counter()
     torch.manual_seed(args.seed)
     views = OrbitCanonicalizer("C4", resolution=args.resolution).view(train[:: max(1, len(train) // 64)])
-    network = backbones.with_batch_norms(scoring_network(args.backbone, args.depth), views)
+    network = backbones.with_batch_norms(scoring_network(args.backbone, args.depth, args.frozen), views)
     model = adapt(
         predictor, "C4", outputs="logits", canonicalizer=OrbitCanonicalizer("C4", network, resolution=args.resolution)
     )
@@ -91,6 +92,7 @@ def fitted_model(predictor: nn.Module, train: Tensor, args: argparse.Namespace) 
     fitted = settings | {
         "backbone": args.backbone,
         "depth": args.depth,
+        "frozen": args.frozen,
         "resolution": args.resolution,
         "teacher_weight": args.teacher_weight,
         "num_photos": len(train),
@@ -114,6 +116,7 @@ def restored_or_fitted(predictor: nn.Module, args: argparse.Namespace) -> tuple[
 
 def main() -> None:
     args = arguments()
+    common.keep_memory()
     torch.set_num_threads(args.threads)
     predictor = common.predictor(args.predictor)
     test, folders = common.photos(args.test or common.shared("data/imagenette/val"), 224)
@@ -122,17 +125,15 @@ def main() -> None:
     model, fitted = restored_or_fitted(predictor, args)
     print(f"fitted on {fitted['num_photos']} photos in {fitted['minutes']} minutes")
 
-    def with_doubt(top_k: int = 1, coverage: float | None = None, opinion: bool = True) -> Equivariant:
-        second = model.opinion if opinion else None
-        return Equivariant(predictor, model.canonicalizer, "image", "logits", top_k, coverage, opinion=second)
+    def with_doubt(top_k: int = 1, coverage: float | None = None) -> Equivariant:
+        return Equivariant(predictor, model.canonicalizer, "image", "logits", top_k, coverage, opinion=model.opinion)
 
     others = {
         "two poses": with_doubt(2),
         "coverage 0.9": with_doubt(coverage=0.9),
         "coverage 0.7": with_doubt(coverage=0.7),
+        "coverage 0.6": with_doubt(coverage=0.6),
         "all four": with_doubt(4),
-        "coverage 0.9, no opinion": with_doubt(coverage=0.9, opinion=False),
-        "all four, no opinion": with_doubt(4, opinion=False),
     }
     report = evaluate(model, common.Photos(test, labels), baselines=BASELINES, others=others)
     print(report)

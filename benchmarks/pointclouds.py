@@ -179,7 +179,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     if args.cost:
-        peer.keep_memory()
+        common.keep_memory(OMP_NUM_THREADS="1")
     torch.set_num_threads(1)
     data = clouds(args.data or common.shared("data/pointclouds/dales500_1024.npz"))
     tests, labels = moved(data["test"]), data["test_labels"]

@@ -19,7 +19,6 @@ import common
 import equiform
 import photos
 from equiform import Equivariant, adapt, evaluate
-from equiform.images import open_image, to_tensor
 
 LONGER_SIDE = 321
 IGNORED = 255
@@ -43,22 +42,13 @@ class Segmenter(nn.Module):
         return F.interpolate(scores.softmax(1), size, mode="bilinear")
 
 
-class Labelled(torch.utils.data.Dataset):
-    """Photos in [0, 1] with their label maps in VOC's classes, read one by one."""
-
-    def __init__(self, folder: Path, limit: int | None):
-        images = {path.stem: path for path in (folder / "images").rglob("*")}
-        self.pairs = [(images[path.stem], path) for path in sorted((folder / "semantic").glob("*.png"))][:limit]
-        self.voc = torch.zeros(256, dtype=torch.long)
-        self.voc[list(VOC_OF_COCO)] = torch.tensor(list(VOC_OF_COCO.values()))
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
-        photo, labels = self.pairs[i]
-        categories = torch.from_numpy(np.array(Image.open(labels)).astype(np.int64))
-        return to_tensor(open_image(photo)).float() / 255, self.voc[categories]
+def labelled(folder: Path, limit: int | None) -> common.PhotoFiles:
+    """The photos of a folder with their label maps in VOC's classes."""
+    images = common.images_below(folder)
+    voc = torch.zeros(256, dtype=torch.long)
+    voc[list(VOC_OF_COCO)] = torch.tensor(list(VOC_OF_COCO.values()))
+    pairs = [(images[path.stem], path) for path in sorted((folder / "semantic").glob("*.png"))]
+    return common.PhotoFiles(pairs[:limit], lambda labels: voc[torch.from_numpy(np.array(Image.open(labels)).astype(np.int64))])
 
 
 def main() -> None:
@@ -67,9 +57,10 @@ def main() -> None:
     parser.add_argument("--segmenter", default="deeplabv3_voc", help="a network of VOC's 21 classes")
     parser.add_argument("--limit", type=int, help="measure on that many photos, the first")
     args = parser.parse_args()
+    common.keep_memory()
     torch.set_num_threads(args.threads)
     # one by one: a batch of tensors has one size
-    data = DataLoader(Labelled(args.data or common.shared("data/coco128"), args.limit), batch_size=1)
+    data = DataLoader(labelled(args.data or common.shared("data/coco128"), args.limit), batch_size=1)
     fitted, how = photos.restored_or_fitted(common.predictor(args.predictor), args)
     segmenter = Segmenter(common.predictor(args.segmenter))
     model = adapt(segmenter, "C4", outputs="image", canonicalizer=fitted.canonicalizer)

@@ -9,7 +9,7 @@ import pytest
 
 # the modules whose annotations are shapes; installed before the first import of any of them
 CHECKED = (
-    *("rotations", "groups", "trees", "actions", "poses", "kinds", "clouds", "networks", "views", "tiles"),
+    *("rotations", "groups", "trees", "actions", "poses", "kinds", "moving", "rows", "clouds", "networks", "views", "tiles"),
     *("canonicalizers", "frames", "priors", "adapters", "calls", "hub", "equivariant"),
 )
 jaxtyping.install_import_hook([f"equiform.{name}" for name in CHECKED], "beartype.beartype")

@@ -23,6 +23,50 @@ def scripts(monkeypatch):
     return common, peer
 
 
+class TensorFlowConv(torch.nn.Conv2d):
+    """A convolution that pads at the far end, as TensorFlow does, and ends in a ReLU6."""
+
+    act = True
+
+    def forward(self, x):
+        pad = []
+        for n in (x.shape[3], x.shape[2]):
+            p = max((-(-n // self.stride[0]) - 1) * self.stride[0] + self.kernel_size[0] - n, 0)
+            pad += [p // 2, p - p // 2]
+        return torch.nn.functional.relu6(super().forward(torch.nn.functional.pad(x, pad)))
+
+
+@pytest.mark.parametrize("side", [32, 33, 30])
+def test_lean_backbones_are_the_same_function(monkeypatch, side):
+    """Without padded copies, with batch norms to learn by, and with those folded again: always what the backbone was."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import backbones
+
+    torch.manual_seed(0)
+    blocks = [
+        TensorFlowConv(3, 8, 3, 2),
+        TensorFlowConv(8, 8, 3, 1, groups=8),
+        TensorFlowConv(8, 12, 1),
+        TensorFlowConv(12, 8, 3, 2),
+    ]
+    network = torch.nn.Sequential()
+    network.features = torch.nn.Sequential(*blocks)
+    network.head = torch.nn.Conv2d(8, 5, 1)
+    x = torch.rand(4, 3, side, side)
+    lean = backbones.lean(network, frozen=1)
+    learning = backbones.with_batch_norms(lean, x)
+    folded = backbones.folded(learning)
+    expected = network(x).mean((2, 3))
+    for same in (lean, learning, folded):
+        torch.testing.assert_close(same(x).mean((2, 3)), expected, atol=1e-5, rtol=1e-4)
+    assert [p.requires_grad for p in learning.network.features[0].parameters()] == [False, False]
+    assert sum(isinstance(m, backbones.NormalisedConv) for m in learning.modules()) == 3
+    assert folded.state_dict().keys() == lean.state_dict().keys()
+    assert network.features[0].weight.requires_grad  # the backbone itself is left as it was
+    untouched = torch.nn.Conv2d(3, 8, 3)
+    assert backbones.lean(untouched) is untouched
+
+
 @pytest.fixture
 def folder(tmp_path):
     """A data set as a folder: red cats, blue dogs, two to learn from and one to measure on."""
@@ -77,7 +121,7 @@ def test_predictors_are_given_what_they_were_trained_on(scripts, tmp_path):
 
 def test_a_peer_that_cannot_be_run_leaves_its_log(scripts, folder, tmp_path, monkeypatch):
     """Beside the results, and its path is told; there are no figures of one side alone."""
-    _, peer = scripts
+    common, peer = scripts
     (tmp_path / "env" / "bin").mkdir(parents=True)
     (tmp_path / "env" / "ready").touch()
     python = tmp_path / "env" / "bin" / "python"
@@ -87,7 +131,7 @@ def test_a_peer_that_cannot_be_run_leaves_its_log(scripts, folder, tmp_path, mon
     out = tmp_path / "results" / "peer.json"
     options = {"data": folder, "size": 8, "predictor": f"{tmp_path}/own.py:net", "environment": tmp_path / "env", "out": out}
     monkeypatch.setattr(sys, "argv", ["peer.py", *[str(part) for k, v in options.items() for part in (f"--{k}", v)]])
-    for name, value in peer.MEMORY.items():
+    for name, value in common.MEMORY.items():
         monkeypatch.setenv(name, value)
     threads = torch.get_num_threads()
     try:
@@ -124,7 +168,6 @@ def test_generated_shapes_have_their_parts(scripts):
 
 def test_the_errors_of_a_model_that_is_not_equivariant_are_seen(scripts):
     import cloud_exactness
-
     from equiform import SearchCanonicalizer, adapt, group
 
     torch.manual_seed(0)

@@ -98,7 +98,9 @@ def test_a_list_of_clouds_of_many_sizes_is_taken():
     for data in (x, list(x), DataLoader(list(x), 8, collate_fn=list)):
         torch.manual_seed(0)
         kind = "points" if data is x else Rows("points")
-        model = adapt(by_height, "SO3", inputs=kind, outputs="logits", canonicalizer=SearchCanonicalizer("SO3", side=4, width=8))
+        model = adapt(
+            by_height, "SO3", inputs=kind, outputs="logits", canonicalizer=SearchCanonicalizer("SO3", side=4, width=8)
+        )
         found.append(fit(model, data, val=data, prior="upright", epochs=2, batch_size=8, **QUIET).history)
     assert found[0] == found[1]
     assert found[2][0].keys() == found[0][0].keys()

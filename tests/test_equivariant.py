@@ -723,7 +723,9 @@ def test_forward_errors(unchecked):
         (lambda: model(x[0]), ValueError, r"one image: add the batch axis"),
         (lambda: model(torch.rand(2, 4, 8, 8)), ValueError, "3 channels .* 4.*channels=4"),
         (lambda: model(torch.rand(2, 3, 0, 8)), ValueError, "images are empty"),
-        (lambda: model("picture.png"), TypeError, "an image is a tensor or an array, got a str"),
+        (lambda: model(torch.rand(2, 8, 8, 3)), ValueError, "the axis of channels comes before height and width"),
+        (lambda: model("picture.png"), TypeError, r"an image is a tensor or an array, got a str \(files .* are for a pair"),
+        (lambda: model([x[0], x[1, :, :8]]), TypeError, r"the list 'image' as it came, .*torch.stack\(images\), and call the"),
         (lambda: adapted(Convolutions(), outputs={"logits": "logits"})(x), ValueError, r"output|x\['mask'\]: has no kind"),
         (
             lambda: adapted(Convolutions(), outputs={**KINDS, "more": "mask"})(x),

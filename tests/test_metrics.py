@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from equiform import Equivariant, OrbitCanonicalizer, Points, Rows, adapt, evaluate
+from equiform import Equivariant, OrbitCanonicalizer, Points, Rows, UniformCanonicalizer, adapt, evaluate
 from equiform.kinds import as_kinds
 from equiform.metrics import METRICS, is_better_higher, make
+from equiform.opinions import Opinion
 from equiform.testing import equivariance_error
 from test_evaluation import Marked, pictures
 
@@ -321,3 +322,20 @@ def test_the_character_error_rate_of_a_reader():
             (photos, targets),
             metric="cer",
         )
+
+
+def test_a_detector_says_itself_which_pose_its_list_comes_from():
+    """Lists beside logits are what detection metrics look at; with a second opinion they come from the pose it prefers."""
+
+    def with_evidence(images: list[Tensor]) -> dict:
+        evidence = [torch.stack([image[0, 0, 0], torch.zeros(())]) for image in images]  # high where the mark is where it was
+        return {"found": detector(images), "evidence": torch.stack(evidence)}
+
+    outputs = {"found": Rows(DETECTIONS), "evidence": "logits"}
+    kinds = Rows({"boxes": "boxes", "labels": "invariant", "masks": "mask"})
+    opinions = {"none": None, "its own": Opinion(torch.tensor([9.0, -9.0])), "the opposite": Opinion(torch.tensor([-9.0, 9.0]))}
+    mean = {}
+    for name, opinion in opinions.items():
+        model = Equivariant(with_evidence, UniformCanonicalizer("C4"), Rows("image"), outputs, top_k=4, opinion=opinion)
+        mean[name] = evaluate(model, photos(), metric="box_ap50", targets=kinds).mean
+    assert mean == {"none": pytest.approx(0.25, abs=1e-3), "its own": ONE, "the opposite": 0}

@@ -10,13 +10,14 @@ from PIL import Image
 from equiform import OrbitCanonicalizer, act, adapt, embed
 from equiform.photos import PhotoPredictor, read_photo
 from equiform.promptable import boxes_of, suppressed
+from photo_pairs import detection, pair
 
 transformers = pytest.importorskip("transformers")
 H, W = 50, 80
 
 
 @cache
-def sam():
+def sam(name="Sam"):
     from transformers.models.sam.image_processing_pil_sam import SamImageProcessorPil
 
     torch.manual_seed(0)
@@ -24,16 +25,17 @@ def sam():
     vision |= {"image_size": 64, "patch_size": 8, "window_size": 3, "num_pos_feats": 8, "global_attn_indexes": [1]}
     prompt = {"hidden_size": 16, "image_size": 64, "patch_size": 8, "mask_input_channels": 4}
     decoder = {"hidden_size": 16, "mlp_dim": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "iou_head_hidden_dim": 16}
-    model = transformers.SamModel(
-        transformers.SamConfig(vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=decoder)
-    )
+    decoder |= {"vit_dim": 16} if name == "SamHQ" else {}
+    config = getattr(transformers, f"{name}Config")
+    config = config(vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=decoder)
+    model = getattr(transformers, f"{name}Model")(config)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 parameter.normal_(0, 0.5)
     sizes = {"size": {"longest_edge": 64}, "pad_size": {"height": 64, "width": 64}}
     sizes |= {"mask_size": {"longest_edge": 32}, "mask_pad_size": {"height": 32, "width": 32}}
-    return transformers.SamProcessor(SamImageProcessorPil(**sizes)), model.eval()
+    return getattr(transformers, f"{name}Processor")(SamImageProcessorPil(**sizes)), model.eval()
 
 
 class Squeezing:
@@ -63,11 +65,16 @@ def sam2():
     return Squeezing(), model
 
 
+def sam_hq():
+    return sam("SamHQ")
+
+
+@pytest.mark.parametrize("pair", [sam2, sam_hq])
 @pytest.mark.parametrize("name", ["points with labels", "two objects", "a box", "a mask", "one mask out"])
-def test_masks_of_sam_2_turn_with_the_photo(name, photo):
+def test_masks_of_other_models_turn_with_the_photo(name, pair, photo):
     torch.manual_seed(1)
-    model = adapt(sam2(), "D4", canonicalizer=OrbitCanonicalizer("D4", resolution=32))
-    expected, bare, fails = model(photo, **PROMPTS[name]), PhotoPredictor(*sam2()), 0
+    model = adapt(pair(), "D4", canonicalizer=OrbitCanonicalizer("D4", resolution=32))
+    expected, bare, fails = model(photo, **PROMPTS[name]), PhotoPredictor(*pair()), 0
     for g in model.group.elements:
         turned, prompts = act(g[None], photo[None])[0], moved(g[None], PROMPTS[name])
         answer, once = model(turned, **prompts), embed(model, turned)(**prompts)
@@ -246,5 +253,7 @@ def test_prompts_are_one_a_photo(photo, model):
 def test_embed_takes_a_promptable_pair_alone(photo):
     with pytest.raises(TypeError, match=r"embed takes a promptable model.*got one around a Linear"):
         embed(adapt(torch.nn.Linear(1, 1), "C4", outputs="invariant"), photo)
+    with pytest.raises(TypeError, match="got one around a YolosForObjectDetection"):
+        embed(adapt(pair(detection), "C4"), photo)
     with pytest.raises(TypeError, match="got a Linear"):
         embed(torch.nn.Linear(1, 1), photo)

@@ -68,6 +68,17 @@ def points(x: Tensor, code: int, canvas: tuple[int, int]) -> Tensor:
     )
 
 
+def places(x: Tensor, code: int, canvas: tuple[int, int]) -> Tensor:
+    """(x, y) in shares of the canvas, on the grid of floats."""
+    x = (x * 2**22).round() / 2**22
+    return flipped_or_turned(
+        code,
+        lambda v: torch.stack([1 - v[..., 0], v[..., 1]], -1),
+        lambda v: torch.stack([v[..., 1], 1 - v[..., 0]], -1),
+        x,
+    )
+
+
 def corners(x: Tensor, code: int, canvas: tuple[int, int]) -> Tensor:
     a, b = points(x[..., :2], code, canvas), points(x[..., 2:], code, canvas)
     return torch.cat([a.minimum(b), a.maximum(b)], -1)
@@ -156,6 +167,19 @@ def detr(name: str, width: int = 16, **more: Any) -> Any:
     return getattr(t, name)(d_model=width, num_queries=5, num_labels=3, **(heads | layers | backbone | more))
 
 
+def deformable(**more: Any) -> Any:
+    sizes = {"num_feature_levels": 3, "stages": ["stage2", "stage3", "stage4"], "two_stage_num_proposals": 5}
+    return detr("DeformableDetrConfig", width=32, **(sizes | more))
+
+
+def grounding_dino(name: str) -> Any:
+    text = t.BertConfig(vocab_size=40, **SIZES)
+    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_layers": 1, "decoder_layers": 2}
+    sizes = {"encoder_ffn_dim": 24, "decoder_ffn_dim": 24, "num_feature_levels": 3, "max_text_len": 16, "num_queries": 5}
+    backbone = {"backbone_config": swin(out_features=["stage2", "stage3", "stage4"]), "backbone": None}
+    return getattr(t, name)(text_config=text, d_model=32, use_timm_backbone=False, **(heads | sizes | backbone))
+
+
 def rt_detr(name: str) -> Any:
     stages = {"backbone_config": resnet("RTDetrResNetConfig", out_features=["stage2", "stage3", "stage4"])}
     encoder = {"encoder_hidden_dim": 16, "encoder_in_channels": [8, 12, 16], "encoder_layers": 1, "encoder_ffn_dim": 24}
@@ -185,13 +209,15 @@ def texts_and_images(name: str) -> Any:
     return getattr(t, name)(text_config=text, vision_config=vision, **projection)
 
 
-def sam() -> Any:
+def sam(name: str = "Sam") -> Any:
     images = {"image_size": 64, "patch_size": 16}
     vision = SIZES | images | {"output_channels": 16, "num_pos_feats": 8, "mlp_dim": 24, "window_size": 2}
     prompts = images | {"hidden_size": 16, "mask_input_channels": 16, "num_pos_feats": 8}
     masks = {"hidden_size": 16, "mlp_dim": 16, "num_attention_heads": 2, "iou_head_hidden_dim": 8}
     vision |= {"global_attn_indexes": [1]}
-    return t.SamConfig(vision_config=vision, prompt_encoder_config=prompts, mask_decoder_config=masks)
+    masks |= {"vit_dim": 16} if name == "SamHQ" else {}
+    config = getattr(t, f"{name}Config")
+    return config(vision_config=vision, prompt_encoder_config=prompts, mask_decoder_config=masks)
 
 
 def sam2() -> Any:
@@ -256,6 +282,11 @@ WIDE = {"interpolate_pos_encoding": True}
 TOKENS = Tokens(8, 1)
 QUERIES = dict.fromkeys(("logits", "last_hidden_state", "decoder_hidden_states"), the_same) | {"pred_boxes": shares}
 DETR = QUERIES | {"encoder_last_hidden_state": Tokens(32, 0), "encoder_hidden_states": Tokens(32, 0)}
+POINTED = DETR | dict.fromkeys(("encoder_last_hidden_state", "encoder_hidden_states", "intermediate_hidden_states"), the_same)
+PROPOSED = dict.fromkeys(("enc_outputs_class", "enc_outputs_coord_logits"), the_same)
+ENCODED = ("encoder_last_hidden_state_vision", "encoder_vision_hidden_states", "encoder_last_hidden_state_text")
+PHRASED = QUERIES | dict.fromkeys((*ENCODED, "encoder_text_hidden_states", "encoder_logits", "input_ids"), the_same)
+PHRASED |= {"encoder_pred_boxes": shares, "intermediate_hidden_states": the_same} | PROPOSED
 RT_DETR = QUERIES | {"intermediate_reference_points": shares, "enc_topk_bboxes": shares}
 RT_DETR |= dict.fromkeys(
     ("intermediate_hidden_states", "intermediate_logits", "enc_topk_logits", "enc_outputs_class"), the_same
@@ -451,6 +482,44 @@ CASES = [
         options=INNER,
     ),
     Case("ConditionalDetrForObjectDetection", lambda: detr("ConditionalDetrConfig"), DETR, options=INNER),
+    Case(
+        "ConditionalDetrForSegmentation",
+        lambda: detr("ConditionalDetrConfig", width=128, stages=[f"stage{i}" for i in (1, 2, 3, 4)], encoder_attention_heads=8),
+        DETR | {"pred_masks": a_map},
+        options=INNER,
+    ),
+    Case("DabDetrForObjectDetection", lambda: detr("DabDetrConfig", hidden_size=16), DETR, options=INNER),
+    Case(
+        "DeformableDetrForObjectDetection",
+        deformable,
+        POINTED | dict.fromkeys(("init_reference_points", "intermediate_reference_points"), places),
+        canvas=(70, 96),
+        options=INNER,
+    ),
+    Case(
+        "DeformableDetrForObjectDetection",
+        lambda: deformable(with_box_refine=True),
+        POINTED | {"init_reference_points": places, "intermediate_reference_points": shares},
+        options=INNER,
+        id="refined",
+    ),
+    Case(
+        "DeformableDetrForObjectDetection",
+        lambda: deformable(with_box_refine=True, two_stage=True),
+        POINTED | dict.fromkeys(("init_reference_points", "intermediate_reference_points"), shares) | PROPOSED,
+        options=INNER,
+        id="two stages",
+    ),
+    *[
+        Case(
+            f"{name}ForObjectDetection",
+            lambda name=name: grounding_dino(f"{name}Config"),
+            PHRASED | dict.fromkeys(("init_reference_points", "intermediate_reference_points"), shares),
+            inputs={"input_ids": (words, the_same)},
+            options=INNER,
+        )
+        for name in ("GroundingDino", "MMGroundingDino")
+    ],
     Case("TableTransformerForObjectDetection", lambda: detr("TableTransformerConfig"), DETR, options=INNER),
     Case("RTDetrForObjectDetection", lambda: rt_detr("RTDetrConfig"), RT_DETR, options=INNER),
     Case("RTDetrV2ForObjectDetection", lambda: rt_detr("RTDetrV2Config"), RT_DETR, options=INNER),
@@ -469,6 +538,7 @@ CASES = [
     Case("MaskFormerForInstanceSegmentation", mask_former, {k: m for k, m in MASKS.items() if "hidden_states" not in k}),
     Case("SamModel", sam, SAM, (64, 64), ALL_PROMPTS, id="all prompts"),
     Case("SamModel", sam, SAM, (64, 64), BOX, id="boxes"),
+    Case("SamHQModel", lambda: sam("SamHQ"), SAM, (64, 64), ALL_PROMPTS),
     Case("Sam2Model", sam2, SAM2, (64, 64), POINTS, id="points"),
     Case("Sam2Model", sam2, SAM2, (64, 64), BOX, id="boxes"),
     Case(

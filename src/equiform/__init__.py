@@ -29,7 +29,8 @@ from .groups import (
     group,
     inverse,
 )
-from .kinds import Boxes, Field, Image, Invariant, Likeliest, Logits, Mask, Points, Regular, Rows, Tokens, act
+from .kinds import Boxes, Field, Image, Invariant, Likeliest, Logits, Mask, Points, Regular, Rows, Tokens
+from .moving import act
 from .networks import scorer
 from .photos import PhotoPredictor
 from .poses import Pose

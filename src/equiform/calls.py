@@ -9,11 +9,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from . import kinds as k
 from . import trees
 from .actions import Size, moved_sizes
 from .clouds import Cloud, batch_of, cloud_of, flat_parts, members, take_flat
 from .kinds import Kind, Rows
+from .moving import first_image, image_sizes
+from .rows import check_batch, take
 
 
 class Call(NamedTuple):
@@ -43,22 +44,26 @@ class Call(NamedTuple):
         values = {name: given[name] for name in wanted}
         kinds = {name: _rows_if_list(kind, given[name]) for name, kind in wanted.items()}
 
-        def run(moved: dict[str, Any]) -> Any:
+        def invoked(moved: dict[str, Any]) -> Any:
             everything = given | moved
             return predictor(*[everything[name] for name in names[: len(args)]], **{n: everything[n] for n in kwargs})
+
+        listed = [name for name, kind in wanted.items() if isinstance(kind, Kind) and isinstance(kinds[name], Rows)]
+        # taken for a predictor of lists; if it is none, what it says itself helps nobody
+        run = _of_lists(invoked, listed[0]) if listed else invoked
 
         if dim == 3:
             cloud, batch = cloud_of(values, kinds), batch_of(values, kinds)
             if cloud is None:
                 raise ValueError("no points among the inputs: one of them must have the kind 'points' for the pose to be found")
             if batch is None:
-                k.check_batch(values, kinds, len(cloud))
+                check_batch(values, kinds, len(cloud))
             return cls(values, kinds, run, cloud, [], batch)
-        images = k.first_image(values, kinds)
+        images = first_image(values, kinds)
         if images is None:
             raise ValueError("no image among the inputs: one of them must have the kind 'image' for the pose to be found")
-        k.check_batch(values, kinds, len(images))
-        return cls(values, kinds, run, images, k.image_sizes(values, kinds) or [])
+        check_batch(values, kinds, len(images))
+        return cls(values, kinds, run, images, image_sizes(values, kinds) or [])
 
     @property
     def canvas(self) -> Size:
@@ -69,7 +74,7 @@ class Call(NamedTuple):
         """The arguments of those rows."""
         if self.batch is not None:
             return take_flat(self.values, self.kinds, self.batch, rows)
-        return k.take(self.values, self.kinds, rows, len(self.seen))
+        return take(self.values, self.kinds, rows, len(self.seen))
 
     def batch_of(self, rows: Tensor) -> Tensor | None:
         """For every point of those rows of a flat batch, which of the rows it belongs to."""
@@ -90,6 +95,22 @@ class Call(NamedTuple):
             return [(None, None, part) for part in torch.arange(len(rows)).split(len(self.seen))]
         sizes = [self.sizes[i] for i in rows.tolist()]
         return [*by_canvas(back, sizes, self.canvas, most=len(self.seen))]
+
+
+def _of_lists(run: Callable[[dict[str, Any]], Any], name: str) -> Callable[[dict[str, Any]], Any]:
+    """The same call, with a TypeError that says the way out where the predictor does not take the list."""
+
+    def checked(moved: dict[str, Any]) -> Any:
+        try:
+            return run(moved)
+        except (TypeError, AttributeError) as error:
+            reason = " ".join(str(error).split())[:80]
+            raise TypeError(
+                f"the predictor was given the list {name!r} as it came, and failed ({reason} ...). If it takes batches, stack "
+                "images of one size, torch.stack(images), and call the model once for every size"
+            ) from error
+
+    return checked
 
 
 def by_canvas(back: Float[Tensor, "m 3 3"], sizes: Sequence[Size], empty: Size, most: int) -> list[tuple[Size, Size, Tensor]]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from . import groups
 from .groups import Group, inverse
 from .images import open_image, read_square, to_tensor
-from .kinds import act, as_tensor
+from .moving import act, as_tensor
 from .networks import GroupConvNetwork, ScoreNetwork
 from .poses import Pose, pose_of
 from .tiles import dark_ink, tile_squares, tile_view

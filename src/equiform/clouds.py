@@ -14,7 +14,8 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from . import trees
-from .kinds import Kind, Rows, as_tensor
+from .kinds import Kind, Rows
+from .moving import as_tensor
 from .poses import Chosen
 
 TINY = 1e-12

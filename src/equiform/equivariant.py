@@ -8,18 +8,21 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from . import groups, hub, kinds, trees
+from . import groups, hub, trees
 from .actions import Size
 from .adapters import known_kinds
+from .adapters.photos import known_task
 from .calls import Call
 from .canonicalizers import Canonicalizer, OrbitCanonicalizer
 from .clouds import chosen_points
 from .frames import SearchCanonicalizer
 from .groups import Group, inverse
-from .kinds import act, as_kinds
+from .kinds import as_kinds
+from .moving import act, add, find_logits, snap
 from .opinions import Opinion
 from .photos import PhotoPredictor, as_predictor
 from .poses import Chosen, Pose, choose, reweighted, straight_through
+from .rows import average, can_average, is_averaged, join
 
 Predictor = Callable[..., Any] | tuple[Any, Any]
 
@@ -74,7 +77,7 @@ class Equivariant(nn.Module):
     @property
     def averages(self) -> bool:
         """Whether an answer may be the mean over several poses. Boxes and lists never are: they take one pose."""
-        return (self.top_k > 1 or self.coverage is not None) and kinds.can_average(self.outputs)
+        return (self.top_k > 1 or self.coverage is not None) and can_average(self.outputs)
 
     def choose(self, pose: Pose) -> Chosen:
         """The poses that the predictor is run on, and what each counts."""
@@ -107,23 +110,23 @@ class Equivariant(nn.Module):
             rows, batch = chosen.row[part], call.batch_of(chosen.row[part])
             choice = None if zero is None else (zero[rows.to(zero.device)], pose.candidates[rows.to(pose.g.device)])
             upright = self._move(inverse(g[part]), call.take(rows), call.kinds, before, batch, choice, inverse)
-            answer = kinds.snap(call.run(upright), self.outputs, after)
+            answer = snap(call.run(upright), self.outputs, after)
             answers.append(self._move(g[part], answer, self.outputs, after, batch, choice, _same))
         rows = [part for _, _, part in parts]
-        output = kinds.join(answers, self.outputs, rows, call.points_of(chosen.row, rows))
+        output = join(answers, self.outputs, rows, call.points_of(chosen.row, rows))
         if not self.averages:
             return Prediction(output, pose)
-        if not any(kinds.is_averaged(kind, leaf) for kind, leaf, _ in trees.leaves(self.outputs, output)):
+        if not any(is_averaged(kind, leaf) for kind, leaf, _ in trees.leaves(self.outputs, output)):
             warnings.warn(
                 "several poses were run for nothing: whole numbers are not averaged, they come from the likeliest pose. Leave "
                 "top_k and coverage out, or let the predictor return scores",
                 stacklevel=2,
             )
         if self.opinion is not None and len(chosen.row):
-            chosen = reweighted(chosen, self.opinion(kinds.find_logits(output, self.outputs)))
+            chosen = reweighted(chosen, self.opinion(find_logits(output, self.outputs)))
         if call.batch is not None:  # the answers about points first, then those about clouds
-            output = kinds.average(output, self.outputs, chosen_points(chosen, call.batch))
-        return Prediction(kinds.average(output, self.outputs, chosen), pose)
+            output = average(output, self.outputs, chosen_points(chosen, call.batch))
+        return Prediction(average(output, self.outputs, chosen), pose)
 
     def _move(
         self,
@@ -143,7 +146,7 @@ class Equivariant(nn.Module):
         zero, candidates = choice
         for k in range(zero.shape[1]):
             other = act(side(candidates[:, k]), x, kind, canvas, batch=batch, name=name)
-            moved = kinds.add(moved, other, kind, zero[:, k], batch)
+            moved = add(moved, other, kind, zero[:, k], batch)
         return moved
 
     def save(self, folder: str | Path) -> None:
@@ -186,13 +189,12 @@ def adapt(
     inputs = inputs if inputs is not None else known[0] if known[0] is not None else "points" if in_space else "image"
     outputs = outputs if outputs is not None else known[1]
     if outputs is None:
+        pair = "" if known_task(single) is None else ". With its processor it is known: adapt((processor, model), group)"
+        images = "'mask' for a segmenter, {'boxes': 'boxes', 'scores': 'invariant'} for a dict"
+        clouds = "'points' for positions, {'forces': 'vectors', 'energy': 'invariant'} for a dict"
         raise ValueError(
             f"how the outputs of {_name(single)} move is not known: pass outputs=, for example outputs='logits' for a "
-            + (
-                "classifier, 'points' for positions, {'forces': 'vectors', 'energy': 'invariant'} for a dict"
-                if in_space
-                else "classifier, 'mask' for a segmenter, {'boxes': 'boxes', 'scores': 'invariant'} for a dict"
-            )
+            f"classifier, {clouds if in_space else images}{pair}"
         )
     if canonicalizer is None:
         parameter = next(single.parameters(), None) if isinstance(single, nn.Module) else None

@@ -18,7 +18,8 @@ from .clouds import cloud_of
 from .equivariant import Equivariant
 from .frames import CloudCanonicalizer, PrincipalAxesCanonicalizer
 from .groups import PROTOCOLS, Group, inverse, protocol, turn
-from .kinds import Rows, act, as_kinds
+from .kinds import Rows, as_kinds
+from .moving import act, first_image, image_sizes
 from .photos import PhotoPredictor
 from .report import Method, OrbitReport, Sample
 from .rotations import rotation_angle
@@ -209,7 +210,7 @@ class _Tally:
         """Take a batch in; returns its number of rows."""
         inputs = fitting_kinds(self.reference.inputs, x)
         cloud = cloud_of(x, inputs) if self.reference.group.dim == 3 else None
-        sizes = kinds.image_sizes(x, inputs) or []
+        sizes = image_sizes(x, inputs) or []
         b = len(sizes) if cloud is None else len(cloud)
         moving = self.targets
         if moving is None:
@@ -305,7 +306,7 @@ class _Clock:
 
 def _samples(model: Equivariant, x: Any, elements: Tensor) -> list[Sample]:
     """A few inputs, each moved by another element, with their canonical forms."""
-    images = kinds.first_image(x, fitting_kinds(model.inputs, x))
+    images = first_image(x, fitting_kinds(model.inputs, x))
     chosen: list[Sample] = []
     for i in range(min(NUM_SAMPLES_SHOWN, len(images) if images is not None else 0)):
         g = elements[i % len(elements)][None].to(model.canonicalizer.device)

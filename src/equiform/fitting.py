@@ -22,7 +22,7 @@ from .equivariant import Equivariant
 from .frames import CloudCanonicalizer
 from .groups import AboutZ, Group, Octahedral, inverse, protocol
 from .images import read_squares
-from .kinds import act
+from .moving import act
 from .opinions import Opinion, linear_scorer, orbit_logits
 from .teaching import Teacher
 from .views import Augmentation

@@ -10,7 +10,7 @@ from torch import Tensor
 from ._optional import optional
 from .canonicalizers import first_logits
 from .detections import AveragePrecision
-from .kinds import as_tensor, find_leaf
+from .moving import as_tensor, find_leaf
 
 
 @runtime_checkable
@@ -49,8 +49,8 @@ class _OnLeaf:
 
     def update(self, output: Any, target: Any) -> None:
         found = (find_leaf(output, self.kinds, name) for name in self.names)
-        leaf = next((leaf for leaf in found if leaf is not None), None)
-        self.metric.update(output if leaf is None else torch.as_tensor(leaf), target)
+        leaf = next((leaf for leaf in found if leaf is not None), output)
+        self.metric.update(as_tensor(leaf) if hasattr(leaf, "__array__") else leaf, target)
 
     def compute(self) -> Any:
         value = self.metric.compute()
@@ -180,9 +180,9 @@ METRICS: dict[str, Named] = {
     "top5_accuracy": Named(lambda: _Mean(top5_accuracy)),
     "miou": Named(_MeanIoU, ("mask", "image", "logits")),
     "keypoint_error": Named(_KeypointError, ("points",)),
-    "box_map": Named(lambda: AveragePrecision("boxes"), ()),
-    "box_ap50": Named(lambda: AveragePrecision("boxes", 0.5), ()),
-    "mask_map": Named(lambda: AveragePrecision("masks"), ()),
+    "box_map": Named(lambda: AveragePrecision("boxes"), ("rows",)),
+    "box_ap50": Named(lambda: AveragePrecision("boxes", 0.5), ("rows",)),
+    "mask_map": Named(lambda: AveragePrecision("masks"), ("rows",)),
     "cer": Named(_CharErrorRate, ()),
     "point_accuracy": Named(lambda: _Mean(point_accuracy)),
     "part_iou": Named(lambda: _Mean(part_iou)),

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .kinds import find_logits
+from .moving import find_logits
 
 
 class Opinion(nn.Module):

@@ -25,6 +25,8 @@ def read_photo(photo: Any) -> UInt8[Tensor, "3 h w"]:
         return to_tensor(open_image(photo))
     if isinstance(photo, optional("PIL.Image", "all").Image):
         return to_tensor(exif_upright(photo))
+    if photo is None:
+        raise TypeError("no photo: pass a path, a PIL image, an array or a tensor, or a list of them")
     if not isinstance(photo, (Tensor, np.ndarray)):
         raise TypeError(f"a photo is a path, a PIL image, an array or a tensor; got a {type(photo).__name__}")
     if photo.dtype not in (torch.uint8, np.uint8):
@@ -32,7 +34,8 @@ def read_photo(photo: Any) -> UInt8[Tensor, "3 h w"]:
     x = photo if isinstance(photo, Tensor) else torch.from_numpy(np.ascontiguousarray(np.moveaxis(np.atleast_3d(photo), -1, 0)))
     if x.ndim != 3 or x.shape[0] not in (1, 3) or 0 in x.shape:
         expected = "(3, h, w)" if isinstance(photo, Tensor) else "(h, w, 3) or (h, w)"
-        raise ValueError(f"a photo has shape {expected}; got {tuple(photo.shape)}")
+        several = "; several photos are a list" if x.ndim == 4 else ""
+        raise ValueError(f"a photo has shape {expected}; got {tuple(photo.shape)}{several}")
     return x.expand(3, -1, -1)
 
 
@@ -80,7 +83,7 @@ class PhotoPredictor(nn.Module):
 
         Prompts of promptable models, for one photo, or a list with one entry a photo: input_points (objects, points, 2) in
         pixels with input_labels (objects, points), input_boxes (objects, 4) as xyxy, input_masks (h, w); the object axis may be
-        left out. Options of the other tasks: text, threshold, task, multimask_output.
+        left out. Options of the other tasks: text, threshold, text_threshold, task, multimask_output.
         """
         names = ("input_points", "input_labels", "input_boxes", "input_masks")
         given = dict(zip(names, (input_points, input_labels, input_boxes, input_masks), strict=True))
@@ -90,10 +93,10 @@ class PhotoPredictor(nn.Module):
 
     def arguments(self, images: Any, given: Mapping[str, Any]) -> tuple[list[Tensor], dict[str, Any], bool]:
         """Photos as tensors, prompts checked and one a photo, other options as they came; whether it was a single photo."""
-        single = not isinstance(images, (list, tuple))
-        photos = [read_photo(photo) for photo in ([images] if single else images)]
         given = {name: value for name, value in given.items() if value is not None}
         self._check_known(given)
+        single = not isinstance(images, (list, tuple))
+        photos = [read_photo(photo) for photo in ([images] if single else images)]
         moving = {name: [value] if single else value for name, value in given.items() if name in self.task.prompts}
         for name, value in moving.items():
             if not isinstance(value, (list, tuple, Tensor)) or len(value) != len(photos):
@@ -137,5 +140,9 @@ class PhotoPredictor(nn.Module):
 
 
 def as_predictor(predictor: Any) -> Any:  # a callable, which the caller checks
-    """A pair (processor, model) as one predictor; anything else as it is."""
-    return PhotoPredictor(*predictor) if isinstance(predictor, tuple) and len(predictor) == 2 else predictor
+    """A pair (processor, model) as one predictor; anything else as it is. Raises TypeError for what is no known pair."""
+    if not isinstance(predictor, tuple):
+        return predictor
+    if len(predictor) != 2:
+        raise TypeError(f"a pair is (processor, model), a transformers processor and its model; got {len(predictor)} values")
+    return PhotoPredictor(*predictor)

@@ -11,7 +11,7 @@ from .adapters import prompts
 from .adapters.prompts import Embedding
 from .equivariant import Equivariant
 from .groups import inverse
-from .kinds import act
+from .moving import act
 from .photos import PhotoPredictor, read_photo, to_image
 from .poses import Pose
 
@@ -94,7 +94,8 @@ def embed(model: Equivariant, photo: Any) -> EmbeddedPhoto:
     """
     predictor = model.predictor if isinstance(model, Equivariant) else None
     if not isinstance(predictor, PhotoPredictor) or not predictor.task.prompts:
-        came = f"one around a {type(predictor).__name__}" if predictor is not None else f"a {type(model).__name__}"
+        inside = predictor.model if isinstance(predictor, PhotoPredictor) else predictor
+        came = f"one around a {type(inside).__name__}" if inside is not None else f"a {type(model).__name__}"
         raise TypeError(f"embed takes a promptable model, adapt((processor, sam), group); got {came}")
     pixels = read_photo(photo)
     pose = model.canonicalizer([pixels])

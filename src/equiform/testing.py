@@ -7,12 +7,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from . import groups, kinds, trees
+from . import groups, trees
 from .actions import Size
 from .calls import invoke
 from .equivariant import Equivariant
 from .groups import Group
-from .kinds import Rows, act, as_kinds
+from .kinds import Rows, as_kinds
+from .moving import act, image_sizes
 
 
 def equivariance_error(
@@ -30,7 +31,7 @@ def equivariance_error(
     arguments, or a dict of them by name. Kinds: those of an adapted model, else "image" and "invariant"; `canvas`: see `act`.
     """
     inputs, outputs = _kinds(model, inputs, outputs, groups.group(group))
-    canvas = canvas if canvas is not None else kinds.image_sizes(x, inputs)
+    canvas = canvas if canvas is not None else image_sizes(x, inputs)
     upright = invoke(model, model, x)
     errors = []
     for element in groups.group(group).elements:

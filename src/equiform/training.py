@@ -20,7 +20,8 @@ from .clouds import batch_of
 from .equivariant import Equivariant
 from .frames import CloudCanonicalizer
 from .groups import Group
-from .kinds import act, as_kinds, first_image
+from .kinds import as_kinds
+from .moving import act, first_image
 from .poses import Pose, pose_of
 from .priors import frame_distance, frame_loss, moved_prior, prior_loss
 from .views import Augmentation, blended, training_views

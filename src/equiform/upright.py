@@ -17,7 +17,7 @@ from .canonicalizers import Canonicalizer
 from .groups import inverse
 from .hub import restore, write
 from .images import UnreadableImage, exif_upright, find_images, frames_and_orientation, open_image, to_tensor
-from .kinds import act
+from .moving import act
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -32,10 +32,10 @@ def square_view(
         came = f"{tuple(images.shape)} of {images.dtype}"
         raise ValueError(f"images have shape (b, channels, height, width); got {came} (one image: add the batch axis, x[None])")
     if images.shape[1] not in (1, channels):
-        raise ValueError(
-            f"the canonicalizer looks at {channels} channels (or 1), the images have {images.shape[1]}: "
-            f"build it for them, OrbitCanonicalizer(group, channels={images.shape[1]})"
-        )
+        last = images.shape[3] in (1, channels)
+        build = f"build it for them, OrbitCanonicalizer(group, channels={images.shape[1]})"
+        way_out = "the axis of channels comes before height and width" if last else build
+        raise ValueError(f"the canonicalizer looks at {channels} channels (or 1), the images have {images.shape[1]}: {way_out}")
     if 0 in images.shape[2:]:
         raise ValueError(f"images are empty: {tuple(images.shape)}")
     if len(images) == 0:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from equiform import Equivariant, OrbitCanonicalizer, act, adapt, group
-from equiform.kinds import image_sizes
+from equiform.moving import image_sizes
 from equiform.trees import children, is_container
 
 # rows of one tensor share a canvas: elements that leave it as it is, and elements that swap height and width

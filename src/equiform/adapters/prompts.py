@@ -23,9 +23,10 @@ SURE = 10.0
 
 
 class Embedding(NamedTuple):
-    """A photo as the mask decoder knows it: its features, its size, and the part of the model's canvas that it fills."""
+    """A photo as the mask decoder knows it: its features by the names of the model's arguments, its size, and the part of
+    the model's canvas that it fills."""
 
-    features: Any
+    features: dict[str, Any]
     size: Size
     filled: Size
     canvas: Size
@@ -95,7 +96,11 @@ def embedded(processor: Any, model: Any, image: Any) -> Embedding:
     canvas = (int(pixels.shape[-2]), int(pixels.shape[-1]))
     padded = "reshaped_input_sizes" in batch  # SAM keeps the aspect and pads; SAM 2 squeezes
     filled = tuple(int(n) for n in batch["reshaped_input_sizes"][0]) if padded else canvas
-    return Embedding(model.get_image_embeddings(pixels), (image.height, image.width), (filled[0], filled[1]), canvas, padded)
+    features = model.get_image_embeddings(pixels)
+    # a tuple: SAM-HQ's decoder looks at earlier layers as well
+    last, *earlier = features if isinstance(features, tuple) else (features,)
+    named = {"image_embeddings": last} | ({"intermediate_embeddings": earlier[0]} if earlier else {})
+    return Embedding(named, (image.height, image.width), (filled[0], filled[1]), canvas, padded)
 
 
 def decoded(
@@ -110,7 +115,7 @@ def low_resolution(
     model: Any, embedding: Embedding, prompts: Mapping[str, Tensor], multimask: bool = True
 ) -> tuple[Float[Tensor, "objects masks h w"], Float[Tensor, "objects masks"]]:
     """The masks as the decoder gives them, logits on a coarse grid over the model's canvas, and their scores."""
-    features = embedding.features
+    features = embedding.features["image_embeddings"]
     like = features if isinstance(features, Tensor) else features[-1]
     scale = torch.tensor([f / s for f, s in zip(embedding.filled, embedding.size, strict=True)][::-1]).to(like)
     inputs: dict[str, Any] = {}
@@ -123,7 +128,7 @@ def low_resolution(
         inputs["input_boxes"] = (boxes.to(like) * scale.repeat(2))[None]
     if (mask := prompts.get("input_masks")) is not None:
         inputs["input_masks"] = _mask_prompt(mask.to(like.device), embedding, model).to(like)
-    output = model(image_embeddings=features, multimask_output=multimask, **inputs)
+    output = model(**embedding.features, multimask_output=multimask, **inputs)
     return output.pred_masks[0], output.iou_scores[0]
 
 

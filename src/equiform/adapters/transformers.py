@@ -6,7 +6,7 @@ states whose layout is not known here have no kind: asking for them is an error 
 
 from typing import Any
 
-from ..kinds import Boxes, Invariant, Kind, Likeliest, Logits, Tokens
+from ..kinds import Boxes, Invariant, Kind, Likeliest, Logits, Points, Tokens
 from .table import Adapter
 
 SHARED = Invariant(axis=None)  # texts: the same for every image
@@ -17,6 +17,7 @@ LABELLED = IMAGES | {"labels": "invariant"}
 MAPPED = IMAGES | {"labels": "mask", "prompt_depth": "image"}
 PADDED = IMAGES | {"pixel_mask": "mask"}
 TEXTS = IMAGES | dict.fromkeys(("input_ids", "attention_mask", "position_ids"), SHARED)
+PHRASED = PADDED | dict.fromkeys(("input_ids", "token_type_ids", "attention_mask"), "invariant")  # a text for each photo
 PROMPTS = IMAGES | {"input_points": "points", "input_labels": "invariant", "input_boxes": "boxes", "input_masks": "image"}
 # what the processor of SAM says beside, which the model does not look at
 PROMPTS |= dict.fromkeys(("original_sizes", "reshaped_input_sizes"), "invariant")
@@ -106,6 +107,22 @@ def yolos(model: Any) -> dict[str, Any]:
     return Likeliest({"logits": "invariant", "pred_boxes": SHARES, "last_hidden_state": tokens, "hidden_states": tokens})
 
 
+def deformable(model: Any) -> dict[str, Any]:
+    """The same with the points, or boxes, that every layer refers to. What the encoder says stays in the frame of the
+    canonical form, grid after grid; so does, in Grounding DINO, what it says of the words."""
+    queries = ("logits", "last_hidden_state", "decoder_hidden_states", "intermediate_hidden_states", "encoder_logits")
+    encoder = ("last_hidden_state", "hidden_states", "last_hidden_state_vision", "vision_hidden_states")
+    texts = ("encoder_last_hidden_state_text", "encoder_text_hidden_states", "input_ids")
+    proposals = ("enc_outputs_class", "enc_outputs_coord_logits")
+    first = SHARES if model.config.two_stage else Points(normalized=True)
+    later = SHARES if model.config.two_stage or getattr(model.config, "with_box_refine", True) else first
+    return Likeliest(
+        dict.fromkeys((*queries, *(f"encoder_{name}" for name in encoder), *texts, *proposals), "invariant")
+        | {"init_reference_points": first, "intermediate_reference_points": later}
+        | dict.fromkeys(("pred_boxes", "encoder_pred_boxes"), SHARES)
+    )
+
+
 def rt_detr(model: Any) -> dict[str, Any]:
     """The same with every layer's boxes. What the encoder proposes stays in the frame of the canonical form: it is listed
     grid after grid, and partly before the sigmoid."""
@@ -138,12 +155,14 @@ FAMILIES = [
     ("ResNetModel ConvNextModel ConvNextV2Model SegformerModel", IMAGES, features),
     ("Dinov2Backbone Dinov2WithRegistersBackbone DINOv3ViTBackbone", IMAGES, backbone),
     ("ResNetBackbone ConvNextBackbone ConvNextV2Backbone SwinBackbone", IMAGES, backbone),
-    ("DetrForObjectDetection DetrForSegmentation", PADDED, detector),
-    ("ConditionalDetrForObjectDetection TableTransformerForObjectDetection", PADDED, detector),
+    ("DetrForObjectDetection DetrForSegmentation TableTransformerForObjectDetection", PADDED, detector),
+    ("ConditionalDetrForObjectDetection ConditionalDetrForSegmentation DabDetrForObjectDetection", PADDED, detector),
+    ("DeformableDetrForObjectDetection", PADDED, deformable),
+    ("GroundingDinoForObjectDetection MMGroundingDinoForObjectDetection", PHRASED, deformable),
     ("RTDetrForObjectDetection RTDetrV2ForObjectDetection", PADDED, rt_detr),
     ("YolosForObjectDetection", IMAGES, yolos),
     ("Mask2FormerForUniversalSegmentation MaskFormerForInstanceSegmentation", PADDED, mask_former),
-    ("SamModel Sam2Model", PROMPTS, SAM),
+    ("SamModel Sam2Model SamHQModel", PROMPTS, SAM),
 ]
 
 ADAPTERS = [

@@ -1,0 +1,147 @@
+"""The rows of nested values: taken for a sub-batch, joined from several, averaged over the poses of each."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import actions, trees
+from .actions import ACTIONS
+from .kinds import Kind, Leaf, Rows
+from .moving import as_tensor, check_rows
+from .poses import Chosen
+
+
+def check_batch(x: Any, kinds: Any, b: int) -> None:
+    """Raise ValueError naming the first leaf that moves but has not one entry per row."""
+    for kind, leaf, path in trees.leaves(kinds, x, "input"):
+        if isinstance(kind, Rows):
+            check_rows(len(leaf), b, path)
+        elif ACTIONS[kind.name].act is not actions.act_invariant and (getattr(leaf, "ndim", 0) == 0 or len(leaf) != b):
+            came = f"shape {tuple(leaf.shape)}" if hasattr(leaf, "shape") else f"a {type(leaf).__name__}"
+            raise ValueError(f"{path}: {kind!r}: expected {b} rows like the image, got {came}")
+
+
+def take(x: Any, kinds: Any, rows: Tensor, b: int) -> Any:
+    """The rows of every leaf that has one entry per row; other leaves (numbers, shared tensors) as they are.
+
+    What moves has one entry per row. An invariant tensor is taken to have where its first axis is as long as the batch.
+    """
+
+    def take_leaf(kind: Leaf, leaf: Any, path: str) -> Any:
+        if isinstance(kind, Rows):
+            return type(leaf)(leaf[i] for i in rows.tolist())
+        if not isinstance(leaf, (Tensor, np.ndarray)) or not _has_rows(kind, leaf, b):
+            return leaf
+        if len(rows) == b and torch.equal(rows, torch.arange(b)):
+            return leaf
+        axis = kind.axis or 0
+        if isinstance(leaf, np.ndarray):
+            return leaf.take(rows.numpy(), axis)
+        return leaf.movedim(axis, 0)[rows.to(leaf.device)].movedim(0, axis)
+
+    return trees.walk(take_leaf, kinds, x, "input")
+
+
+def _has_rows(kind: Kind, leaf: Tensor | np.ndarray, b: int) -> bool:
+    return kind.axis is not None and leaf.ndim > kind.axis and leaf.shape[kind.axis] == b
+
+
+def join(parts: Sequence[Any], kinds: Any, rows: Sequence[Tensor], points: Sequence[Tensor] | None = None) -> Any:
+    """The answers of sub-batches put back in the order of their rows; in flat batches of clouds, or of their `points`.
+
+    Leaves that are not as long as their sub-batches are shared by its rows: floats (a loss) are averaged, others are the first.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    own = [kind for kind, _, _ in trees.leaves(kinds, parts[0])]
+    columns = [[leaf for _, leaf, _ in trees.leaves(kinds, part)] for part in parts]
+    merged = iter([_join_leaves(*column, rows, points) for column in zip(own, zip(*columns, strict=True), strict=True)])
+    return trees.walk(lambda kind, leaf, path: next(merged), kinds, parts[0], "output")
+
+
+def _join_leaves(kind: Leaf, leaves: Sequence[Any], rows: Sequence[Tensor], points: Sequence[Tensor] | None) -> Any:
+    first = leaves[0]
+    if points is not None and all(
+        getattr(leaf, "shape", ())[:1] == part.shape for leaf, part in zip(leaves, points, strict=True)
+    ):
+        rows = points
+    order = torch.cat(list(rows)).argsort()
+    if isinstance(first, (list, tuple)):
+        flat = [entry for leaf in leaves for entry in leaf]
+        return type(first)(flat[i] for i in order.tolist())
+    if not isinstance(first, (Tensor, np.ndarray)) or isinstance(kind, Rows) or kind.axis is None:
+        return first
+    tensors = [as_tensor(leaf) for leaf in leaves]
+    if not all(_has_rows(kind, tensor, len(part)) for tensor, part in zip(tensors, rows, strict=True)):
+        if not tensors[0].dtype.is_floating_point:
+            return first
+        share = [len(part) / len(order) for part in rows]
+        joined = torch.stack([tensor * s for tensor, s in zip(tensors, share, strict=True)]).sum(0)
+    else:
+        joined = torch.cat(tensors, kind.axis).movedim(kind.axis, 0)[order.to(tensors[0].device)].movedim(0, kind.axis)
+    return joined.numpy() if isinstance(first, np.ndarray) else joined
+
+
+def can_average(kinds: Any) -> bool:
+    """Whether a leaf of such kinds may be averaged: boxes and the entries of `Rows` never are."""
+    found: list[Leaf] = []
+    trees.map_kinds(found.append, kinds)
+    return any(isinstance(kind, Kind) and kind.averaged and ACTIONS[kind.name].averaged for kind in found)
+
+
+def is_averaged(kind: Leaf, leaf: Any) -> bool:
+    """Whether this leaf is: whole numbers never are."""
+    if isinstance(kind, Rows) or not isinstance(leaf, (Tensor, np.ndarray)) or leaf.ndim == 0:
+        return False
+    return kind.averaged and ACTIONS[kind.name].averaged and as_tensor(leaf).dtype.is_floating_point
+
+
+def average(x: Any, kinds: Any, chosen: Chosen) -> Any:
+    """One answer per row from the answers of its chosen poses: their mean by posterior weight, or the likeliest pose's.
+
+    Logits are averaged as probabilities and come back as log-probabilities; boxes, lists and whole numbers are not averaged.
+    A leaf that is not as long as the chosen poses is shared by all rows and stays as it is.
+    """
+    ranks = [(chosen.rank == r).nonzero()[:, 0] for r in range(int(chosen.rank.max()) + 1 if len(chosen.rank) else 1)]
+
+    def average_leaf(kind: Leaf, leaf: Any, path: str) -> Any:
+        if isinstance(kind, Rows):
+            return type(leaf)(leaf[i] for i in ranks[0].tolist())
+        tensor = as_tensor(leaf) if isinstance(leaf, np.ndarray) else leaf
+        if not isinstance(tensor, Tensor) or not _has_rows(kind, tensor, len(chosen.row)):
+            return leaf
+        axis = kind.axis or 0
+        tensor = tensor.movedim(axis, 0)
+        if not is_averaged(kind, tensor):
+            mean = tensor[ranks[0].to(tensor.device)]
+        elif kind.name == "logits":
+            mean = _log_mean(tensor, chosen, ranks)
+        else:
+            mean = _weighted(tensor, chosen, ranks)
+        mean = mean.movedim(0, axis)
+        return mean.numpy() if isinstance(leaf, np.ndarray) else mean
+
+    return trees.walk(average_leaf, kinds, x, "output")
+
+
+def _log_mean(x: Tensor, chosen: Chosen, ranks: Sequence[Tensor]) -> Tensor:
+    """The log of the mean of the probabilities, without leaving logarithms: a class may be unlikely, never impossible."""
+    work = x.dtype if x.dtype == torch.float64 else torch.float32
+    logs = x.to(work).log_softmax(-1) + chosen.weight.to(x.device, work).log().reshape(-1, *[1] * (x.ndim - 1))
+    total = logs[ranks[0].to(x.device)]
+    for i in ranks[1:]:
+        rows = chosen.row[i].to(x.device)
+        total = total.index_copy(0, rows, torch.logaddexp(total[rows], logs[i.to(x.device)]))
+    return total.to(x.dtype)
+
+
+def _weighted(x: Tensor, chosen: Chosen, ranks: Sequence[Tensor]) -> Tensor:
+    # summed in the order of likelihood, which is the same over the whole orbit: so the rounding is too
+    weight = chosen.weight.to(x).reshape(-1, *[1] * (x.ndim - 1))
+    total = x[ranks[0].to(x.device)] * weight[ranks[0].to(x.device)]
+    for i in ranks[1:]:
+        total = total.index_add(0, chosen.row[i].to(x.device), x[i.to(x.device)] * weight[i.to(x.device)])
+    return total
