@@ -50,8 +50,7 @@ class HalfTurned(nn.Module):
 
 def lean(network: nn.Module, frozen: int = 0) -> nn.Module:
     """The same function, faster, where its convolutions pad as TensorFlow does; the first `frozen` blocks learn nothing."""
-    convs = [m for m in network.modules() if _pads_like_tensorflow(m)]
-    if not convs:
+    if not any(_pads_like_tensorflow(module) for module in network.modules()):
         return network
     network = copy.deepcopy(network)
     for parent in list(network.modules()):

@@ -219,7 +219,7 @@ def quiet() -> Iterator[None]:
 
 
 def _clouds(data: Any) -> Any:
-    """A list of clouds (n, 3) as batches of such lists; other data as they are."""
+    """A list of clouds (n, 3) as a data set, whose batches are lists; other data as they are. Raises TypeError for a path."""
     if isinstance(data, (str, Path)):
         raise TypeError(f"clouds come as a tensor, a list, a Dataset or a DataLoader, not as a path; got {str(data)!r}")
     if not isinstance(data, list) or not all(isinstance(x, Tensor) and x.ndim == 2 for x in data):
