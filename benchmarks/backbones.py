@@ -34,7 +34,19 @@ class LeanConv(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         y = super().forward(x)
-        return F.relu6(y, inplace=True) if self.act else y
+        return relu6_(y) if self.act else y
+
+
+def relu6_(x: Tensor) -> Tensor:
+    """ReLU6 in place. What is at least 0 lies in the same order as bfloat16 as its bits do as an integer, the rest is below 0:
+    as integers the bounds take a third of the time."""
+    if x.dtype == torch.bfloat16 and not x.requires_grad:
+        x.view(torch.int16).clamp_(0, SIX)
+        return x
+    return F.relu6(x, inplace=True)
+
+
+SIX = int(torch.tensor(6, dtype=torch.bfloat16).view(torch.int16))
 
 
 class HalfTurned(nn.Module):
@@ -76,7 +88,7 @@ class NormalisedConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.norm(self.conv(x))
-        return F.relu6(y, inplace=True) if self.activated else y
+        return relu6_(y) if self.activated else y
 
 
 @torch.no_grad()
@@ -120,3 +132,21 @@ def folded(network: nn.Module) -> nn.Module:
                 conv.act = layer.activated
                 setattr(parent, name, conv)
     return network.to(memory_format=torch.channels_last)
+
+
+class FullLinear(nn.Linear):
+    """A linear layer in float32 behind a network in bfloat16: no two views get the same score by rounding."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.float())
+
+
+def halved(network: nn.Module) -> nn.Module:
+    """A copy in bfloat16 but for its last linear layer: half the time where the processor computes in it."""
+    network = copy.deepcopy(network).bfloat16()
+    name, last = [(name, module) for name, module in network.named_modules() if isinstance(module, nn.Linear)][-1]
+    full = FullLinear(last.in_features, last.out_features)
+    full.load_state_dict(last.state_dict())
+    parent, _, attribute = name.rpartition(".")
+    setattr(network.get_submodule(parent), attribute, full)
+    return network

@@ -1,6 +1,7 @@
 """Photos turned by quarter turns: an ImageNet classifier, bare and adapted.
 
-The canonicalizer is fitted on unlabelled upright photos alone; the table is measured on other photos. By default: the
+The canonicalizer is fitted on unlabelled upright photos alone; the table is measured on other photos. It is a cascade of two
+parts of a pretrained backbone, which run in bfloat16: a quick one, and a thorough one where that is in doubt. By default: the
 Imagenette photos and MobileNets beside the project. With your own:
 
     python benchmarks/photos.py --train photos/ --test labelled/ --labels labels.json --predictor timm:resnet50
@@ -19,7 +20,19 @@ from torch.nn import functional as F
 import backbones
 import common
 import equiform
-from equiform import Equivariant, OrbitCanonicalizer, Teacher, adapt, evaluate, fit, fit_opinion, load, scorer
+from equiform import (
+    CascadeCanonicalizer,
+    Equivariant,
+    Group,
+    OrbitCanonicalizer,
+    Teacher,
+    adapt,
+    evaluate,
+    fit,
+    fit_opinion,
+    load,
+    scorer,
+)
 from equiform.evaluation import BASELINES
 from equiform.fitting import EPOCHS, LR
 
@@ -31,8 +44,10 @@ def options(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--predictor", default="mobilenet_v2", help="timm:NAME, torchvision:NAME, FILE.py:FUNCTION, ...")
     parser.add_argument("--backbone", default="mobilenet_v2", help="network whose last layer becomes the score")
     parser.add_argument("--depth", type=int, default=17, help="keep that many blocks of the backbone's features; 0: all of it")
-    parser.add_argument("--frozen", type=int, default=7, help="that many blocks of the features, the first, do not learn")
     parser.add_argument("--resolution", type=int, default=128)
+    parser.add_argument("--quick-depth", type=int, default=15, help="the same of the quick canonicalizer of the cascade")
+    parser.add_argument("--quick-resolution", type=int, default=96)
+    parser.add_argument("--frozen", type=int, default=7, help="that many blocks of the features, the first, do not learn")
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--lr", type=float, default=LR)
     parser.add_argument("--teacher-weight", type=float, default=0.4)
@@ -75,30 +90,47 @@ def features_of(predictor: nn.Module) -> Callable[[Tensor], Tensor]:
     return features
 
 
-def fitted_model(predictor: nn.Module, train: Tensor, args: argparse.Namespace) -> tuple[Equivariant, dict]:
-    """Fit canonicalizer and second opinion on unlabelled photos; with what, and how long it took."""
-    start = time.perf_counter()
+class OnceTeacher(Teacher):
+    """A teacher that judges the photos once, for the fits of both canonicalizers."""
+
+    def posteriors(self, squares: Tensor, group: Group, seed: int, batch_size: int = 16) -> Tensor:
+        if "judged" not in vars(self):
+            vars(self)["judged"] = super().posteriors(squares, group, seed, batch_size)
+        return vars(self)["judged"]
+
+
+def fitted_scorer(
+    predictor: nn.Module, train: Tensor, args: argparse.Namespace, depth: int, resolution: int, settings: dict
+) -> tuple[OrbitCanonicalizer, dict[str, float]]:
+    """One canonicalizer of the cascade, fitted alone, and its last epoch."""
     torch.manual_seed(args.seed)
-    views = OrbitCanonicalizer("C4", resolution=args.resolution).view(train[:: max(1, len(train) // 64)])
-    network = backbones.with_batch_norms(scoring_network(args.backbone, args.depth, args.frozen), views)
-    model = adapt(
-        predictor, "C4", outputs="logits", canonicalizer=OrbitCanonicalizer("C4", network, resolution=args.resolution)
-    )
-    teacher = Teacher(features_of(predictor), weight=args.teacher_weight)
-    settings = {"epochs": args.epochs, "lr": args.lr, "seed": args.seed}
-    history = fit(model, train, teacher=teacher, **settings).history
+    views = OrbitCanonicalizer("C4", resolution=resolution).view(train[:: max(1, len(train) // 64)])
+    network = backbones.with_batch_norms(scoring_network(args.backbone, depth, args.frozen), views)
+    canonicalizer = OrbitCanonicalizer("C4", network, resolution=resolution)
+    history = fit(adapt(predictor, "C4", outputs="logits", canonicalizer=canonicalizer), train, **settings).history
+    canonicalizer.network = backbones.halved(backbones.folded(network))
+    return canonicalizer, history[-1]
+
+
+def fitted_model(predictor: nn.Module, train: Tensor, args: argparse.Namespace) -> tuple[Equivariant, dict]:
+    """Fit both canonicalizers and the second opinion on unlabelled photos; with what, and how long it took."""
+    start = time.perf_counter()
+    settings = {"epochs": args.epochs, "lr": args.lr, "seed": args.seed, "precision": "bf16-mixed"}
+    teacher = {"teacher": OnceTeacher(features_of(predictor), weight=args.teacher_weight)}
+    sizes = {"quick": (args.quick_depth, args.quick_resolution), "thorough": (args.depth, args.resolution)}
+    fits = {name: fitted_scorer(predictor, train, args, *size, settings | teacher) for name, size in sizes.items()}
+    cascade = CascadeCanonicalizer(fits["quick"][0], fits["thorough"][0])
+    model = adapt(predictor, "C4", outputs="logits", canonicalizer=cascade)
     fit_opinion(model, common.Photos(train, torch.zeros(len(train))))
-    model.canonicalizer.network = backbones.folded(network)
     fitted = settings | {
         "backbone": args.backbone,
-        "depth": args.depth,
         "frozen": args.frozen,
-        "resolution": args.resolution,
         "teacher_weight": args.teacher_weight,
         "num_photos": len(train),
         "minutes": round((time.perf_counter() - start) / 60, 1),
-        "last_epoch": history[-1],
     }
+    for name, (depth, resolution) in sizes.items():
+        fitted[name] = {"depth": depth, "resolution": resolution, "last_epoch": fits[name][1]}
     if args.adapter:
         model.save(args.adapter)
         (args.adapter / "fit.json").write_text(json.dumps(fitted))
@@ -108,7 +140,9 @@ def fitted_model(predictor: nn.Module, train: Tensor, args: argparse.Namespace) 
 def restored_or_fitted(predictor: nn.Module, args: argparse.Namespace) -> tuple[Equivariant, dict]:
     """The model of `--adapter` where one lies there, else a fitted one; and how it was fitted."""
     if args.adapter and (args.adapter / "fit.json").exists():
-        model = load(args.adapter, predictor, network=scoring_network(args.backbone, args.depth))
+        depths = (args.quick_depth, args.depth)
+        networks = [backbones.halved(scoring_network(args.backbone, depth)) for depth in depths]
+        model = load(args.adapter, predictor, network=networks)
         return model, json.loads((args.adapter / "fit.json").read_text())
     train, _ = common.photos(args.train or common.shared("data/imagenette/train"), 224)
     return fitted_model(predictor, train, args)

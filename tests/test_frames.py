@@ -88,7 +88,7 @@ def errors(got: dict[str, Tensor], expected: dict[str, Tensor]) -> Tensor:
 def test_every_canonicalizer_of_clouds_is_here():
     names = {maker(SO3()).name for maker in MAKERS.values()}
     assert names == {name for name in CANONICALIZERS if name in ("frame", "principal-axes", "search")}
-    assert set(CANONICALIZERS) - names == {"orbit", "group-conv", "tiles", "energy", "uniform"}
+    assert set(CANONICALIZERS) - names == {"cascade", "orbit", "group-conv", "tiles", "energy", "uniform"}
 
 
 PAIRS = [(g, name) for g in CONTINUOUS for name in MAKERS] + [(g, "search") for g in FINITE]

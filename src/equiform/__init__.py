@@ -8,6 +8,7 @@ from .canonicalizers import (
     TileCanonicalizer,
     UniformCanonicalizer,
 )
+from .cascade import CascadeCanonicalizer
 from .cloud_views import CloudAugmentation
 from .equivariant import Equivariant, Prediction, adapt, load
 from .evaluation import evaluate
@@ -53,6 +54,7 @@ __all__ = [
     "Augmentation",
     "Boxes",
     "Canonicalizer",
+    "CascadeCanonicalizer",
     "CloudAugmentation",
     "Cyclic",
     "Dihedral",

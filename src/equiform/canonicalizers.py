@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from . import groups
@@ -125,9 +125,18 @@ class OrbitCanonicalizer(Canonicalizer):
         self.own_network = network is None
         self.network = ScoreNetwork(channels) if network is None else network
 
-    def scores(self, view: Float[Tensor, "b c s s"]) -> Float[Tensor, "b n"]:
-        """Raises ValueError where the network gives more than one score per row."""
+    def scores(self, view: Float[Tensor, "b c s s"], which: Bool[Tensor, "b n"] | None = None) -> Float[Tensor, "b n"]:
+        """Of all elements, or of those in `which` alone (0 elsewhere).
+
+        Raises ValueError where the network gives more than one score per row.
+        """
         orbit = orbit_views(view, self.group).to(self._dtype())
+        if which is not None:
+            scores = torch.zeros(which.shape, device=view.device)
+            for k, part in enumerate(orbit):
+                if (rows := which[:, k]).any():
+                    scores[rows, k] = self._scores_of(part[rows]).float()
+            return scores
         # batch statistics see the whole orbit at once; otherwise element by element, which is easier on memory and caches,
         # and lets no rounding depend on where in a batch a view comes to lie
         parts = orbit.flatten(0, 1)[None] if self.training else orbit

@@ -1,7 +1,7 @@
 """The wrapper: estimate the pose, bring the input back, let the predictor answer, move the answer to where it belongs."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -223,13 +223,16 @@ def _name(predictor: Any) -> str:
     return getattr(predictor, "__name__", type(predictor).__name__)
 
 
-def load(path_or_repo: str | Path, predictor: Predictor, *, network: nn.Module | None = None) -> Equivariant:
+def load(
+    path_or_repo: str | Path, predictor: Predictor, *, network: nn.Module | Sequence[nn.Module] | None = None
+) -> Equivariant:
     """A saved model around its predictor: a ready-made one by its name, from a folder, or from a Hub repository (owner/name).
 
     Ready-made: "text-c4", for text in any quarter turn; the predictor takes a list of photos and gives for each a dict with
     `text`, `words` and `boxes` (k, 4), xyxy. A folder that happens to have such a name is a `Path`, or begins with "./".
     Nothing is unpickled.
-    `network`: the module of a canonicalizer that was given its own; the saved weights are loaded into it.
+    `network`: the module of a canonicalizer that was given its own; the saved weights are loaded into it. Of a cascade of two
+    such canonicalizers: both modules, the quick one's first.
     Raises FileNotFoundError or ValueError naming what is missing, damaged or of another version.
     """
     single = _callable(predictor)

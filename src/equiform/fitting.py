@@ -25,7 +25,7 @@ from .images import read_squares
 from .moving import act
 from .opinions import Opinion, linear_scorer, orbit_logits
 from .teaching import Teacher
-from .views import Augmentation
+from .views import Augmentation, random_crops
 
 EPOCHS, LR, AUGMENTATION, CLOUD_AUGMENTATION = 24, 1e-3, Augmentation(), CloudAugmentation()
 SQUARE = 1.5  # side of the images kept for training, in sides of the view: crops down to 2/3 of it lose no detail
@@ -128,25 +128,44 @@ def fit(
 
 
 def fit_opinion(
-    model: Equivariant, data: Any, *, batch_size: int = 32, penalty: float = 0.05, prior: str | Tensor = "identity"
+    model: Equivariant,
+    data: Any,
+    *,
+    batch_size: int = 32,
+    penalty: float = 0.05,
+    prior: str | Tensor = "identity",
+    crops: int = 1,
+    seed: int = 0,
 ) -> None:
     """Fit the predictor's second opinion on unlabelled canonical inputs, in place; for classifiers.
 
     data: inputs as the predictor takes them: a tensor (n, c, h, w), a Dataset or a DataLoader (of inputs, or of tuples that
-    begin with them). Costs |G| forward passes an input, once. It counts wherever several poses are run (top_k, coverage).
+    begin with them). It counts wherever several poses are run (top_k, coverage). Beside every square image, that many random
+    crops of it are judged, against overfitting on few images. Costs (1 + crops) |G| forward passes an input, once.
     Clouds (b, n, 3) of continuous groups are turned by the rotations of the cube; prior: as in `fit`.
     """
     loader = _loader(data, batch_size, None, None)
     back = inverse(_orbit(model.canonicalizer, prior))
-    logits = []
+    logits, generator = [], torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for batch in loader:
-            x = to_device(inputs_of(batch, model.inputs), back.device)
-            moving = fitting_kinds(model.inputs, x)
-            orbit = (act(g[None], x, moving) for g in back)
-            logits.append(orbit_logits((invoke(model.predictor, model.predictor, y) for y in orbit), model.outputs))
+            whole = to_device(inputs_of(batch, model.inputs), back.device)
+            moving = fitting_kinds(model.inputs, whole)
+            for x in (whole, *_crops(whole, model, crops, generator)):
+                orbit = (act(g[None], x, moving) for g in back)
+                logits.append(orbit_logits((invoke(model.predictor, model.predictor, y) for y in orbit), model.outputs))
     weight = linear_scorer(torch.cat(logits), penalty)
     model.opinion = Opinion(weight).to(back.device)
+
+
+def _crops(x: Any, model: Equivariant, crops: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Random crops, resized to what they were cut from; none of what is no batch of square images of numbers in [0, 1]."""
+    if isinstance(model.canonicalizer, CloudCanonicalizer) or not isinstance(x, Tensor) or x.ndim != 4:
+        return
+    if x.shape[2] == x.shape[3] and x.dtype.is_floating_point:
+        for _ in range(crops):
+            cut = random_crops(x, model.group, x.shape[3], AUGMENTATION, generator, model.group.identity(len(x)))
+            yield cut.to(x.dtype)
 
 
 def _turning(model: Equivariant, which: str | Group | None, joint: bool) -> Group | None:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from . import canonicalizers, rotations
 from .canonicalizers import Canonicalizer
+from .cascade import CascadeCanonicalizer
 from .clouds import Cloud, cloud_of, standardised
 from .groups import AboutZ, Group, Octahedral, SpaceGroup, homogeneous
 from .kinds import Kind, Rows
@@ -245,5 +246,5 @@ class SearchCanonicalizer(CloudCanonicalizer):
 
 
 CANONICALIZERS: dict[str, type[Canonicalizer]] = canonicalizers.CANONICALIZERS | {
-    cls.name: cls for cls in (FrameCanonicalizer, PrincipalAxesCanonicalizer, SearchCanonicalizer)
+    cls.name: cls for cls in (CascadeCanonicalizer, FrameCanonicalizer, PrincipalAxesCanonicalizer, SearchCanonicalizer)
 }

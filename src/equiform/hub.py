@@ -7,7 +7,7 @@ import hashlib
 import json
 import secrets
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from torch import nn
 from . import kinds
 from ._optional import optional
 from .canonicalizers import Canonicalizer, EnergyCanonicalizer, OrbitCanonicalizer
+from .cascade import CascadeCanonicalizer
 from .frames import CANONICALIZERS
 from .opinions import Opinion
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 OPINION = "opinion.weight"
+PARTS = ("quick", "thorough")  # of a cascade
 READY = Path(__file__).with_name("ready")  # fitted adapters that come with the package, a folder each
 
 
@@ -40,13 +42,10 @@ def save(model: "Equivariant", folder: str | Path) -> None:
     if model.opinion is not None:
         weights[OPINION] = model.opinion.weight.contiguous()
     data = safetensors.torch.save(weights)
-    own = getattr(canonicalizer, "own_network", True)
     config = {
         "format": "equiform",
         "format_version": FORMAT_VERSION,
-        "canonicalizer": canonicalizer.name,
-        "arguments": canonicalizer.config(),
-        "network": None if own else type(canonicalizer.network).__qualname__,
+        **_described(canonicalizer),
         "inputs": kinds.to_json(model.inputs),
         "outputs": kinds.to_json(model.outputs),
         "top_k": model.top_k,
@@ -59,6 +58,38 @@ def save(model: "Equivariant", folder: str | Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write(folder / WEIGHTS, data)
     write(folder / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
+
+
+def _described(canonicalizer: Canonicalizer) -> dict[str, Any]:
+    """What builds a canonicalizer again, but for its weights; a cascade is described with its parts."""
+    own = getattr(canonicalizer, "own_network", True)
+    described = {
+        "canonicalizer": canonicalizer.name,
+        "arguments": canonicalizer.config(),
+        "network": None if own else type(canonicalizer.network).__qualname__,
+    }
+    if isinstance(canonicalizer, CascadeCanonicalizer):
+        described["parts"] = {name: _described(getattr(canonicalizer, name)) for name in PARTS}
+    return described
+
+
+def _built(described: dict[str, Any], networks: list[nn.Module], predictor: Callable[..., Any]) -> Canonicalizer:
+    """The canonicalizer that was described; takes the networks of the caller's own from the list."""
+    cls, arguments = CANONICALIZERS[described["canonicalizer"]], dict(described["arguments"])
+    if issubclass(cls, CascadeCanonicalizer):
+        arguments |= {name: _built(described["parts"][name], networks, predictor) for name in PARTS}
+    if issubclass(cls, EnergyCanonicalizer):
+        arguments["predictor"] = predictor
+    if described["network"] is not None and issubclass(cls, OrbitCanonicalizer):
+        arguments["network"] = networks.pop(0)
+    return cls(**arguments)
+
+
+def _own_networks(described: dict[str, Any]) -> list[str]:
+    """The names of the networks of the caller's own."""
+    is_cascade = issubclass(CANONICALIZERS[described["canonicalizer"]], CascadeCanonicalizer)
+    inner = [name for part in PARTS for name in _own_networks(described["parts"][part])] if is_cascade else []
+    return inner + ([] if described["network"] is None else [str(described["network"])])
 
 
 def write(path: Path, data: bytes) -> None:
@@ -135,30 +166,28 @@ def _download(repo: str) -> Path:
 
 
 def restore(
-    path_or_repo: str | Path, predictor: Callable[..., Any], network: nn.Module | None
+    path_or_repo: str | Path, predictor: Callable[..., Any], network: nn.Module | Sequence[nn.Module] | None
 ) -> tuple[Canonicalizer, dict[str, Any]]:
     """The saved canonicalizer, in eval mode, and the other settings of the wrapper."""
     config, weights = read(path_or_repo)
+    networks = [network] if isinstance(network, nn.Module) else list(network or [])
     try:
-        cls = CANONICALIZERS[config["canonicalizer"]]
-        arguments = dict(config["arguments"])
         settings = {name: kinds.from_json(config[name]) for name in ("inputs", "outputs")}
         settings |= {name: config[name] for name in ("top_k", "coverage")}
-        saved_network = config["network"]
+        names = _own_networks(config)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path_or_repo}: config.json is damaged: {error}") from None
-    if (saved_network is None) != (network is None):
-        message = f"has a network of its own, a {saved_network}: pass network=" if saved_network else "takes no network="
-        raise ValueError(f"the canonicalizer in {path_or_repo} {message}")
-    if issubclass(cls, EnergyCanonicalizer):
-        arguments["predictor"] = predictor
-    if network is not None and issubclass(cls, OrbitCanonicalizer):
-        arguments["network"] = network
+    if len(names) != len(networks):
+        has = "networks of its own" if len(names) > 1 else "a network of its own"
+        way_out = f"has {has}, a {' and a '.join(names)}: pass network=" if names else "takes no network="
+        raise ValueError(f"the canonicalizer in {path_or_repo} {way_out}")
     if OPINION in weights:
         settings["opinion"] = Opinion(weights.pop(OPINION))
     try:
-        canonicalizer = cls(**arguments)
+        canonicalizer = _built(config, networks, predictor)
         canonicalizer.load_state_dict(weights)
+    except KeyError as error:
+        raise ValueError(f"{path_or_repo}: config.json is damaged: {error}") from None
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path_or_repo} does not fit this canonicalizer: {str(error).strip()}") from None
     return canonicalizer.eval(), settings
