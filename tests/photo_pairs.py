@@ -1,4 +1,4 @@
-"""Tiny random pairs (processor, model) of transformers, some for every task that is known, and what they are asked."""
+"""Tiny random pairs (processor, model) of transformers, some for every kind of answer, and what they are asked."""
 
 import importlib
 from functools import cache
@@ -322,7 +322,7 @@ def backbone_tokens():
 
 
 NAMES = {"text": ["a cat", "a dog on a mat"], "threshold": 0.0}
-CASES = {
+PAIRS = {
     "classes": (classification, {}),
     "label maps": (segmentation, {}),
     "segments": (universal, {"task": "semantic"}),

@@ -30,16 +30,21 @@ def _processors(monkeypatch):
     photo_pairs.pair.cache_clear()
 
 
-@pytest.mark.parametrize("name", photo_pairs.CASES)
-def test_answers_turn_with_the_photo(name):
-    made = photo_pairs.pair(photo_pairs.CASES[name][0])[0]
+@pytest.mark.parametrize("name", photos.CASES)
+@pytest.mark.parametrize("symmetry", ["C4", "D4"])
+def test_answers_turn_with_the_photo(name, symmetry):
+    made = photo_pairs.pair(photos.CASES[name][0])[0]
     assert "torchvision" in type(getattr(made, "image_processor", made)).__mro__[1].__name__.lower()
-    photos.test_answers_turn_with_the_photo(name)
+    photos.test_answers_turn_with_the_photo(name, symmetry)
 
 
-@pytest.mark.parametrize("name", photo_pairs.CASES)
+@pytest.mark.parametrize("name", photos.CASES)
 def test_the_answer_is_the_pairs_own_for_the_canonical_photo(name):
     photos.test_the_answer_is_the_pairs_own_for_the_canonical_photo(name)
+
+
+def test_every_row_has_a_case():
+    photos.test_every_row_has_a_case()
 
 
 def test_upright_is_a_step_of_a_chain():
