@@ -139,11 +139,21 @@ def as_tensor(x: Any) -> Tensor:
 
 
 def find_leaf(x: Any, kinds: Any, name: str) -> Any:
-    """The first leaf of the kind of that name, "rows" for a list with one entry per row; None where there is none."""
-    leaves = trees.leaves(kinds, x)
-    if name == "rows":
-        return next((leaf for kind, leaf, _ in leaves if isinstance(kind, Rows)), None)
-    return next((leaf for kind, leaf, _ in leaves if isinstance(kind, Kind) and kind.name == name), None)
+    """The first leaf of the kind of that name; within a list with one entry per row, the list of those leaves.
+
+    "rows" is the name of such a list as it is. None where there is none.
+    """
+    for kind, leaf, _ in trees.leaves(kinds, x):
+        if not isinstance(kind, Rows):
+            if kind.name == name:
+                return leaf
+        elif name == "rows":
+            return leaf
+        else:
+            found = [find_leaf(entry, kind.kinds, name) for entry in leaf]
+            if found and all(one is not None for one in found):
+                return found
+    return None
 
 
 def find_logits(x: Any, kinds: Any) -> Any:
