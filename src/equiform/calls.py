@@ -13,7 +13,7 @@ from . import trees
 from .actions import Size, moved_sizes
 from .clouds import Cloud, batch_of, cloud_of, flat_parts, members, take_flat
 from .kinds import Kind, Rows
-from .moving import first_image, image_sizes
+from .moving import check_boxes, first_image, image_sizes
 from .rows import check_batch, take
 
 
@@ -63,6 +63,7 @@ class Call(NamedTuple):
         if images is None:
             raise ValueError("no image among the inputs: one of them must have the kind 'image' for the pose to be found")
         check_batch(values, kinds, len(images))
+        check_boxes(values, kinds)
         return cls(values, kinds, run, images, image_sizes(values, kinds) or [])
 
     @property

@@ -114,6 +114,17 @@ def check_rows(got: int, expected: int, path: str) -> None:
         raise ValueError(f"{path}: expected one entry per row, {expected} in all; got {got}")
 
 
+def check_boxes(x: Any, kinds: Any) -> None:
+    """Raise ValueError for a box with its corners the wrong way round, which a turn would put right without a word."""
+    for kind, leaf, path in trees.leaves(kinds, x, "input"):
+        if isinstance(kind, Rows) or kind.name != "boxes" or dict(kind.options).get("format", "xyxy") != "xyxy":
+            continue
+        boxes = as_tensor(leaf)
+        wrong = (boxes[..., 2:] < boxes[..., :2]).any(-1) if boxes.shape[-1:] == (4,) else boxes.new_zeros(1, dtype=torch.bool)
+        if bool(wrong.any()):
+            raise ValueError(f"{path}: boxes are x1, y1, x2, y2 with x1 <= x2 and y1 <= y2; got {boxes[wrong][0].tolist()}")
+
+
 def first_image(x: Any, kinds: Any, name: str = "input") -> Any:
     """The leaf that the canonicalizer looks at: (b, c, h, w), or a list of (c, h, w) for `Rows`; None without an image."""
     for kind, leaf, path in trees.leaves(kinds, x, name):
