@@ -113,7 +113,8 @@ class _MeanIoU:
 class _KeypointError:
     """The mean distance in pixels between keypoints (b, ..., 2 or 3) over those that are visible in the target.
 
-    In lists, photo by photo, there are as many in both, in the same order. A third number of a target is its visibility, 0 for those that are not; one of a prediction is left aside.
+    In lists, photo by photo, there are as many in both, in the same order. A third number of a target is its visibility, 0 for
+    those that are not; one of a prediction is left aside.
     """
 
     higher_is_better = False

@@ -136,7 +136,7 @@ def rt_detr(model: Any) -> dict[str, Any]:
 
 
 def d_fine(model: Any) -> dict[str, Any]:
-    """The same with the boxes that every layer refines. By how much it moves which side stays in the frame of the canonical form."""
+    """The same with the boxes that every layer refines; how far it moves each side stays in the frame of the canonical form."""
     more = {"initial_reference_points": SHARES, "intermediate_predicted_corners": "invariant"}
     return rt_detr(model) | Likeliest(more | {"intermediate_hidden_states": Invariant(axis=1)})
 
