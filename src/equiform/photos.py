@@ -82,8 +82,8 @@ class PhotoPredictor(nn.Module):
         """The answer for a photo, or for a list of photos.
 
         Prompts of promptable models, for one photo, or a list with one entry a photo (None: without): input_points (objects,
-        points, 2) in pixels with input_labels (objects, points), input_boxes (objects, 4) as xyxy, input_masks (h, w); the object
-        axis may be left out. Options of the other tasks: text, threshold, text_threshold, task, multimask_output.
+        points, 2) in pixels with input_labels (objects, points), input_boxes (objects, 4) as xyxy, input_masks (h, w); the
+        object axis may be left out. Options of the other tasks: text, threshold, text_threshold, task, multimask_output.
         """
         names = ("input_points", "input_labels", "input_boxes", "input_masks")
         given = dict(zip(names, (input_points, input_labels, input_boxes, input_masks), strict=True))
