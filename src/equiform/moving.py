@@ -155,15 +155,12 @@ def find_leaf(x: Any, kinds: Any, name: str) -> Any:
     "rows" is the name of such a list as it is. None where there is none.
     """
     for kind, leaf, _ in trees.leaves(kinds, x):
-        if not isinstance(kind, Rows):
-            if kind.name == name:
-                return leaf
-        elif name == "rows":
-            return leaf
-        else:
+        if isinstance(kind, Rows) and name != "rows":
             found = [find_leaf(entry, kind.kinds, name) for entry in leaf]
             if found and all(one is not None for one in found):
                 return found
+        elif isinstance(kind, Rows) or (isinstance(kind, Kind) and kind.name == name):
+            return leaf
     return None
 
 
