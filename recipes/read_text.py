@@ -1,10 +1,11 @@
 """Read the text of pictures that lie in any quarter turn, with Tesseract.
 
     python recipes/read_text.py scan.png photo.jpg          the text, upright
-    python recipes/read_text.py --json scan.png photo.jpg   a JSON object a line: file, text, words, turn, confidence
+    python recipes/read_text.py --json scan.png photo.jpg   a JSON object a line: file, page, text, words, turn, confidence
 
 Every word has its `text` and its `box`, xyxy in the pixels of the picture as it is shown (its EXIF orientation applied), where
-the word lies in it. `turn`: by how many degrees the text was turned, counter-clockwise.
+the word lies in it. `turn`: by how many degrees the text was turned, counter-clockwise. `page`: from 1 on; every page of a TIFF
+is read, each with its own turn.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 import equiform
-from equiform.images import UnreadableImage, open_image, to_tensor
+from equiform.images import UnreadableImage, open_pages, to_tensor
 
 INSTALL = "tesseract is needed here: apt-get install tesseract-ocr (Debian, Ubuntu), brew install tesseract (macOS)"
 
@@ -76,19 +77,20 @@ def _table(photo: Tensor, psm: int) -> list[dict[str, str]]:
     return list(csv.DictReader(table, delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
-def as_json(file: Path, model: equiform.Equivariant, photo: Tensor) -> dict[str, Any]:
-    """What is said of one photo."""
+def as_json(file: Path, page: int, model: equiform.Equivariant, photo: Tensor) -> dict[str, Any]:
+    """What is said of one page."""
     (answer,), pose = model.predict([photo])
     words = [{"text": word, "box": box} for word, box in zip(answer["words"], answer["boxes"].tolist(), strict=True)]
     turn, confidence = 90 * int(pose.index[0]), round(float(pose.confidence[0]), 4)
-    return {"file": str(file), "text": answer["text"], "words": words, "turn": turn, "confidence": confidence}
+    said = {"text": answer["text"], "words": words, "turn": turn, "confidence": confidence}
+    return {"file": str(file), "page": page, **said}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code: 0, or 2 where a file could not be read; the others are read all the same."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="picture files")
-    parser.add_argument("--json", action="store_true", help="one JSON object a line and picture")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line and page")
     args = parser.parse_args(arguments)
     if shutil.which("tesseract") is None:
         _say(INSTALL)
@@ -97,15 +99,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     failed = False
     for file in args.files:
         try:
-            found = as_json(file, model, to_tensor(open_image(file)))
+            for page, image in enumerate(open_pages(file), 1):
+                found = as_json(file, page, model, to_tensor(image))
+                print(json.dumps(found, ensure_ascii=False) if args.json else found["text"], flush=True)
         except FileNotFoundError:
             failed = _say(f"no file {file}")
         except UnreadableImage as error:
             failed = _say(error)
         except TesseractError as error:
             failed = _say(f"{file}: {error}")
-        else:
-            print(json.dumps(found, ensure_ascii=False) if args.json else found["text"], flush=True)
     return 2 if failed else 0
 
 

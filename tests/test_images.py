@@ -20,6 +20,7 @@ from equiform.images import (
     find_images,
     frames_and_orientation,
     open_image,
+    open_pages,
     read_images,
     read_square,
     read_squares,
@@ -376,3 +377,15 @@ def test_fit_goes_on_without_the_bad_files(tmp_path):
     assert all(name in result.stderr for name in bad)
     assert not any(name in result.stderr for name in good)
     assert (tmp_path / "adapter" / "config.json").is_file()
+
+
+def test_pages_are_those_of_a_tiff(tmp_path):
+    colours = ["red", "lime", "blue"]
+    images = [Image.new("RGB", (4 + i, 3), colour) for i, colour in enumerate(colours)]
+    for name in ("scan.tif", "film.gif"):
+        images[0].save(tmp_path / name, save_all=True, append_images=images[1:])
+    pages = [page.convert("RGB") for page in open_pages(tmp_path / "scan.tif")]
+    assert [(page.size, page.getpixel((0, 0))) for page in pages] == [(i.size, i.getpixel((0, 0))) for i in images]
+    assert len(list(open_pages(tmp_path / "film.gif"))) == 1, "the frames of a film are no pages"
+    with pytest.raises(FileNotFoundError):
+        list(open_pages(tmp_path / "missing.tif"))

@@ -1,6 +1,7 @@
 """Metrics by name: worked examples, and torchmetrics' own where it has one; and evaluations in which targets move."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -148,6 +149,77 @@ def test_a_metric_of_several_numbers_is_refused():
 
     with pytest.raises(ValueError, match=r"Several computes several numbers \(precision, recall\)"):
         make(Several(), as_kinds("image")).compute()
+
+
+# ------------------------------------------------------------------------------------------- lists of a dict per photo
+
+
+def segmenter(images: list[Tensor]) -> list[dict[str, Any]]:
+    """Labels the bright pixels of upright photos, which have their mark at the top left; of others it labels none."""
+    return [{"segmentation": ((x[0] > 0.3) & (x[0, 0, 0] == 5)).int(), "segments_info": []} for x in images]
+
+
+def pointer(images: list[Tensor]) -> list[dict[str, Tensor]]:
+    """The place of the last bright pixel of upright photos."""
+    places = [(x[0] > 0.3).nonzero()[-1].flip(0) + 0.5 if x[0, 0, 0] == 5 else torch.zeros(2) for x in images]
+    return [{"keypoints": torch.cat([place, torch.ones(1)]).reshape(1, 1, 3)} for place in places]
+
+
+SEGMENTATION = Rows({"segmentation": "mask", "segments_info": "invariant"})
+KEYPOINTS = Rows({"keypoints": Points(extra=1)})
+
+
+@pytest.mark.parametrize("form", ["label maps", "arrays", "dicts", "dicts of another name", "maps with a word"])
+def test_miou_of_a_dict_per_photo(form):
+    images, _ = photos()
+    maps = [answer["segmentation"] for answer in segmenter(images)]
+    forms = {"arrays": [m.numpy() for m in maps], "dicts": [{"segmentation": m} for m in maps]}
+    forms["dicts of another name"] = [{"labels": m} for m in maps]
+    words = {"maps with a word": Rows("mask"), "dicts of another name": Rows({"labels": "mask"})}
+    model = Equivariant(segmenter, MarkedList(), Rows("image"), SEGMENTATION)
+    data = (images, forms.get(form, maps))
+    report = evaluate(model, data, metric="miou", targets=words.get(form), baselines=["bare"], batch_size=4)
+    assert report["adapted"].values == [1] * 4
+    assert report["bare"].values[0] == 1
+    assert max(report["bare"].values[1:]) < 0.5  # control
+
+
+@pytest.mark.parametrize("form", ["dicts", "points"])
+def test_keypoints_of_a_dict_per_photo(form):
+    images, _ = photos()
+    targets = pointer(images)
+    model = Equivariant(pointer, MarkedList(), Rows("image"), KEYPOINTS)
+    data = (images, targets if form == "dicts" else [answer["keypoints"] for answer in targets])
+    report = evaluate(model, data, metric="keypoint_error", baselines=["bare"], batch_size=4)
+    assert report["adapted"].values == pytest.approx([0] * 4, abs=1e-5)
+    assert min(report["bare"].values[1:]) > 5  # control
+
+
+def test_texts_of_a_dict_per_photo():
+    def reader(images: list[Tensor]) -> list[dict[str, Any]]:
+        return [{"text": "ab" if x[0, 0, 0] == 5 else "?!", "words": ["ab"], "boxes": torch.zeros(1, 4)} for x in images]
+
+    model = Equivariant(
+        reader, MarkedList(), Rows("image"), Rows({"text": "invariant", "words": "invariant", "boxes": "boxes"})
+    )
+    report = evaluate(model, (photos()[0], ["ab"] * 6), metric="cer", baselines=["bare"])
+    assert report["adapted"].values == [0] * 4
+    assert report["bare"].values == [0, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ({"map": torch.zeros(2, 3)}, r"target\[0\]\['masks'\]: expected by the kinds, but the value has only 'map'"),
+        (torch.zeros(2, 3), r"how the targets move is not clear from the outputs .*: pass targets= with their kind"),
+    ],
+)
+def test_targets_unlike_the_outputs_are_refused(target, message):
+    outputs = Rows({"masks": "mask", "boxes": "boxes"})
+    answer = {"masks": torch.zeros(1, 2, 3), "boxes": torch.zeros(1, 4)}
+    model = Equivariant(lambda images: [answer for _ in images], MarkedList(), Rows("image"), outputs)
+    with pytest.raises(ValueError, match=message):
+        evaluate(model, (photos()[0], [target] * 6), metric="miou")
 
 
 # ------------------------------------------------------------------------------------------------------- detections

@@ -150,6 +150,24 @@ def test_exif_orientation_is_honoured(tmp_path):
     assert torch.equal(read_photo(Image.open(tmp_path / "phone.png")), shown)
 
 
+def test_the_task_is_one_that_the_processor_has():
+    made, model = pair(universal)
+
+    class Instances:
+        post_process_instance_segmentation = made.post_process_instance_segmentation
+
+        def __call__(self, images, return_tensors):
+            return made(images=images, return_tensors=return_tensors)
+
+    alone = adapt((Instances(), model), "C4", canonicalizer=canonicalizer("C4"))
+    every = adapt((made, model), "C4", canonicalizer=canonicalizer("C4"))
+    photo = photos()[0]
+    assert_same(alone(photo, threshold=0.0), every(photo, threshold=0.0, task="instance"))
+    assert_same(every(photo), every(photo, task="semantic"))
+    with pytest.raises(TypeError, match="a Instances has no post_process_panoptic_segmentation"):
+        alone(photo, task="panoptic")
+
+
 def test_no_photos_give_an_empty_answer():
     assert adapt(pair(detection), "C4")([]) == []
     assert adapt(pair(classification), "C4")([])["logits"].shape == (0, 5)
@@ -191,6 +209,14 @@ def test_a_pair_is_measured_on_photos_of_many_sizes():
     assert report["bare"].equivariance_error > 0
 
 
+def test_label_maps_of_a_pair_are_measured():
+    model = adapt(pair(segmentation), "C4", canonicalizer=canonicalizer("C4"))
+    maps = [answer["segmentation"] for answer in model(photos())]
+    report = evaluate(model, (photos(), maps), metric="miou", baselines=["bare"])
+    assert report["adapted"].values == [1] * 4
+    assert report["bare"].mean < 1
+
+
 def test_a_pair_is_fitted_on_a_folder_of_photos(tmp_path):
     for i, photo in enumerate(photos()):
         to_image(photo).save(tmp_path / f"{i}.png")
@@ -224,9 +250,11 @@ def test_what_is_no_known_pair_is_refused(unchecked):
         adapt((*pair(detection), None), "C4")
     with pytest.raises(TypeError, match=r"what a Linear makes of photos is not known.*Rows\('image'\)"):
         adapt((pair(detection)[0], torch.nn.Linear(1, 1)), "C4")
-    unlike = transformers.OmDetTurboForObjectDetection
-    with pytest.raises(TypeError, match="what a OmDetTurboForObjectDetection makes of photos is not known"):
-        photo_task(unlike.__new__(unlike))
+    layouts, lines = [f"PPDocLayoutV{i}" for i in (2, 3, 4)], ["PPOCRV5ServerDet", "PPOCRV5MobileDet", "PPOCRV6SmallDet"]
+    for name in ["OmDetTurbo", *layouts, *lines]:
+        unlike = getattr(transformers, f"{name}ForObjectDetection")
+        with pytest.raises(TypeError, match=f"what a {name}ForObjectDetection makes of photos is not known"):
+            photo_task(unlike.__new__(unlike))
     with pytest.raises(ValueError, match=r"With its processor it is known: adapt\(\(processor, model\), group\)"):
         adapt(pair(owl)[1], "C4")
     with pytest.raises(ValueError, match=r"has no full stop, which ends it; got 'a dog\.'"):

@@ -164,6 +164,28 @@ def test_each_photo_of_a_list_has_its_own_prompts(model):
         assert torch.equal(alone["iou_scores"], answer["iou_scores"])
 
 
+def test_prompts_of_several_photos_are_an_array_too(model):
+    photos = [make_photo(), make_photo((64, 40), 1)]
+    boxes = [[1, 2, 30, 29], [3, 3, 20, 20.5]]
+    answers, expected = (model(photos, input_boxes=given) for given in (np.array(boxes), boxes))
+    for ours, theirs in zip(answers, expected, strict=True):
+        assert torch.equal(ours["masks"], theirs["masks"])
+    with pytest.raises(ValueError, match="one entry for each of the 2 photos is expected; got 3"):
+        model(photos, input_boxes=np.array([*boxes, boxes[0]]))
+
+
+def test_a_photo_of_a_list_may_be_without_a_kind_of_prompt(model):
+    photos = [make_photo(), make_photo((64, 40), 1)]
+    points, box = [[10, 20]], [3, 3, 20, 20]
+    answers = model(photos, input_points=[points, None], input_boxes=[None, box])
+    alone = model(photos[0], input_points=points), model(photos[1], input_boxes=box)
+    for ours, theirs in zip(answers, alone, strict=True):
+        assert torch.equal(ours["masks"], theirs["masks"])
+        assert torch.equal(ours["iou_scores"], theirs["iou_scores"])
+    with pytest.raises(ValueError, match="no prompt: pass input_points="):
+        model(photos, input_points=[points, None])
+
+
 def test_the_image_encoder_runs_once(photo, model):
     calls = []
     handle = model.predictor.model.vision_encoder.register_forward_hook(lambda *_: calls.append(1))

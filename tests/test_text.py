@@ -305,7 +305,7 @@ def test_the_command_prints_json(files):
     done = recipe("--json", *files)
     assert done.returncode == 0, done.stderr
     page, line = map(json.loads, done.stdout.splitlines())
-    assert list(page) == ["file", "text", "words", "turn", "confidence"]
+    assert list(page) == ["file", "page", "text", "words", "turn", "confidence"]
     assert [page["file"], line["file"]] == list(map(str, files))
     assert [page["turn"], line["turn"]] == [180, 90]
     assert [word["text"] for word in line["words"]] == LINES[1].split()
@@ -313,6 +313,19 @@ def test_the_command_prints_json(files):
     first, last = line["words"][0]["box"], line["words"][-1]["box"]
     assert first[1] > last[3], "turned counter-clockwise, a line reads upwards"
     assert first[3] - first[1] > first[2] - first[0], "and its words stand on end"
+
+
+@needs_tesseract
+def test_every_page_of_a_tiff_is_read(tmp_path, capsys):
+    pages = [draw([line])[0].rotate(90 * turns, expand=True) for line, turns in ((LINES[0], 0), (LINES[1], 2), (LINES[3], 1))]
+    pages[0].save(tmp_path / "scan.tif", save_all=True, append_images=pages[1:])
+    assert read_text.main(["--json", str(tmp_path / "scan.tif")]) == 0
+    read = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(page["page"], page["text"], page["turn"]) for page in read] == [
+        (1, LINES[0], 0),
+        (2, LINES[1], 180),
+        (3, LINES[3], 90),
+    ]
 
 
 @needs_tesseract

@@ -180,12 +180,19 @@ def grounding_dino(name: str) -> Any:
     return getattr(t, name)(text_config=text, d_model=32, use_timm_backbone=False, **(heads | sizes | backbone))
 
 
-def rt_detr(name: str) -> Any:
+def rt_detr(name: str, **more: Any) -> Any:
     stages = {"backbone_config": resnet("RTDetrResNetConfig", out_features=["stage2", "stage3", "stage4"])}
     encoder = {"encoder_hidden_dim": 16, "encoder_in_channels": [8, 12, 16], "encoder_layers": 1, "encoder_ffn_dim": 24}
     decoder = {"d_model": 16, "decoder_in_channels": [16] * 3, "decoder_layers": 2, "decoder_ffn_dim": 24, "num_queries": 6}
     heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "num_denoising": 0, "num_labels": 3}
-    return getattr(t, name)(backbone=None, use_timm_backbone=False, **(stages | encoder | decoder | heads))
+    return getattr(t, name)(backbone=None, use_timm_backbone=False, **(stages | encoder | decoder | heads | more))
+
+
+def d_fine() -> Any:
+    stages = {"stage_in_channels": [8, 8, 8, 12], "stage_mid_channels": [8] * 4, "stage_out_channels": [8, 8, 12, 16]}
+    stages |= {"stage_num_blocks": [1] * 4, "stage_numb_of_layers": [1] * 4, "stem_channels": [3, 8, 8], "embedding_size": 8}
+    shapes = {"hidden_sizes": [8, 8, 12, 16], "depths": [1] * 4, "out_features": ["stage2", "stage3", "stage4"]}
+    return rt_detr("DFineConfig", backbone_config=t.HGNetV2Config(**stages, **shapes))
 
 
 def mask2former() -> Any:
@@ -293,6 +300,8 @@ RT_DETR |= dict.fromkeys(
 )
 RT_DETR |= dict.fromkeys(("init_reference_points", "enc_outputs_coord_logits"), the_same)
 RT_DETR |= dict.fromkeys(("encoder_last_hidden_state", "encoder_hidden_states"), a_map)
+D_FINE = RT_DETR | {"initial_reference_points": shares, "intermediate_predicted_corners": the_same}
+D_FINE |= {"intermediate_hidden_states": Along(1)}
 MASKS = dict.fromkeys(("masks_queries_logits", "encoder_last_hidden_state", "encoder_hidden_states"), a_map)
 MASKS |= dict.fromkeys(("pixel_decoder_last_hidden_state", "pixel_decoder_hidden_states"), a_map)
 MASKS |= dict.fromkeys(("class_queries_logits", "transformer_decoder_last_hidden_state"), the_same)
@@ -417,7 +426,7 @@ CASES = [
     Case("SiglipModel", lambda: texts_and_images("SiglipConfig"), described(Tokens(8, 0)), inputs=TEXT, options=INNER | WIDE),
     *[
         Case(f"{name}Model", lambda name=name: vit(f"{name}Config"), pooled(TOKENS), options=INNER | WIDE)
-        for name in ("ViT", "CLIPVision")
+        for name in ("ViT", "CLIPVision", "MetaClip2Vision")
     ],
     Case("Dinov2Model", dino, pooled(Tokens(14, 1)), canvas=(42, 70), options=INNER),
     Case("Dinov2Model", dino, pooled(Tokens(14, 1)), canvas=(56, 56), options=INNER, id="square"),
@@ -431,12 +440,15 @@ CASES = [
         options=INNER | WIDE,
     ),
     Case("DPTModel", lambda: vit("DPTConfig", is_hybrid=False), pooled(TOKENS), options=INNER),
-    Case(
-        "CLIPVisionModelWithProjection",
-        lambda: vit("CLIPVisionConfig", projection_dim=8),
-        {"image_embeds": the_same, "last_hidden_state": TOKENS, "hidden_states": TOKENS},
-        options=INNER | WIDE,
-    ),
+    *[
+        Case(
+            f"{name}VisionModelWithProjection",
+            lambda name=name: vit(f"{name}VisionConfig", projection_dim=8),
+            {"image_embeds": the_same, "last_hidden_state": TOKENS, "hidden_states": TOKENS},
+            options=INNER | WIDE,
+        )
+        for name in ("CLIP", "MetaClip2")
+    ],
     Case("SiglipVisionModel", lambda: vit("SiglipVisionConfig"), pooled(Tokens(8, 0)), options=INNER | WIDE),
     Case("ResNetModel", resnet, pooled(a_map), canvas=(70, 96), options=INNER),
     Case("ConvNextModel", lambda: t.ConvNextConfig(hidden_sizes=[8] * 4, depths=[1] * 4), pooled(a_map), options=INNER),
@@ -523,6 +535,7 @@ CASES = [
     Case("TableTransformerForObjectDetection", lambda: detr("TableTransformerConfig"), DETR, options=INNER),
     Case("RTDetrForObjectDetection", lambda: rt_detr("RTDetrConfig"), RT_DETR, options=INNER),
     Case("RTDetrV2ForObjectDetection", lambda: rt_detr("RTDetrV2Config"), RT_DETR, options=INNER),
+    Case("DFineForObjectDetection", d_fine, D_FINE, options=INNER),
     Case(
         "YolosForObjectDetection",
         lambda: vit("YolosConfig", image_size=[32, 32], num_detection_tokens=5),

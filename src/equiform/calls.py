@@ -13,7 +13,7 @@ from . import trees
 from .actions import Size, moved_sizes
 from .clouds import Cloud, batch_of, cloud_of, flat_parts, members, take_flat
 from .kinds import Kind, Rows
-from .moving import first_image, image_sizes
+from .moving import check_boxes, first_image, image_sizes
 from .rows import check_batch, take
 
 
@@ -63,6 +63,7 @@ class Call(NamedTuple):
         if images is None:
             raise ValueError("no image among the inputs: one of them must have the kind 'image' for the pose to be found")
         check_batch(values, kinds, len(images))
+        check_boxes(values, kinds)
         return cls(values, kinds, run, images, image_sizes(values, kinds) or [])
 
     @property
@@ -155,6 +156,8 @@ def target_kinds(inputs: Any, outputs: Any, target: Any) -> Any:
     Raises ValueError where that is not clear.
     """
     if isinstance(outputs, Rows) and isinstance(target, (list, tuple)):
+        if target and not isinstance(target[0], Mapping):
+            return Rows(_of_one(outputs.kinds, target[0]))
         return Rows(_of_keys(outputs.kinds, {key for entry in target if isinstance(entry, Mapping) for key in entry}))
     if isinstance(target, Mapping):
         return _of_keys(outputs, set(target))
@@ -162,15 +165,37 @@ def target_kinds(inputs: Any, outputs: Any, target: Any) -> Any:
         return outputs
     if isinstance(inputs, Mapping) and "labels" in inputs:  # what transformers calls the targets that its models take
         return inputs["labels"]
-    known = {kind for kind, _, _ in trees.leaves(outputs, trees.map_kinds(lambda kind: 0, outputs))}
+    known = _all_kinds(outputs)
     if len(known) > 1 and not all(kind.name in ("invariant", "logits") for kind in known if isinstance(kind, Kind)):
-        raise ValueError(f"how the targets move is not clear from the outputs {outputs!r}: pass targets= with their kind")
-    return next(iter(known))
+        raise _unclear(outputs)
+    return known[0]
+
+
+def _of_one(outputs: Any, entry: Any) -> Any:
+    """The kind of what a list of targets holds for each row: the one of the outputs that moves, unless it cannot move."""
+    if not isinstance(outputs, Mapping) or trees.is_container(entry):
+        return outputs
+    kinds = _all_kinds(outputs) if _is_array(entry) else []
+    moving = [kind for kind in kinds if isinstance(kind, Rows) or kind.name not in ("invariant", "logits")]
+    if len(moving) > 1:
+        raise _unclear(outputs)
+    return moving[0] if moving else Kind("invariant")
+
+
+def _all_kinds(outputs: Any) -> list[Any]:
+    """Each kind once."""
+    return list({kind: None for kind, _, _ in trees.leaves(outputs, trees.map_kinds(lambda kind: 0, outputs))})
+
+
+def _unclear(outputs: Any) -> ValueError:
+    return ValueError(f"how the targets move is not clear from the outputs {outputs!r}: pass targets= with their kind")
 
 
 def _of_keys(outputs: Any, keys: set[Any]) -> Any:
     """The kinds of what a target holds too: what is there has boxes and labels, what is found has scores as well."""
-    return {key: kind for key, kind in outputs.items() if key in keys} if isinstance(outputs, Mapping) else outputs
+    if not isinstance(outputs, Mapping) or (keys and keys.isdisjoint(outputs)):
+        return outputs  # with no name in common the error says which are expected
+    return {key: kind for key, kind in outputs.items() if key in keys}
 
 
 def inputs_of(batch: Any, kinds: Any) -> Any:

@@ -202,7 +202,7 @@ class _Tally:
         self.name, self.model, self.reference = name, model, reference
         self.elements = elements.to(reference.canonicalizer.device)
         self.targets = None if targets is None else as_kinds(targets, reference.group)
-        self.metrics = [metrics.make(metric, reference.outputs) for _ in elements]
+        self.metrics = [metrics.make(metric, reference.outputs, self.targets) for _ in elements]
         self.error: float | None = None
         self.right = self.num_poses = self.passes = self.num_answers = 0
 

@@ -59,6 +59,16 @@ def open_image(path: str | Path, *, at_least: int | None = None) -> "Image":
         return exif_upright(image)
 
 
+def open_pages(path: str | Path) -> Iterator["Image"]:
+    """The same of every page of a TIFF, one after another; of any other file its first frame."""
+    with _opened(path) as image:
+        for page in range(image.n_frames if image.format == "TIFF" else 1):
+            image.seek(page)
+            _check_size(image)
+            image.load()
+            yield exif_upright(image)
+
+
 def exif_upright(image: "Image") -> "Image":
     """The image turned as its EXIF orientation says."""
     upright = optional("PIL.ImageOps", "all").exif_transpose(image)
@@ -82,8 +92,7 @@ def _opened(path: str | Path) -> Iterator[Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pillow warns of odd metadata and of large images; here they are read or refused
             with pillow.open(path) as image:
-                if image.width * image.height > MAX_MEGAPIXELS * 1_000_000:
-                    raise pillow.DecompressionBombError  # pillow itself leaves some formats unchecked
+                _check_size(image)
                 yield image
     except FileNotFoundError:
         raise
@@ -93,6 +102,11 @@ def _opened(path: str | Path) -> Iterator[Any]:
         reason = " ".join(str(error).split()) or type(error).__name__
         reason = "not an image, or of an unknown format" if "cannot identify" in reason else reason
         raise UnreadableImage(f"{path}: {reason}") from None
+
+
+def _check_size(image: "Image") -> None:
+    if image.width * image.height > MAX_MEGAPIXELS * 1_000_000:
+        raise optional("PIL.Image", "all").DecompressionBombError  # pillow itself leaves some formats unchecked
 
 
 def rgb(image: "Image") -> "Image":

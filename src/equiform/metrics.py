@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ._optional import optional
+from .calls import target_kinds
 from .canonicalizers import first_logits
 from .detections import AveragePrecision
 from .moving import as_tensor, find_leaf
@@ -41,16 +42,27 @@ class _Mean:
 
 
 class _OnLeaf:
-    """A metric on the part of an answer that it is about: the first leaf of one of those kinds, else the whole."""
+    """A metric on the part of an answer that it is about: the first leaf of one of those kinds, else the whole.
 
-    def __init__(self, metric: Any, kinds: Any, names: tuple[str, ...]):
-        self.metric, self.kinds, self.names = metric, kinds, names
+    So it is with targets that are dicts, by their own kinds or those of the answer.
+    """
+
+    def __init__(self, metric: Any, kinds: Any, names: tuple[str, ...], targets: Any = None):
+        self.metric, self.kinds, self.names, self.targets = metric, kinds, names, targets
         self.higher_is_better = is_better_higher(metric)
 
     def update(self, output: Any, target: Any) -> None:
-        found = (find_leaf(output, self.kinds, name) for name in self.names)
-        leaf = next((leaf for leaf in found if leaf is not None), output)
-        self.metric.update(as_tensor(leaf) if hasattr(leaf, "__array__") else leaf, target)
+        part = self._part(output, self.kinds)
+        if part is None:
+            part = output
+        elif _has_names(target):
+            own = self._part(target, target_kinds(None, self.kinds, target) if self.targets is None else self.targets)
+            target = target if own is None else own
+        self.metric.update(as_tensor(part) if hasattr(part, "__array__") else part, target)
+
+    def _part(self, value: Any, kinds: Any) -> Any:
+        found = (find_leaf(value, kinds, name) for name in self.names)
+        return next((leaf for leaf in found if leaf is not None), None)
 
     def compute(self) -> Any:
         value = self.metric.compute()
@@ -60,6 +72,11 @@ class _OnLeaf:
             known = ", ".join(map(str, value))
             raise ValueError(f"{name(self.metric)} computes several numbers ({known}): pass a metric that computes one")
         return value["map"]
+
+
+def _has_names(target: Any) -> bool:
+    """Whether it is a dict, or a list of them."""
+    return all(isinstance(entry, Mapping) for entry in (target if isinstance(target, (list, tuple)) else [target]))
 
 
 class _MeanIoU:
@@ -96,7 +113,8 @@ class _MeanIoU:
 class _KeypointError:
     """The mean distance in pixels between keypoints (b, ..., 2 or 3) over those that are visible in the target.
 
-    A third number of a target is its visibility, 0 for those that are not; one of a prediction is left aside.
+    In lists, photo by photo, there are as many in both, in the same order. A third number of a target is its visibility, 0 for
+    those that are not; one of a prediction is left aside.
     """
 
     higher_is_better = False
@@ -105,6 +123,10 @@ class _KeypointError:
         self.total, self.n = 0.0, 0
 
     def update(self, output: Any, target: Any) -> None:
+        if isinstance(output, (list, tuple)) and isinstance(target, (list, tuple)):
+            for photo, points in zip(output, target, strict=True):
+                self.update(as_tensor(photo), as_tensor(points))
+            return
         predicted, target = (as_tensor(points).double() for points in (output, target))
         if predicted.shape[:-1] != target.shape[:-1] or min(predicted.shape[-1], target.shape[-1]) < 2:
             shapes = f"{tuple(predicted.shape)} and {tuple(target.shape)}"
@@ -189,18 +211,19 @@ METRICS: dict[str, Named] = {
 }
 
 
-def make(metric: str | Callable[[Any, Any], Any], kinds: Any) -> Metric:
+def make(metric: str | Callable[[Any, Any], Any], kinds: Any, targets: Any = None) -> Metric:
     """A fresh metric for outputs of those kinds: named ones and torchmetrics look at one leaf, functions at everything.
 
+    `targets`: the kinds of the targets, where the outputs do not tell.
     Raises ValueError for an unknown name, TypeError for something that is no metric."""
     if isinstance(metric, str):
         if metric not in METRICS:
             raise ValueError(f"unknown metric {metric!r}; known: {', '.join(METRICS)}, a torchmetrics Metric, or a function")
-        return _OnLeaf(METRICS[metric].make(), kinds, METRICS[metric].kinds)
+        return _OnLeaf(METRICS[metric].make(), kinds, METRICS[metric].kinds, targets)
     if hasattr(metric, "update") and hasattr(metric, "compute"):
         fresh: Any = copy.deepcopy(metric)
         fresh.reset()
-        return _OnLeaf(fresh, kinds, ("logits",))
+        return _OnLeaf(fresh, kinds, ("logits",), targets)
     if not callable(metric):
         raise TypeError(f"a metric is a name, a torchmetrics Metric or a function; got a {type(metric).__name__}")
     return _Mean(metric)

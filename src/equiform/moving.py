@@ -114,6 +114,17 @@ def check_rows(got: int, expected: int, path: str) -> None:
         raise ValueError(f"{path}: expected one entry per row, {expected} in all; got {got}")
 
 
+def check_boxes(x: Any, kinds: Any) -> None:
+    """Raise ValueError for a box with its corners the wrong way round, which a turn would put right without a word."""
+    for kind, leaf, path in trees.leaves(kinds, x, "input"):
+        if isinstance(kind, Rows) or kind.name != "boxes" or dict(kind.options).get("format", "xyxy") != "xyxy":
+            continue
+        boxes = as_tensor(leaf)
+        wrong = (boxes[..., 2:] < boxes[..., :2]).any(-1) if boxes.shape[-1:] == (4,) else boxes.new_zeros(1, dtype=torch.bool)
+        if bool(wrong.any()):
+            raise ValueError(f"{path}: boxes are x1, y1, x2, y2 with x1 <= x2 and y1 <= y2; got {boxes[wrong][0].tolist()}")
+
+
 def first_image(x: Any, kinds: Any, name: str = "input") -> Any:
     """The leaf that the canonicalizer looks at: (b, c, h, w), or a list of (c, h, w) for `Rows`; None without an image."""
     for kind, leaf, path in trees.leaves(kinds, x, name):
@@ -139,11 +150,18 @@ def as_tensor(x: Any) -> Tensor:
 
 
 def find_leaf(x: Any, kinds: Any, name: str) -> Any:
-    """The first leaf of the kind of that name, "rows" for a list with one entry per row; None where there is none."""
-    leaves = trees.leaves(kinds, x)
-    if name == "rows":
-        return next((leaf for kind, leaf, _ in leaves if isinstance(kind, Rows)), None)
-    return next((leaf for kind, leaf, _ in leaves if isinstance(kind, Kind) and kind.name == name), None)
+    """The first leaf of the kind of that name; within a list with one entry per row, the list of those leaves.
+
+    "rows" is the name of such a list as it is. None where there is none.
+    """
+    for kind, leaf, _ in trees.leaves(kinds, x):
+        if isinstance(kind, Rows) and name != "rows":
+            found = [find_leaf(entry, kind.kinds, name) for entry in leaf]
+            if found and all(one is not None for one in found):
+                return found
+        elif isinstance(kind, Rows) or (isinstance(kind, Kind) and kind.name == name):
+            return leaf
+    return None
 
 
 def find_logits(x: Any, kinds: Any) -> Any:

@@ -81,9 +81,9 @@ class PhotoPredictor(nn.Module):
     ) -> Any:
         """The answer for a photo, or for a list of photos.
 
-        Prompts of promptable models, for one photo, or a list with one entry a photo: input_points (objects, points, 2) in
-        pixels with input_labels (objects, points), input_boxes (objects, 4) as xyxy, input_masks (h, w); the object axis may be
-        left out. Options of the other tasks: text, threshold, text_threshold, task, multimask_output.
+        Prompts of promptable models, for one photo, or a list with one entry a photo (None: without): input_points (objects,
+        points, 2) in pixels with input_labels (objects, points), input_boxes (objects, 4) as xyxy, input_masks (h, w); the
+        object axis may be left out. Options of the other tasks: text, threshold, text_threshold, task, multimask_output.
         """
         names = ("input_points", "input_labels", "input_boxes", "input_masks")
         given = dict(zip(names, (input_points, input_labels, input_boxes, input_masks), strict=True))
@@ -99,17 +99,17 @@ class PhotoPredictor(nn.Module):
         photos = [read_photo(photo) for photo in ([images] if single else images)]
         moving = {name: [value] if single else value for name, value in given.items() if name in self.task.prompts}
         for name, value in moving.items():
-            if not isinstance(value, (list, tuple, Tensor)) or len(value) != len(photos):
+            if not isinstance(value, (list, tuple, Tensor, np.ndarray)) or len(value) != len(photos):
                 came = len(value) if hasattr(value, "__len__") else f"a {type(value).__name__}"
                 raise ValueError(f"{name}: one entry for each of the {len(photos)} photos is expected; got {came}")
         sizes = [(int(photo.shape[1]), int(photo.shape[2])) for photo in photos]
         moving = {
-            name: [prompts.checked(name, v, size) for v, size in zip(value, sizes, strict=True)]
+            name: [None if v is None else prompts.checked(name, v, size) for v, size in zip(value, sizes, strict=True)]
             for name, value in moving.items()
         }
         if self.task.prompts:
             for i in range(len(photos)):
-                prompts.check_together({name: value[i] for name, value in moving.items()})
+                prompts.check_together({name: own for name, value in moving.items() if (own := value[i]) is not None})
         return photos, {**given, **moving}, single
 
     def _check_known(self, given: Mapping[str, Any]) -> None:

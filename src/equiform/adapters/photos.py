@@ -14,6 +14,7 @@ from . import prompts
 from .table import Adapter, first_match
 
 Images = list[Any]  # PIL images of one size
+SEGMENTATIONS = ("semantic", "instance", "panoptic")
 
 
 class PhotoTask(NamedTuple):
@@ -104,10 +105,15 @@ def _semantic(processor: Any, model: nn.Module, images: Images) -> list[dict[str
 
 
 def _universal(
-    processor: Any, model: Any, images: Images, task: str = "semantic", threshold: float = 0.5
+    processor: Any, model: Any, images: Images, task: str | None = None, threshold: float = 0.5
 ) -> list[dict[str, Any]]:
-    if task not in ("semantic", "instance", "panoptic"):
-        raise ValueError(f"unknown task {task!r}; known: semantic, instance, panoptic")
+    """Without a word the first of the tasks that the processor has: RF-DETR's has instances alone."""
+    if task is None:
+        owners = (processor, getattr(processor, "image_processor", None))
+        can = (one for one in SEGMENTATIONS if any(hasattr(o, f"post_process_{one}_segmentation") for o in owners))
+        task = next(can, SEGMENTATIONS[0])
+    if task not in SEGMENTATIONS:
+        raise ValueError(f"unknown task {task!r}; known: {', '.join(SEGMENTATIONS)}")
     asked = {"task_inputs": [task] * len(images)} if model.config.model_type == "oneformer" else {}
     output = model(**encoded(processor, model, images, **asked))
     process = post_processing(processor, f"post_process_{task}_segmentation")
@@ -179,7 +185,7 @@ def _prompted(processor: Any, model: nn.Module, images: Images, **given: Any) ->
     multimask = given.pop("multimask_output", True)
     answers = []
     for i, image in enumerate(images):  # each photo has as many prompts as it has
-        own = {name: value[i] for name, value in given.items() if value is not None}
+        own = {name: value[i] for name, value in given.items() if value is not None and value[i] is not None}
         answers.append(prompts.decoded(processor, model, prompts.embedded(processor, model, image), own, multimask))
     return answers
 
@@ -194,10 +200,11 @@ NAMED_OBJECTS = {"boxes": "boxes", "scores": "invariant", "text_labels": "invari
 SEGMENTATION = {"segmentation": "mask", "segments_info": "invariant"}
 INSTANCES = {"scores": "invariant", "boxes": "boxes", "masks": "mask"}
 MASKS = {"masks": "mask", "iou_scores": "invariant"}
-# classes whose names promise a task below that they do not do: of conversations, of clips, with other words or answers
+# classes whose names promise a task below that they do not do: of conversations, of clips, with other words or answers (the
+# layout of a page also has an order and polygons; PP-OCR's processors ask for sizes in another form)
 OTHERS = [
     Adapter(f"transformers.models.{package}.*", None, None)
-    for package in ("shieldgemma2", "videomt", "omdet_turbo", "depth_pro")
+    for package in ("shieldgemma2", "videomt", "omdet_turbo", "depth_pro", "pp_doclayout_*", "pp_ocr*")
 ]
 PHOTO_TASKS = [
     PhotoTask("transformers.models.*ForImageClassification", _classes, {"logits": "logits"}),

@@ -135,6 +135,12 @@ def rt_detr(model: Any) -> dict[str, Any]:
     )
 
 
+def d_fine(model: Any) -> dict[str, Any]:
+    """The same with the boxes that every layer refines; how far it moves each side stays in the frame of the canonical form."""
+    more = {"initial_reference_points": SHARES, "intermediate_predicted_corners": "invariant"}
+    return rt_detr(model) | Likeliest(more | {"intermediate_hidden_states": Invariant(axis=1)})
+
+
 def mask_former(model: Any) -> dict[str, Any]:
     """A mask and class scores per query. Mask2Former's decoder keeps its queries on the first axis."""
     maps = ("masks_queries_logits", "encoder_last_hidden_state", "pixel_decoder_last_hidden_state")
@@ -152,6 +158,7 @@ FAMILIES = [
     ("CLIPModel MetaClip2Model SiglipModel", TEXTS, zero_shot),
     ("ViTModel DeiTModel IJepaModel Dinov2Model Dinov2WithRegistersModel DINOv3ViTModel DPTModel", IMAGES, features),
     ("CLIPVisionModel CLIPVisionModelWithProjection SiglipVisionModel", IMAGES, features),
+    ("MetaClip2VisionModel MetaClip2VisionModelWithProjection", IMAGES, features),
     ("ResNetModel ConvNextModel ConvNextV2Model SegformerModel", IMAGES, features),
     ("Dinov2Backbone Dinov2WithRegistersBackbone DINOv3ViTBackbone", IMAGES, backbone),
     ("ResNetBackbone ConvNextBackbone ConvNextV2Backbone SwinBackbone", IMAGES, backbone),
@@ -160,6 +167,7 @@ FAMILIES = [
     ("DeformableDetrForObjectDetection", PADDED, deformable),
     ("GroundingDinoForObjectDetection MMGroundingDinoForObjectDetection", PHRASED, deformable),
     ("RTDetrForObjectDetection RTDetrV2ForObjectDetection", PADDED, rt_detr),
+    ("DFineForObjectDetection", PADDED, d_fine),
     ("YolosForObjectDetection", IMAGES, yolos),
     ("Mask2FormerForUniversalSegmentation MaskFormerForInstanceSegmentation", PADDED, mask_former),
     ("SamModel Sam2Model SamHQModel", PROMPTS, SAM),
