@@ -73,8 +73,7 @@ class Columns(Dataset):
         return len(self.columns[0])
 
     def __getitem__(self, i: int) -> Any:
-        row = tuple(column[i] for column in self.columns)
-        return row if len(row) > 1 else row[0]
+        return tuple(column[i] for column in self.columns) if len(self.columns) > 1 else self.columns[0][i]
 
 
 def stacked(samples: list[Any]) -> Any:
@@ -92,9 +91,8 @@ def listed(samples: list[Any]) -> Any:
     """Samples as a list, pairs as two; targets that are numbers become a tensor."""
     if not isinstance(samples[0], (tuple, list)):
         return list(samples)
-    columns = [[*column] for column in zip(*samples, strict=True)]
-    others = [torch.stack([*map(torch.as_tensor, column)]) if _numbers(column) else column for column in columns[1:]]
-    return columns[0], *others
+    inputs, *others = ([*column] for column in zip(*samples, strict=True))
+    return inputs, *(torch.stack([*map(torch.as_tensor, column)]) if _numbers(column) else column for column in others)
 
 
 def _numbers(column: Sequence[Any]) -> bool:
