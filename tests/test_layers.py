@@ -36,6 +36,7 @@ LAYERS = [
     "cloud_views",
     "adapters",
     "calls",
+    "loading",
     "photos",
     "hub",
     "cloud_data",
