@@ -21,10 +21,16 @@ from equiform.groups import SpaceGroup, homogeneous
 CONTINUOUS, FINITE = ("SO3", "O3", "SE3", "E3", "SO2z"), ("C4z", "C5z", "O", "Oh", "I", "Ih")
 BOUNDS = {"float32": 1e-5, "float64": 1e-12}
 KINDS = {"logits": "logits", "parts": "logits", "points": "points", "vectors": "vectors", "matrices": "matrices"}
+
+
+def procrustes(name: str) -> FrameCanonicalizer:
+    return FrameCanonicalizer(name, method="procrustes", origin="learned" if group(name).translations else "centroid")
+
+
 MAKERS: dict[str, Callable[[str], CloudCanonicalizer]] = {
     "search": SearchCanonicalizer,
     "frame": FrameCanonicalizer,
-    "frame, procrustes, learned origin": lambda g: FrameCanonicalizer(g, method="procrustes", origin="learned"),
+    "frame, procrustes, learned origin": procrustes,
     "principal-axes": PrincipalAxesCanonicalizer,
 }
 

@@ -148,7 +148,7 @@ def test_modes_are_left_as_they_were():
         (pictures(), {"baselines": ["bear"]}, ValueError, "known: bare"),
         ((pictures()[0], pictures()[1][:3]), {}, ValueError, "12 inputs and 3 targets"),
         (pictures()[0], {}, TypeError, "a Tensor"),
-        ((pictures()[0][:0], pictures()[1][:0]), {}, ValueError, "nothing in the evaluation data"),
+        ((pictures()[0][:0], pictures()[1][:0]), {}, ValueError, "nothing in the data"),
         (TensorDataset(pictures()[0]), {}, ValueError, "pairs"),
     ],
 )

@@ -263,7 +263,7 @@ def test_the_second_opinion_corrects_a_wrong_canonicalizer():
 @pytest.mark.parametrize(
     ("data", "options", "error", "message"),
     [
-        (torch.zeros(0, 3, 8, 8), {}, ValueError, "nothing in the training data"),
+        (torch.zeros(0, 3, 8, 8), {}, ValueError, "nothing in the data"),
         (torch.zeros(4, 8, 8), {}, ValueError, r"\(b, channels, height, width\)"),
         (torch.zeros(4, 5, 8, 8), {}, ValueError, "channels=5"),
         (42, {}, TypeError, "a tensor, a folder, a Dataset or a DataLoader"),

@@ -39,9 +39,16 @@ from equiform.rotations import rotation_angle
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
 CONTINUOUS = [SO3(), O3(), SE3(), E3(), AboutZ()]
 FINITE = [AboutZ(4), AboutZ(5), Octahedral(), Icosahedral(True)]
+
+
+def procrustes(g: Group) -> Canonicalizer:
+    origin = "learned" if isinstance(g, SpaceGroup) and g.translations else "centroid"
+    return FrameCanonicalizer(g, method="procrustes", origin=origin)
+
+
 MAKERS: dict[str, Callable[[Group], Canonicalizer]] = {
     "frame": lambda g: FrameCanonicalizer(g).eval(),
-    "frame, procrustes, learned origin": lambda g: FrameCanonicalizer(g, method="procrustes", origin="learned").eval(),
+    "frame, procrustes, learned origin": lambda g: procrustes(g).eval(),
     "principal-axes": lambda g: PrincipalAxesCanonicalizer(g).eval(),
     "search": lambda g: SearchCanonicalizer(g, side=4, width=32).eval(),
 }

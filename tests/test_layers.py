@@ -35,6 +35,7 @@ LAYERS = [
     "cloud_views",
     "adapters",
     "calls",
+    "loading",
     "photos",
     "hub",
     "cloud_data",

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.utils.data import IterableDataset
 
 from . import trees
 from .actions import Size, moved_sizes
@@ -50,12 +51,15 @@ class Call(NamedTuple):
 
         listed = [name for name, kind in wanted.items() if isinstance(kind, Kind) and isinstance(kinds[name], Rows)]
         # taken for a predictor of lists; if it is none, what it says itself helps nobody
-        run = _of_lists(invoked, listed[0]) if listed else invoked
+        run = _of_lists(invoked, listed[0], dim) if listed else invoked
 
         if dim == 3:
-            cloud, batch = cloud_of(values, kinds), batch_of(values, kinds)
+            cloud, batch = seen_cloud(values, kinds), batch_of(values, kinds)
             if cloud is None:
-                raise ValueError("no points among the inputs: one of them must have the kind 'points' for the pose to be found")
+                raise ValueError(
+                    "no points among the inputs: one of them must have the kind 'points' for the pose to be found, or "
+                    "Rows('points') for a list of clouds, beside lists of what else each has, such as Rows('vectors')"
+                )
             if batch is None:
                 check_batch(values, kinds, len(cloud))
             return cls(values, kinds, run, cloud, [], batch)
@@ -98,7 +102,7 @@ class Call(NamedTuple):
         return [*by_canvas(back, sizes, self.canvas, most=len(self.seen))]
 
 
-def _of_lists(run: Callable[[dict[str, Any]], Any], name: str) -> Callable[[dict[str, Any]], Any]:
+def _of_lists(run: Callable[[dict[str, Any]], Any], name: str, dim: int) -> Callable[[dict[str, Any]], Any]:
     """The same call, with a TypeError that says the way out where the predictor does not take the list."""
 
     def checked(moved: dict[str, Any]) -> Any:
@@ -106,10 +110,13 @@ def _of_lists(run: Callable[[dict[str, Any]], Any], name: str) -> Callable[[dict
             return run(moved)
         except (TypeError, AttributeError) as error:
             reason = " ".join(str(error).split())[:80]
-            raise TypeError(
-                f"the predictor was given the list {name!r} as it came, and failed ({reason} ...). If it takes batches, stack "
-                "images of one size, torch.stack(images), and call the model once for every size"
-            ) from error
+            way_out = (
+                "stack images of one size, torch.stack(images), and call the model once for every size"
+                if dim == 2
+                else "stack clouds of one size, torch.stack(clouds), or pad them beside an argument of the kind 'presence'"
+            )
+            came = f"the predictor was given the list {name!r} as it came, and failed ({reason} ...)"
+            raise TypeError(f"{came}. If it takes batches, {way_out}") from error
 
     return checked
 
@@ -198,17 +205,31 @@ def _of_keys(outputs: Any, keys: set[Any]) -> Any:
     return {key: kind for key, kind in outputs.items() if key in keys}
 
 
+def arguments(x: Any, kinds: Any) -> Any:
+    """The inputs of a batch as arguments: several that come as a tuple, or as the list that collation makes of one, by name.
+
+    Kinds by name stand in the order of the predictor's parameters; where the kinds have no names, they stay a tuple.
+    """
+    several = isinstance(x, (tuple, list)) and isinstance(kinds, (Mapping, tuple, list)) and bool(x) and _is_array(x[0])
+    if not several or is_row_list(x, kinds) or not (isinstance(x, tuple) or all(isinstance(part, Tensor) for part in x)):
+        return x
+    return dict(zip(kinds, x, strict=False)) if isinstance(kinds, Mapping) and len(x) <= len(kinds) else tuple(x)
+
+
 def inputs_of(batch: Any, kinds: Any) -> Any:
     """The predictor's inputs in a batch (or sample) of data: the batch itself, or what a tuple or list of them begins with.
 
-    From a dict come the entries that have a kind, or, where the one kind names none, the first of them.
+    From a dict come the entries that have a kind, or, where the one kind names none, the first of them. As many entries as
+    there are kinds are the arguments; of images by name only below a pair, since (images, labels) are as many as two kinds.
     """
-    while isinstance(batch, (tuple, list)) and not _is_row_list(batch, kinds):
+    pair = False
+    while isinstance(batch, (tuple, list)) and not is_row_list(batch, kinds):
         if not batch:
             raise ValueError("an empty batch in the data")
-        if isinstance(kinds, (tuple, list)) and len(batch) == len(kinds) and _is_array(batch[0]):
-            return tuple(batch)
-        batch = batch[0]
+        alone = isinstance(kinds, Mapping) and not pair and _looked_at(kinds) == "image"
+        if isinstance(kinds, (Mapping, tuple, list)) and len(batch) == len(kinds) and _is_array(batch[0]) and not alone:
+            return arguments(batch, kinds)
+        batch, pair = batch[0], True
     if not isinstance(batch, Mapping):
         return batch
     if isinstance(kinds, Mapping):
@@ -216,6 +237,19 @@ def inputs_of(batch: Any, kinds: Any) -> Any:
     if not batch:
         raise ValueError("an empty batch in the data")
     return inputs_of(next(iter(batch.values())), kinds)
+
+
+def check_sample(data: Any, inputs: Any) -> None:
+    """Raise ValueError where the samples of a map-style data set hold no cloud (n, 3) each, but points of one."""
+    if _looked_at(inputs) == "image" or isinstance(data, IterableDataset) or len(data) == 0:
+        return
+    x = inputs_of(data[0], inputs)
+    for kind, leaf, path in trees.leaves(fitting_kinds(inputs, x), x, "sample"):
+        if _is("points", kind) and isinstance(leaf, (Tensor, np.ndarray)) and leaf.ndim != 2:
+            raise ValueError(
+                f"{path}: each sample of the data has points of shape (n, 3); got {tuple(leaf.shape)}: one cloud alone is "
+                "x[None], clouds of many sizes are a list, and flat batches come from a DataLoader"
+            )
 
 
 def images_of(batch: Any, kinds: Any) -> Any:
@@ -234,10 +268,41 @@ def images_of(batch: Any, kinds: Any) -> Any:
 def cloud_in(batch: Any, kinds: Any) -> Cloud:
     """The clouds in a batch of data. Raises ValueError where there are none."""
     x = inputs_of(batch, kinds)
-    cloud = cloud_of(x, fitting_kinds(kinds, x))
+    cloud = seen_cloud(x, fitting_kinds(kinds, x))
     if cloud is None:
         raise ValueError(f"no points in the training data, a {type(batch).__name__}: one input must have the kind 'points'")
     return cloud
+
+
+def seen_cloud(x: Any, kinds: Any) -> Cloud | None:
+    """The cloud among arguments of those kinds. Raises TypeError or ValueError for what can only be meant otherwise."""
+    found = [(kind.name, leaf, path) for kind, leaf, path in trees.leaves(kinds, x, "input") if isinstance(kind, Kind)]
+    flat = any(name == "batch" for name, _, _ in found)
+    for name, leaf, path in found:
+        if name not in ("points", "presence", "batch"):
+            continue
+        if not _is_array(leaf):
+            raise TypeError(f"{path}: {name} are a tensor or an array; got a {type(leaf).__name__}")
+        tensor, shape = torch.as_tensor(leaf), tuple(leaf.shape)
+        if name == "points" and tensor.ndim == 2 and not flat:
+            raise ValueError(
+                f"{path}: points have shape (b, n, 3); got {shape}: one cloud is x[None], and a flat batch has an argument of "
+                "the kind 'batch' beside it"
+            )
+        if name == "batch" and (tensor.dtype.is_floating_point or tensor.dtype == torch.bool):
+            raise ValueError(f"{path}: batch is the row of each point, whole numbers; got {tensor.dtype} of shape {shape}")
+        if name == "presence" and tensor.dtype != torch.bool and not bool(((tensor == 0) | (tensor == 1)).all()):
+            raise ValueError(
+                f"{path}: presence is true, or 1, where there is a point, and 0 elsewhere; got other numbers: an additive mask "
+                "is mask == 0"
+            )
+    return cloud_of(x, kinds)
+
+
+def is_row_list(batch: Any, kinds: Any) -> bool:
+    """Whether it is a list of images (c, h, w), or of clouds (n, 3)."""
+    ndim = {"image": 3, "points": 2}[_looked_at(kinds)]
+    return isinstance(batch, list) and bool(batch) and all(isinstance(x, Tensor) and x.ndim == ndim for x in batch)
 
 
 def to_device(x: Any, device: torch.device) -> Any:
@@ -260,12 +325,6 @@ def _looked_at(kinds: Any) -> str:
     return "points" if any(_is("points", one) for one in each) and not any(_is("image", one) for one in each) else "image"
 
 
-def _is_row_list(batch: Any, kinds: Any) -> bool:
-    """Whether it is a list of images (c, h, w), or of clouds (n, 3)."""
-    ndim = {"image": 3, "points": 2}[_looked_at(kinds)]
-    return isinstance(batch, list) and bool(batch) and all(isinstance(x, Tensor) and x.ndim == ndim for x in batch)
-
-
 def _is_array(value: Any) -> bool:
     return isinstance(value, (Tensor, np.ndarray))
 
@@ -279,6 +338,14 @@ def _parameter_names(predictor: Callable[..., Any], args: tuple) -> list[str]:
         parameters = []
     names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     return names + [f"argument {i}" for i in range(len(names), len(args))]
+
+
+def in_order(kinds: Any, predictor: Callable[..., Any]) -> Any:
+    """Kinds by name in the order of the predictor's parameters, in which tuples of inputs come."""
+    names = _parameter_names(predictor, ())
+    if not isinstance(kinds, Mapping):
+        return kinds
+    return dict(sorted(kinds.items(), key=lambda item: names.index(item[0]) if item[0] in names else len(names)))
 
 
 def _kinds_by_name(inputs: Any, names: list[str], given: dict[str, Any]) -> dict[str, Any]:

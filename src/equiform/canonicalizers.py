@@ -25,6 +25,13 @@ from .views import disc, orbit_views, square_view, squares, view_size
 Images = Tensor | np.ndarray | Sequence[Tensor]
 
 
+def check_whole(least: int = 1, **values: Any) -> None:
+    """Raise ValueError naming the first value that is no whole number from `least` on."""
+    for name, value in values.items():
+        if not isinstance(value, int) or value < least:
+            raise ValueError(f"{name} must be a whole number >= {least}; got {value!r}")
+
+
 class Canonicalizer(nn.Module):
     """From images (b, c, h, w), or a list of (c, h, w), to a `Pose`. Subclasses say `scores` of views and their `config`.
 
@@ -49,9 +56,7 @@ class Canonicalizer(nn.Module):
                 f"{self.group.name} is continuous and canonicalizers score finite groups: take a fine one, such as "
                 f"{'D16' if self.group.reflections else 'C16'}"
             )
-        for what, value in (("resolution", resolution), ("channels", channels)):
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{what} must be a whole number >= 1; got {value!r}")
+        check_whole(resolution=resolution, channels=channels)
         self.resolution, self.channels = resolution, channels
         self.register_buffer("_place", torch.zeros(1), persistent=False)  # follows the module from device to device
 
@@ -198,8 +203,7 @@ class TileCanonicalizer(Canonicalizer):
         super().__init__(group, resolution, channels=1)
         if resolution % 4:  # half a tile is even, so that a grid of them is even about the centre
             raise ValueError(f"resolution must be a multiple of 4; got {resolution}")
-        if not isinstance(num_tiles, int) or num_tiles < 1:
-            raise ValueError(f"num_tiles must be a whole number >= 1; got {num_tiles!r}")
+        check_whole(num_tiles=num_tiles)
         self.num_tiles, self.widths = num_tiles, tuple(widths)
         self.network = ScoreNetwork(1, self.widths)
         self.network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  (torch's stubs forget it)
@@ -280,6 +284,7 @@ class EnergyCanonicalizer(Canonicalizer):
 
     name = "energy"
     learns = False
+    images_alone = True
 
     def __init__(self, group: str | Group, predictor: Callable[..., Any], *, confidence: str = "max_probability"):
         super().__init__(group)
@@ -331,6 +336,12 @@ class UniformCanonicalizer(Canonicalizer):
 
     name = "uniform"
     learns = False
+
+    def __init__(self, group: str | Group):
+        super().__init__(group)
+        if self.group.order is None:
+            frames = f"PrincipalAxesCanonicalizer({self.group.name!r}, scores='equal')"
+            raise ValueError(f"{self.group.name} is continuous, and has no list of poses: average over frames, {frames}")
 
     def config(self) -> dict[str, Any]:
         return {"group": self.group.name}

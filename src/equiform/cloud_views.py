@@ -1,5 +1,6 @@
 """Training views of clouds: as they come, varied, and turned by a random element of the group."""
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -28,6 +29,17 @@ class CloudAugmentation:
     degrees: float = 3.0
     turns: int = 1
     mirror: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("keep", "reach"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high <= 1:
+                raise ValueError(f"{name} is a range of shares, 0 < low <= high <= 1; got {getattr(self, name)!r}")
+        for name in ("stretch", "jitter", "degrees"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is a deviation, a number >= 0; got {getattr(self, name)!r}")
+        if not isinstance(self.turns, int) or self.turns < 1:
+            raise ValueError(f"turns is a whole number >= 1; got {self.turns!r}")
 
 
 def varied(

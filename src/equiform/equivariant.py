@@ -9,15 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from . import groups, hub, trees
-from .actions import Size
+from .actions import ACTIONS, Size
 from .adapters import known_kinds
 from .adapters.photos import known_task
-from .calls import Call
+from .calls import Call, in_order
 from .canonicalizers import Canonicalizer, OrbitCanonicalizer
 from .clouds import chosen_points
 from .frames import SearchCanonicalizer
 from .groups import Group, inverse
-from .kinds import as_kinds
+from .kinds import Rows, as_kinds
 from .moving import act, add, find_logits, snap
 from .opinions import Opinion
 from .photos import PhotoPredictor, as_predictor
@@ -61,7 +61,11 @@ class Equivariant(nn.Module):
             came = f"{coverage!r}, top_k={top_k}"
             raise ValueError(f"coverage is a share of the posterior in (0, 1], instead of top_k; got {came}")
         self.predictor, self.canonicalizer = predictor, canonicalizer
-        self.inputs, self.outputs = as_kinds(inputs, canonicalizer.group), as_kinds(outputs, canonicalizer.group)
+        self.inputs = in_order(as_kinds(inputs, canonicalizer.group), predictor)
+        self.outputs = as_kinds(outputs, canonicalizer.group)
+        if canonicalizer.group.dim == 3:
+            _check_in_space(self.inputs, "inputs", canonicalizer.group)
+            _check_in_space(self.outputs, "outputs", canonicalizer.group)
         self.top_k, self.coverage, self.opinion = top_k, coverage, opinion
         self.training = isinstance(predictor, nn.Module) and predictor.training
 
@@ -158,6 +162,19 @@ class Equivariant(nn.Module):
         return hub.push(self, repo_id, **options)
 
 
+def _check_in_space(kinds: Any, name: str, group: Group) -> None:
+    """Raise ValueError for a kind that lives on a canvas."""
+
+    def check(kind: Any) -> None:
+        if isinstance(kind, Rows):
+            trees.map_kinds(check, kind.kinds)
+        elif not ACTIONS[kind.name].in_space or dict(kind.options).get("normalized"):
+            known = ", ".join(name for name, row in ACTIONS.items() if row.in_space)
+            raise ValueError(f"{name}: {kind!r} does not move in space, as {group.name} does; kinds that do: {known}")
+
+    trees.map_kinds(check, kinds)
+
+
 def _same(g: Tensor) -> Tensor:
     return g
 
@@ -196,13 +213,13 @@ def adapt(
             f"how the outputs of {_name(single)} move is not known: pass outputs=, for example outputs='logits' for a "
             f"classifier, {clouds if in_space else images}{pair}"
         )
+    make = SearchCanonicalizer if in_space else OrbitCanonicalizer
     if canonicalizer is None:
         parameter = next(single.parameters(), None) if isinstance(single, nn.Module) else None
-        make = SearchCanonicalizer if in_space else OrbitCanonicalizer
         canonicalizer = make(group).to(parameter.device if parameter is not None else "cpu")
     if not isinstance(canonicalizer, Canonicalizer):
-        came = type(canonicalizer).__name__
-        raise TypeError(f"canonicalizer is a Canonicalizer, such as OrbitCanonicalizer({group!r}); got a {came}")
+        name, came = groups.group(group).name, type(canonicalizer).__name__
+        raise TypeError(f"canonicalizer is a Canonicalizer, such as {make.__name__}({name!r}); got a {came}")
     if canonicalizer.group != groups.group(group):
         raise ValueError(f"the canonicalizer is for {canonicalizer.group.name}, not for {groups.group(group).name}")
     return Equivariant(single, canonicalizer.eval(), inputs, outputs, top_k, coverage)

@@ -12,13 +12,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from . import kinds, metrics, testing, trees
 from ._optional import optional
-from .calls import fitting_kinds, invoke, target_kinds, to_device
+from .calls import arguments, fitting_kinds, invoke, seen_cloud, target_kinds, to_device
 from .canonicalizers import EnergyCanonicalizer, UniformCanonicalizer
-from .clouds import cloud_of
 from .equivariant import Equivariant
 from .frames import CloudCanonicalizer, PrincipalAxesCanonicalizer
 from .groups import PROTOCOLS, Group, inverse, protocol, turn
-from .kinds import Rows, as_kinds
+from .kinds import as_kinds
+from .loading import batches
 from .moving import act, first_image, image_sizes
 from .photos import PhotoPredictor
 from .report import Method, OrbitReport, Sample
@@ -62,7 +62,7 @@ def evaluate(
     if not isinstance(model, Equivariant):
         raise TypeError(f"model is what equiform.adapt returns; got a {type(model).__name__}")
     elements, name = _elements(model, group)
-    loader = _loader(data, batch_size, isinstance(model.inputs, Rows) or isinstance(model.predictor, PhotoPredictor))
+    loader = _loader(data, model, batch_size)
     methods = {"adapted": model} | _baselines(model, baselines) | dict(others or {})
     tallies = [_Tally(label, method, elements, metric, model, targets) for label, method in methods.items()]
     clock = _Clock()
@@ -71,7 +71,7 @@ def evaluate(
     with _evaluating(methods.values()), torch.no_grad():
         for batch in _progress(loader, progress):
             x, target = _pair(batch)
-            x = to_device(x, model.canonicalizer.device)
+            x = to_device(arguments(x, model.inputs), model.canonicalizer.device)
             target = to_device(target, model.canonicalizer.device)
             samples = samples or _samples(model, x, elements)
             num_rows = [tally.add(x, target) for tally in tallies]
@@ -124,25 +124,15 @@ def _labels(elements: Tensor) -> list[str]:
     return [("flip " if flip else "") + f"{angle:g}°" for angle, flip in zip(angles, flips, strict=True)]
 
 
-def _loader(data: Any, batch_size: int, lists: bool) -> Iterable[Any]:
-    """`lists`: the photos of a batch are a list, and so are their targets, as they may differ in size and number."""
-    if isinstance(data, DataLoader):
-        return data
-    if isinstance(data, (tuple, list)) and len(data) == 2 and all(isinstance(part, (Tensor, list)) for part in data):
-        if len(data[0]) != len(data[1]):
-            raise ValueError(f"{len(data[0])} inputs and {len(data[1])} targets: one target per input is expected")
-        data = list(zip(*data, strict=True))
-    elif not isinstance(data, Dataset):
+def _loader(data: Any, model: Equivariant, batch_size: int) -> Iterable[Any]:
+    pair = isinstance(data, (tuple, list)) and len(data) == 2 and all(isinstance(part, (Tensor, list)) for part in data)
+    if pair and len(data[0]) != len(data[1]):
+        raise ValueError(f"{len(data[0])} inputs and {len(data[1])} targets: one target per input is expected")
+    if not pair and not isinstance(data, (Dataset, DataLoader)):
         came = f"got a {type(data).__name__}"
         raise TypeError(f"data is (inputs, targets) tensors or lists, a Dataset or a DataLoader of such pairs; {came}")
-    return DataLoader(data, batch_size, collate_fn=_as_lists if lists else None)
-
-
-def _as_lists(batch: Sequence[Any]) -> tuple[list[Any], Any]:
-    pairs = [_pair(row) for row in batch]
-    targets = [target for _, target in pairs]
-    numbers = all(isinstance(target, int | float) or (isinstance(target, Tensor) and target.ndim == 0) for target in targets)
-    return [x for x, _ in pairs], torch.stack([torch.as_tensor(target) for target in targets]) if numbers else targets
+    # the photos of a batch are a list, and so are their targets, as they may differ in size and number
+    return batches(data, model.inputs, batch_size, lists=isinstance(model.predictor, PhotoPredictor))
 
 
 def _baselines(model: Equivariant, names: Sequence[str]) -> dict[str, Callable[..., Any]]:
@@ -163,6 +153,10 @@ def _baselines(model: Equivariant, names: Sequence[str]) -> dict[str, Callable[.
         elif name == "orbit averaging":
             made[name] = around(UniformCanonicalizer(model.group), model.canonicalizer.num_poses)
         elif name == "training-free":
+            if model.group.dim == 3:
+                raise ValueError(
+                    f"the baseline training-free is for images and continuous groups; {model.group.name} is finite"
+                )
             if isinstance(model.inputs, (Mapping, tuple, list)) and len(model.inputs) > 1:
                 raise ValueError("the baseline training-free needs a predictor whose one argument is the image")
             made[name] = around(EnergyCanonicalizer(model.group, model.predictor))
@@ -209,7 +203,7 @@ class _Tally:
     def add(self, x: Any, target: Any) -> int:
         """Take a batch in; returns its number of rows."""
         inputs = fitting_kinds(self.reference.inputs, x)
-        cloud = cloud_of(x, inputs) if self.reference.group.dim == 3 else None
+        cloud = seen_cloud(x, inputs) if self.reference.group.dim == 3 else None
         sizes = image_sizes(x, inputs) or []
         b = len(sizes) if cloud is None else len(cloud)
         moving = self.targets

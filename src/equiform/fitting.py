@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, TensorDataset
+from torch.utils.data import TensorDataset
 
 from . import priors
 from ._optional import optional
@@ -22,6 +22,7 @@ from .equivariant import Equivariant
 from .frames import CloudCanonicalizer
 from .groups import AboutZ, Group, Octahedral, inverse, protocol
 from .images import read_squares
+from .loading import batches
 from .moving import act
 from .opinions import Opinion, linear_scorer, orbit_logits
 from .teaching import Teacher
@@ -69,8 +70,8 @@ def fit(
     teacher: large pretrained features that judge each image once before training, against overfitting on few images.
     val: the same, held out; pose accuracy on it decides which epoch is kept, and `patience` epochs without a better one end
     the training. prior: "identity", "uniform", or a histogram of |G| counts.
-    Clouds: data are inputs as the predictor takes them, kept as they are; prior: "identity", "upright" (the z axis alone), or a
-    weight for each axis; augmentation: a `CloudAugmentation`.
+    Clouds: data are inputs as the predictor takes them, kept as they are, or a list of clouds (n, 3) of many sizes; prior:
+    "identity", "upright" (the z axis alone), or a weight for each axis; augmentation: a `CloudAugmentation`.
 
     By default the predictor never runs. With `task_loss(output, target)` the data are (inputs, target) batches and the whole
     model is trained, straight through the choice of a pose (Mondal et al. 2023, sec. 3), on floating-point images; the prior's
@@ -84,11 +85,15 @@ def fit(
 
     Raises ValueError or TypeError where the data, the options or the canonicalizer cannot be used.
     """
-    if not isinstance(model, Equivariant):
-        raise TypeError(f"model is what equiform.adapt returns; got a {type(model).__name__}")
+    _check_adapted(model)
     canonicalizer = model.canonicalizer
     if not canonicalizer.learns or not any(p.requires_grad for p in canonicalizer.parameters()):
-        raise ValueError(f"the {canonicalizer.name} canonicalizer has nothing to learn: use an OrbitCanonicalizer")
+        other = "a SearchCanonicalizer" if model.group.dim == 3 else "an OrbitCanonicalizer"
+        raise ValueError(f"the {canonicalizer.name} canonicalizer has nothing to learn: use {other}")
+    if task_loss is None and (targets is not None or train_predictor or prior_weight != 1.0):
+        raise ValueError(
+            "targets, train_predictor and prior_weight are for training with task_loss: without one the prior is all"
+        )
     for name, value in (("epochs", epochs), ("batch_size", batch_size)):
         if not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} must be a whole number >= 1; got {value!r}")
@@ -104,8 +109,8 @@ def fit(
         raise TypeError(f"the {canonicalizer.name} canonicalizer needs {wanted}; got a {type(augmentation).__name__}")
     side = 0 if is_cloud else round(SQUARE * max(canonicalizer.view_size, teacher.size if teacher is not None else 0))
     histogram = priors.frame_prior(prior) if is_cloud else priors.prior(canonicalizer.group, prior)
-    if is_cloud:
-        data, val = _clouds(data), _clouds(val)
+    if is_cloud and task_loss is None:
+        _orbit(canonicalizer, prior)  # which says where the prior leaves nothing to learn
     data, skipped = _in_memory(data, canonicalizer, side) if task_loss is None else (data, [])
     if teacher is not None:
         if not isinstance(data, Tensor) or is_cloud:
@@ -113,9 +118,10 @@ def fit(
         posteriors = teacher.posteriors(data, canonicalizer.group, seed)
         data = TensorDataset(data, (1 - teacher.weight) * histogram + teacher.weight * posteriors)
     squeezed = None if is_cloud else SquareCollate(side, model.inputs, canonicalizer.squares)
-    loader = _loader(data, batch_size, seed, None if task_loss is not None or teacher is not None else squeezed)
+    collate = None if task_loss is not None or teacher is not None else squeezed
+    loader = batches(data, model.inputs, batch_size, seed=seed, collate=collate)
     held_out, skipped_too = _in_memory(val, canonicalizer, side)
-    held_out = None if val is None else _loader(held_out, batch_size, None, squeezed)
+    held_out = None if val is None else batches(held_out, model.inputs, batch_size, collate=squeezed)
     options = training.Options(epochs, lr, weight_decay, augmentation, seed, side, histogram, teacher is not None)
     with quiet(), _restored(model, task_loss is not None), torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -136,7 +142,8 @@ def fit_opinion(
     begin with them). Costs |G| forward passes an input, once. It counts wherever several poses are run (top_k, coverage).
     Clouds (b, n, 3) of continuous groups are turned by the rotations of the cube; prior: as in `fit`.
     """
-    loader = _loader(data, batch_size, None, None)
+    _check_adapted(model)
+    loader = batches(data, model.inputs, batch_size)
     back = inverse(_orbit(model.canonicalizer, prior))
     logits = []
     with torch.no_grad():
@@ -145,8 +152,15 @@ def fit_opinion(
             moving = fitting_kinds(model.inputs, x)
             orbit = (act(g[None], x, moving) for g in back)
             logits.append(orbit_logits((invoke(model.predictor, model.predictor, y) for y in orbit), model.outputs))
-    weight = linear_scorer(torch.cat(logits), penalty)
+    if not bool((features := torch.cat(logits)).isfinite().all()):
+        raise ValueError("the predictor's logits on these data are not all finite: are all inputs?")
+    weight = linear_scorer(features, penalty)
     model.opinion = Opinion(weight).to(back.device)
+
+
+def _check_adapted(model: Any) -> None:
+    if not isinstance(model, Equivariant):
+        raise TypeError(f"model is what equiform.adapt returns; got a {type(model).__name__}")
 
 
 def _turning(model: Equivariant, which: str | Group | None, joint: bool) -> Group | None:
@@ -165,12 +179,16 @@ def _turning(model: Equivariant, which: str | Group | None, joint: bool) -> Grou
 
 
 def _orbit(canonicalizer: Canonicalizer, prior: str | Tensor) -> Tensor:
-    """The identity, and elements that the prior tells from it."""
+    """The identity, and elements that the prior tells from it. Raises ValueError where there are none."""
     if not isinstance(canonicalizer, CloudCanonicalizer):
         return canonicalizer.elements
     group = canonicalizer.space
     elements = (group if group.order else AboutZ(4) if group.axis else Octahedral(group.reflections)).elements
     apart = priors.frame_distance(elements[:, :3, :3], torch.eye(3), priors.frame_prior(prior))
+    if not bool((apart > 0.1).any()):
+        raise ValueError(
+            f"the prior {prior!r} takes all of {group.name} as alike, which leaves nothing to learn: use 'identity'"
+        )
     return torch.cat([elements[:1], elements[apart > 0.1]]).to(canonicalizer.device)
 
 
@@ -218,32 +236,10 @@ def quiet() -> Iterator[None]:
 # ---------------------------------------------------------------------------------------------------------------- data
 
 
-def _clouds(data: Any) -> Any:
-    """A list of clouds (n, 3) as a data set, whose batches are lists; other data as they are. Raises TypeError for a path."""
-    if isinstance(data, (str, Path)):
-        raise TypeError(f"clouds come as a tensor, a list, a Dataset or a DataLoader, not as a path; got {str(data)!r}")
-    if not isinstance(data, list) or not all(isinstance(x, Tensor) and x.ndim == 2 for x in data):
-        return data
-    return Listed(data)
-
-
-class Listed(Dataset):
-    """A list of clouds of many sizes."""
-
-    def __init__(self, clouds: list[Tensor]):
-        self.clouds = clouds
-
-    def __len__(self) -> int:
-        return len(self.clouds)
-
-    def __getitem__(self, i: int) -> Tensor:
-        return self.clouds[i]
-
-
 def _in_memory(data: Any, canonicalizer: Canonicalizer, side: int) -> tuple[Any, list[str]]:
     """Folders and tensors as one tensor of squares, other data (all of it for side 0) as they are; and the files skipped."""
     if side == 0:
-        return (torch.from_numpy(data) if isinstance(data, np.ndarray) else data), []
+        return data, []
     if isinstance(data, (str, Path)):
         return read_squares(data, side, canonicalizer.read)
     if isinstance(data, np.ndarray):
@@ -251,48 +247,6 @@ def _in_memory(data: Any, canonicalizer: Canonicalizer, side: int) -> tuple[Any,
     if isinstance(data, Tensor):
         return torch.cat([canonicalizer.squares(part, side) for part in data.split(256)]), []
     return data, []
-
-
-def _loader(data: Any, batch_size: int, seed: int | None, collate: Callable[[Sequence[Any]], Any] | None) -> Any:
-    """Batches of the data, shuffled where there is a seed. A DataLoader is taken as it is."""
-    if isinstance(data, DataLoader):
-        return data
-    if isinstance(data, (str, Path)):
-        raise TypeError("with task_loss the data are (inputs, target) pairs, not a folder of images: pass a Dataset")
-    if isinstance(data, Tensor):
-        data = TensorDataset(data)
-    elif isinstance(data, (tuple, list)) and data and all(isinstance(part, Tensor) for part in data):
-        data = TensorDataset(*data)
-    if not isinstance(data, Dataset):
-        raise TypeError(f"data is a tensor, a folder, a Dataset or a DataLoader; got a {type(data).__name__}")
-    stream = isinstance(data, IterableDataset)
-    if not stream and len(data) == 0:  # pyright: ignore[reportArgumentType]  (map-style data sets have a length)
-        raise ValueError("there is nothing in the training data")
-    collate = list if isinstance(data, Listed) else collate
-    sampler = None if seed is None or stream else EpochSampler(data, seed)
-    return DataLoader(data, batch_size, sampler=sampler, collate_fn=collate)
-
-
-class EpochSampler(Sampler[int]):
-    """A random order that depends on the seed and the epoch alone, so that a resumed run repeats the uninterrupted one.
-
-    Where there are several processes the trainer wraps it, and each gets its share. It holds no generator: torch cannot send
-    one to a process.
-    """
-
-    def __init__(self, data: Any, seed: int):
-        self.num, self.seed, self.epoch = len(data), seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by the trainer before every epoch."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.num
-
-    def __iter__(self) -> Iterator[int]:
-        order = torch.Generator().manual_seed(self.seed * 10_007 + self.epoch)
-        yield from torch.randperm(self.num, generator=order).tolist()
 
 
 @dataclass(frozen=True)

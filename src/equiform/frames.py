@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from . import canonicalizers, rotations
-from .canonicalizers import Canonicalizer
+from .canonicalizers import Canonicalizer, check_whole
 from .clouds import Cloud, cloud_of, standardised
 from .groups import AboutZ, Group, Octahedral, SpaceGroup, homogeneous
 from .kinds import Kind, Rows
@@ -95,6 +95,8 @@ class PrincipalAxesCanonicalizer(CloudCanonicalizer):
         self._continuous()
         if scores not in ("skewness", "equal"):
             raise ValueError(f"unknown scores {scores!r}; known: skewness, equal")
+        if not isinstance(sharpness, float | int) or not 0 <= sharpness < math.inf:
+            raise ValueError(f"sharpness is a number >= 0; got {sharpness!r}")
         self.how, self.sharpness = scores, sharpness
         signs = torch.tensor(list(itertools.product((1.0, -1.0), repeat=3)), dtype=torch.float64)
         allowed = signs[:, 2] == 1 if self.space.axis else torch.ones(8, dtype=torch.bool)
@@ -146,11 +148,15 @@ class FrameCanonicalizer(CloudCanonicalizer):
     ):
         super().__init__(group)
         self._continuous()
-        if not 0 <= spread <= 180:
+        check_whole(0, vectors=vectors, features=features)
+        check_whole(width=width, depth=depth)
+        if not isinstance(spread, float | int) or not 0 <= spread <= 180:
             raise ValueError(f"spread is a deviation in degrees, 0 to 180; got {spread!r}")
         for what, value, known in (("method", method, METHODS), ("origin", origin, ORIGINS)):
             if value not in known:
                 raise ValueError(f"unknown {what} {value!r}; known: {', '.join(known)}")
+        if origin == "learned" and not self.space.translations:
+            raise ValueError(f"a learned origin is for groups with translations, SE3 and E3; got {self.group.name}")
         self.arguments = {"vectors": vectors, "features": features, "width": width, "depth": depth}
         self.method, self.origin, self.spread = method, origin, spread
         self.network = VectorNetwork(4, **self.arguments)
@@ -217,6 +223,7 @@ class SearchCanonicalizer(CloudCanonicalizer):
 
     def __init__(self, group: str | Group, *, side: int = 8, width: int = 192):
         super().__init__(group)
+        check_whole(2, side=side, width=width)
         self.side, self.width = side, width
         turns = AboutZ(4) if self.space.axis else Octahedral(self.space.reflections)
         self.register_buffer("searched", (self.space if self.space.order else turns).matrices, persistent=False)

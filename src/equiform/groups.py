@@ -340,4 +340,8 @@ def group(name: "str | Group") -> Group:
             return (Cyclic if match[1] == "C" else Dihedral)(int(match[2]))
         if match := re.fullmatch(r"C([1-9]\d{0,3})z", name):
             return AboutZ(int(match[1]))
-    raise ValueError(f"unknown group {name!r}; known groups: Cn and Dn (C4, D4, C8, ...), Cnz (C4z), {', '.join(NAMED)}")
+    alike = {known.lower(): known for known in NAMED} | {"z": "SO2z"}
+    meant = alike.get(re.sub(r"\W", "", str(name)).lower())
+    hint = f" (do you mean {meant}?)" if meant else " (a protocol is for fit and evaluate)" if str(name) in PROTOCOLS else ""
+    known = f"Cn and Dn (C4, D4, C8, ...), Cnz (C4z), {', '.join(NAMED)}"
+    raise ValueError(f"unknown group {name!r}{hint}; known groups: {known}")

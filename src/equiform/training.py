@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, ProgressBar, TQDMProgressBar
 from torch import Tensor, nn
 
-from .calls import cloud_in, fitting_kinds, images_of, invoke, target_kinds
+from .calls import arguments, cloud_in, fitting_kinds, images_of, invoke, target_kinds
 from .canonicalizers import Canonicalizer
 from .cloud_views import CloudAugmentation, varied
 from .clouds import batch_of
@@ -94,6 +94,8 @@ class PriorTraining(lightning.LightningModule):
 
     def _cloud_loss(self, batch: Any, augmentation: CloudAugmentation | None, step: int) -> tuple[Tensor, Tensor]:
         cloud = cloud_in(batch, self.inputs)
+        if not bool((cloud.points.isfinite().all(-1) | ~cloud.present).all()):
+            raise ValueError(f"a cloud of the data is not finite in epoch {self.current_epoch + 1}: leave it out")
         cloud, target = varied(cloud, self.canonicalizer.group, augmentation, self._generator(step))
         pose = self.canonicalizer(cloud)
         apart = frame_distance(pose.g[:, :3, :3], target, self.options.prior) / self.options.prior.sum()
@@ -172,13 +174,16 @@ class JointTraining(PriorTraining):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         if not isinstance(batch, (tuple, list)) or len(batch) != 2:
             raise ValueError(f"with task_loss the data are (inputs, target) pairs; got a {type(batch).__name__}")
+        x, target, frame = arguments(batch[0], self.model.inputs), batch[1], None
         if not isinstance(self.canonicalizer, CloudCanonicalizer):
-            self._check_images(batch[0])
-        x, target, frame = batch[0], batch[1], None
+            self._check_images(x)
         if self.turning is not None:
             x, target, frame = self._turned(self.turning, x, target, batch_idx)
         answer = invoke(self.model.predict, self.model.predictor, x)
         task = self.task_loss(answer.output, target)
+        if not isinstance(task, Tensor) or task.numel() != 1:
+            came = f"shape {tuple(task.shape)}" if isinstance(task, Tensor) else f"a {type(task).__name__}"
+            raise TypeError(f"task_loss(output, target) returns one number as a tensor, with its gradient; got {came}")
         prior = self._pose_loss(answer.pose, frame)
         losses = {"loss": task.detach(), "prior_loss": prior.detach()}
         self.log_dict(losses, on_epoch=True, on_step=False, batch_size=1, sync_dist=True)

@@ -30,7 +30,8 @@ def square_view(
         return torch.cat(parts) if parts else torch.zeros(0, channels, resolution, resolution)
     if images.ndim != 4 or images.is_complex():
         came = f"{tuple(images.shape)} of {images.dtype}"
-        raise ValueError(f"images have shape (b, channels, height, width); got {came} (one image: add the batch axis, x[None])")
+        clouds = "; clouds of points: a group of space, such as SO3" if images.ndim == 3 and images.shape[2] == 3 else ""
+        raise ValueError(f"images have shape (b, channels, height, width); got {came} (one image: x[None]{clouds})")
     if images.shape[1] not in (1, channels):
         last = images.shape[3] in (1, channels)
         build = f"build it for them, OrbitCanonicalizer(group, channels={images.shape[1]})"

@@ -1,0 +1,179 @@
+"""What models of clouds refuse, when, and the way out they name."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from equiform import (
+    CloudAugmentation,
+    EnergyCanonicalizer,
+    FrameCanonicalizer,
+    Points,
+    PrincipalAxesCanonicalizer,
+    Rows,
+    SearchCanonicalizer,
+    UniformCanonicalizer,
+    act,
+    adapt,
+    evaluate,
+    fit,
+    fit_opinion,
+    group,
+)
+
+QUIET = {"enable_progress_bar": False, "epochs": 1}
+
+
+def logits(x: Tensor) -> Tensor:
+    return x.square().mean(1)[:, :2]
+
+
+def small(name: str = "SO3", **options):
+    return adapt(logits, name, outputs="logits", canonicalizer=SearchCanonicalizer(name, side=3, width=4).eval(), **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("z", "SO2z"), ("so3", "SO3"), ("SO(3)", "SO3"), ("z/SO3", "a protocol is for fit and evaluate")]
+)
+def test_a_group_by_nearly_its_name(name, hint):
+    with pytest.raises(ValueError, match=f"unknown group '.*' .*{hint}.*; known groups: Cn"):
+        adapt(logits, name, outputs="logits")
+    with pytest.raises(ValueError, match=r"unknown group 'Q'; known"):
+        group("Q")
+
+
+def test_ways_out_are_those_of_clouds(unchecked):
+    x = torch.randn(6, 10, 3)
+    with pytest.raises(ValueError, match="has nothing to learn: use a SearchCanonicalizer"):
+        fit(adapt(logits, "SO3", outputs="logits", canonicalizer=PrincipalAxesCanonicalizer("SO3")), x)
+    with pytest.raises(TypeError, match=r"such as SearchCanonicalizer\('SO3'\); got a str"):
+        adapt(logits, "SO3", outputs="logits", canonicalizer="search")
+    with pytest.raises(TypeError, match=r"stack clouds of one size, torch\.stack\(clouds\), or pad them .* 'presence'"):
+        small()([x[0], x[1, :5]])
+    with pytest.raises(ValueError, match="clouds of points: a group of space, such as SO3"):
+        adapt(logits, "C4", outputs="logits")(x)
+
+
+@pytest.mark.parametrize("kind", ["boxes", "mask", {"a": "logits", "b": Rows({"c": "image"})}, Points(normalized=True)])
+def test_kinds_of_the_canvas_are_refused_when_adapted(kind):
+    with pytest.raises(ValueError, match=r"outputs: .* does not move in space, as SO3 does; kinds that do: points, vectors"):
+        adapt(logits, "SO3", outputs=kind)
+    with pytest.raises(ValueError, match="inputs: 'image' does not move in space"):
+        adapt(logits, "SO3", inputs="image", outputs="logits")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: EnergyCanonicalizer("O", logits), r"looks at images, O moves clouds: use SearchCanonicalizer\('O'\)"),
+        (lambda: EnergyCanonicalizer("SO3", logits), r"use SearchCanonicalizer\('SO3'\)"),
+        (lambda: UniformCanonicalizer("SO3"), r"average over frames, PrincipalAxesCanonicalizer\('SO3', scores='equal'\)"),
+        (lambda: FrameCanonicalizer("SO3", vectors=-1), "vectors must be a whole number >= 0; got -1"),
+        (lambda: FrameCanonicalizer("SO3", features=1.5), "features must be a whole number"),
+        (lambda: FrameCanonicalizer("SO3", width=0), "width must be a whole number >= 1; got 0"),
+        (lambda: FrameCanonicalizer("SO3", depth=0), "depth must be"),
+        (lambda: FrameCanonicalizer("SO3", origin="learned"), "for groups with translations, SE3 and E3; got SO3"),
+        (lambda: SearchCanonicalizer("SO3", side=0), "side must be a whole number >= 2; got 0"),
+        (lambda: SearchCanonicalizer("SO3", side=2.5), "side must be"),
+        (lambda: PrincipalAxesCanonicalizer("SO3", sharpness=math.nan), "sharpness is a number >= 0; got nan"),
+        (lambda: PrincipalAxesCanonicalizer("SO3", sharpness="a"), "sharpness is a number >= 0; got 'a'"),
+        (lambda: CloudAugmentation(keep=(2, 3)), r"keep is a range of shares, 0 < low <= high <= 1; got \(2, 3\)"),
+        (lambda: CloudAugmentation(jitter=-1), "jitter is a deviation, a number >= 0; got -1"),
+        (lambda: CloudAugmentation(turns=0), "turns is a whole number >= 1; got 0"),
+        (lambda: evaluate(small("O"), (torch.randn(2, 5, 3), [0, 1]), baselines=("training-free",)), "images and continuous"),
+    ],
+)
+def test_nonsense_is_refused_where_it_is_built(make, message, unchecked):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("options", [{"targets": "points"}, {"train_predictor": True}, {"prior_weight": 50.0}])
+def test_options_of_joint_training_alone(options):
+    with pytest.raises(ValueError, match="targets, train_predictor and prior_weight are for training with task_loss"):
+        fit(small(), torch.randn(4, 10, 3), **options, **QUIET)
+
+
+def test_a_prior_that_leaves_nothing_to_learn():
+    x = torch.randn(4, 10, 3)
+    for name in ("SO2z", "C4z"):
+        with pytest.raises(ValueError, match=f"'upright' takes all of {name} as alike, which leaves nothing to learn"):
+            fit(small(name), x, prior="upright", **QUIET)
+        with pytest.raises(ValueError, match="leaves nothing to learn: use 'identity'"):
+            fit_opinion(small(name, top_k=2), x, prior="upright")
+        assert fit(small(name), x, **QUIET).history, "control"
+
+
+def test_training_clouds_that_are_not_finite():
+    x = torch.randn(4, 10, 3)
+    x[1, 2, 0] = torch.nan
+    with pytest.raises(ValueError, match="a cloud of the data is not finite in epoch 1"):
+        fit(small(), x, **QUIET)
+    padded = adapt(
+        lambda x, there: logits(x), "SO3", inputs=("points", "presence"), outputs="logits", canonicalizer=small().canonicalizer
+    )
+    there = torch.ones(4, 10, dtype=torch.bool)
+    there[1, 2] = False
+    assert fit(padded, (x, there), **QUIET).history, "control: padding may hold anything"
+
+
+def test_a_loss_that_is_no_tensor():
+    data = torch.randn(4, 10, 3), torch.zeros(4, dtype=torch.long)
+    for loss, came in ((lambda y, t: 1.0, "a float"), (lambda y, t: F.cross_entropy(y, t, reduction="none"), r"shape \(4,\)")):
+        with pytest.raises(TypeError, match=f"returns one number as a tensor, with its gradient; got {came}"):
+            fit(small(), data, task_loss=loss, **QUIET)
+
+
+def test_arguments_that_can_only_be_meant_otherwise():
+    x = torch.randn(3, 10, 3)
+    model = small()
+    with pytest.raises(TypeError, match="points are a tensor or an array; got a str"):
+        model("a")
+    with pytest.raises(ValueError, match=r"got \(10, 3\): one cloud is x\[None\]"):
+        model(x[0])
+    flat = adapt(lambda x, batch: x, "SO3", inputs=("points", "batch"), outputs="points")
+    with pytest.raises(ValueError, match=r"batch is the row of each point, whole numbers; got torch\.float32 of shape \(10,\)"):
+        flat(x[0], torch.zeros(10))
+    dicts = adapt(lambda x: [one["p"] for one in x], "SO3", inputs=Rows({"p": "points"}), outputs=Rows("points"))
+    with pytest.raises(ValueError, match=r"or Rows\('points'\) for a list of clouds, beside lists of what else each has"):
+        dicts([{"p": x[0]}])
+
+
+def test_presence_is_no_additive_mask():
+    def mean(x: Tensor, there: Tensor) -> Tensor:
+        return (x * (there == 1)[..., None]).sum(1)[:, :2]
+
+    x = torch.randn(3, 10, 3)
+    there = torch.arange(10) < torch.tensor([[10], [7], [4]])
+    model = adapt(mean, "SO3", inputs=("points", "presence"), outputs="logits")
+    with pytest.raises(ValueError, match="presence is true, or 1, where there is a point, and 0 elsewhere"):
+        model(x, torch.where(there, 0.0, -torch.inf))
+    for mask in (there.float(), there.long()):
+        assert torch.equal(model(x, mask), model(x, there))
+
+
+def energy(x: Tensor) -> Tensor:
+    return torch.tanh(x @ torch.tensor([[1.0, 2, 3], [0.5, -1, 1], [2, 0, 1]], dtype=x.dtype)).sum((1, 2))
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_forces_by_autograd(training):
+    """Equivariant in both modes; the derivative of the energy itself only where the frame is differentiated too."""
+    x = torch.randn(2, 12, 3, dtype=torch.float64) * torch.tensor([1.0, 2, 3])
+    model = adapt(energy, "SE3", outputs="invariant", canonicalizer=FrameCanonicalizer("SE3"))
+    model.canonicalizer.train(training)
+
+    def gradient(x: Tensor) -> Tensor:
+        x = x.clone().requires_grad_()
+        return torch.autograd.grad(model(x).sum(), x)[0]
+
+    g = group("SE3").nearest(group("SE3").random(2).double())
+    assert torch.allclose(gradient(act(g, x, "points")), act(g, gradient(x), "vectors"), atol=1e-9)
+    step = torch.zeros_like(x)
+    step[0, 0, 0] = 1e-5
+    with torch.no_grad():
+        difference = float((model(x + step) - model(x - step)).sum()) / 2e-5
+    assert math.isclose(float(gradient(x)[0, 0, 0]), difference, rel_tol=1e-5) is training
