@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import equiform
 from equiform import (
     E3,
     O3,
@@ -428,6 +429,20 @@ def test_gradients_reach_the_canonicalizer(name):
     assert gradients
     assert all(gradient.isfinite().all() for gradient in gradients)
     assert sum(float(gradient.abs().sum()) for gradient in gradients) > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize(("group", "name"), [("SE3", name) for name in MAKERS] + [("O", "search")])
+def test_poses_stay_exact_in_a_model_of_another_dtype(group, name, dtype):
+    model = adapt(Predictor().double(), group, outputs=KINDS, canonicalizer=MAKERS[name](equiform.group(group)))
+    x = clouds(3).to(dtype)
+    with torch.no_grad():
+        before = model.predict(x.double()).pose
+        for change in (lambda: model.to(dtype), lambda: model.to("cpu", dtype), lambda: model.float().to(dtype)):
+            answer, pose = change().predict(x)
+            assert torch.equal(pose.candidates, before.candidates)
+            assert torch.equal(pose.scores, before.scores)
+            assert answer["points"].dtype == dtype, "control: the predictor has changed"
 
 
 def test_empty_batches_and_defaults():

@@ -117,6 +117,7 @@ SAMPLES = {
     "presence": lambda b: torch.rand(b, 5) > 0.5,
     "batch": lambda b: torch.arange(b),
     "edges": lambda b: torch.randint(b, (2, 5)),
+    "edge_features": lambda b: torch.randn(b, 2),
 }
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
 

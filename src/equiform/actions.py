@@ -319,9 +319,10 @@ ACTIONS = {
     "invariant": Row(act_invariant, in_space=True),
     "logits": Row(act_invariant, in_space=True),
     # of clouds: numbers of the points that canonicalizers look at, which points of a padded batch are there, the cloud of
-    # every point of a flat batch, and pairs of its points
+    # every point of a flat batch, pairs of its points, and numbers of those
     "features": Row(act_invariant, in_space=True),
     "presence": Row(act_invariant, averaged=False, in_space=True),
     "batch": Row(act_invariant, averaged=False, in_space=True),
     "edges": Row(act_invariant, averaged=False, in_space=True),
+    "edge_features": Row(act_invariant, averaged=False, in_space=True),
 }

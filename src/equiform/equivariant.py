@@ -14,7 +14,7 @@ from .adapters import known_kinds
 from .adapters.photos import known_task
 from .calls import Call
 from .canonicalizers import Canonicalizer, OrbitCanonicalizer
-from .clouds import chosen_points
+from .clouds import check_answer, chosen_points
 from .frames import SearchCanonicalizer
 from .groups import Group, inverse
 from .kinds import as_kinds
@@ -111,6 +111,8 @@ class Equivariant(nn.Module):
             choice = None if zero is None else (zero[rows.to(zero.device)], pose.candidates[rows.to(pose.g.device)])
             upright = self._move(inverse(g[part]), call.take(rows), call.kinds, before, batch, choice, inverse)
             answer = snap(call.run(upright), self.outputs, after)
+            if self.averages:
+                check_answer(answer, self.outputs, upright, call.kinds)
             answers.append(self._move(g[part], answer, self.outputs, after, batch, choice, _same))
         rows = [part for _, _, part in parts]
         output = join(answers, self.outputs, rows, call.points_of(chosen.row, rows))
@@ -124,9 +126,8 @@ class Equivariant(nn.Module):
             )
         if self.opinion is not None and len(chosen.row):
             chosen = reweighted(chosen, self.opinion(find_logits(output, self.outputs)))
-        if call.batch is not None:  # the answers about points first, then those about clouds
-            output = average(output, self.outputs, chosen_points(chosen, call.batch))
-        return Prediction(average(output, self.outputs, chosen), pose)
+        points = None if call.batch is None else chosen_points(chosen, call.batch)
+        return Prediction(average(output, self.outputs, chosen, points), pose)
 
     def _move(
         self,
