@@ -1,5 +1,6 @@
 """Canonicalizers of clouds: wrapped models are equivariant to rotations, reflections, translations and the order of points."""
 
+import contextlib
 import copy
 import math
 from collections.abc import Callable
@@ -273,6 +274,28 @@ def test_padded_flat_and_listed_clouds_get_the_same_answers(top_k):
         other = torch.where(there[..., None], padded, float("nan"))
         again = canonicalizer(Cloud(other, there, torch.zeros(4, 33, 0, 3).double(), torch.zeros(4, 33, 0).double()))
         assert torch.equal(again.g, one.predict(padded, there).pose.g)
+
+
+@pytest.mark.parametrize("n", [3, 7])
+@pytest.mark.parametrize("top_k", [1, 2])
+@pytest.mark.parametrize("outputs", ["points", {"p": "points"}, Rows("points")], ids=str)
+def test_a_list_of_clouds_gives_a_list(outputs, top_k, n):
+    """Three clouds, of three points as well: whose rows could be taken for those of the batch."""
+
+    def stretched(x: list[Tensor]) -> list[Tensor] | dict[str, list[Tensor]]:
+        answer = [points * torch.tensor([1.0, 2, 3]) for points in x]
+        return {"p": answer} if isinstance(outputs, dict) else answer
+
+    model = adapt(stretched, SE3(), outputs=outputs, canonicalizer=PrincipalAxesCanonicalizer(SE3()), top_k=top_k)
+    x, g = list(clouds(3, 12)[:, :n]), moves(SE3(), 3, torch.float64)
+    warned = pytest.warns(UserWarning, match="lists and whole numbers are not averaged")
+    with warned if top_k == 2 and not isinstance(outputs, Rows) else contextlib.nullcontext():
+        answer, turned = model(x), model(act(g, x, Rows("points")))
+    answer, turned = ((a["p"] if isinstance(outputs, dict) else a) for a in (answer, turned))
+    expected = act(g, answer, Rows("points"))
+    assert all(torch.allclose(a, b, atol=1e-10) for a, b in zip(turned, expected, strict=True))
+    bare = [points * torch.tensor([1.0, 2, 3]) for points in act(g, x, Rows("points"))]
+    assert not torch.allclose(bare[0], expected[0], atol=1e-2), "control"
 
 
 @pytest.mark.parametrize("listed", [False, True])

@@ -197,3 +197,12 @@ def test_other_shapes_are_refused(unchecked):
         act(SO3().random(2), torch.rand(2, 5, 2), "points")
     with pytest.raises(ValueError, match=r"x: matrices have shape \(b, ..., 3, 3\); got \(2, 3\)"):
         act(SO3().random(2), torch.rand(2, 3), "matrices")
+
+
+@pytest.mark.parametrize("kind", ["points", "vectors"])
+def test_whole_numbers_in_space_are_not_rounded(kind):
+    g, x = SO3().random(2), torch.randint(-9, 9, (2, 5, 3))
+    moved = act(g, x, kind)
+    assert moved.dtype == torch.float32
+    assert torch.allclose(moved, act(g, x.float(), kind), atol=1e-5)
+    assert not torch.allclose(moved, moved.round(), atol=0.1), "control: they lie between whole numbers"

@@ -1,6 +1,6 @@
 """The rows of nested values: taken for a sub-batch, joined from several, averaged over the poses of each."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -54,6 +54,13 @@ def _has_rows(kind: Kind, leaf: Tensor | np.ndarray, b: int) -> bool:
     if kind.name == "edges" and leaf.ndim == 2:  # (2, E): two ends, not two rows
         return False
     return kind.axis is not None and leaf.ndim > kind.axis and leaf.shape[kind.axis] == b
+
+
+def rows_if_listed(kinds: Any, x: Any, b: int) -> Any:
+    """The kinds of what a predictor made of a list: where it answers with a list of b entries, a kind is that of each."""
+    if isinstance(kinds, Mapping) and isinstance(x, Mapping):
+        return {name: rows_if_listed(kind, x.get(name), b) for name, kind in kinds.items()}
+    return Rows(kinds) if isinstance(kinds, Kind) and isinstance(x, list) and len(x) == b else kinds
 
 
 def join(parts: Sequence[Any], kinds: Any, rows: Sequence[Tensor], points: Sequence[Tensor] | None = None) -> Any:
