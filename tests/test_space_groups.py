@@ -86,6 +86,19 @@ def test_names_round_trip(g):
     assert [h for h in GROUPS if h == g] == [g]
 
 
+@pytest.mark.parametrize("g", GROUPS, ids=by_name)
+def test_elements_in_float64_are_exact_to_its_last_digits(g):
+    drawn = g.random(8, torch.Generator().manual_seed(0), torch.float64)
+    for h in (drawn, g.sample(), g.nearest(g.random(8).double())):
+        linear = h[:, :3, :3]
+        assert h.dtype == torch.float64
+        assert torch.allclose(linear @ linear.mT, torch.eye(3).double(), rtol=0, atol=1e-14)
+        assert torch.allclose(g.nearest(h), h, rtol=0, atol=1e-14)
+    assert torch.equal(drawn.float(), g.random(8, torch.Generator().manual_seed(0))), "the same ones, rounded"
+    assert torch.equal(g.sample(5), g.sample(5))
+    assert len(g.sample(5)) == (g.order or 5)
+
+
 def test_distance():
     a, b, c = (SE3().random(50).double() for _ in range(3))
     ab = SE3().distance(a, b)

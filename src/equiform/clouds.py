@@ -193,7 +193,7 @@ def _check_lengths(kind: Any, leaf: Any, path: str, edges: list[int], others: tu
 
 
 def check_answer(x: Any, kinds: Any, asked: Any, asked_kinds: Any) -> None:
-    """Raise ValueError where an answer of several poses is as long as the edges that were asked about: it cannot be averaged."""
+    """Raise ValueError where an answer of several poses is as long as the edges: such cannot be averaged."""
     batch = batch_of(asked, asked_kinds)
     if batch is None:
         return

@@ -122,8 +122,8 @@ class Equivariant(nn.Module):
             return Prediction(output, pose)
         if not any(is_averaged(kind, leaf) for kind, leaf, _ in trees.leaves(outputs, output)):
             warnings.warn(
-                "several poses were run for nothing: lists and whole numbers are not averaged, they come from the likeliest pose. "
-                "Leave top_k and coverage out, or let the predictor return scores",
+                "several poses were run for nothing: lists and whole numbers are not averaged, they come from the likeliest "
+                "pose. Leave top_k and coverage out, or let the predictor return scores",
                 stacklevel=2,
             )
         if self.opinion is not None and len(chosen.row):
