@@ -79,8 +79,9 @@ class Group:
         return self.order // 2 if self.reflections else self.order
 
     @cached_property
-    def elements(self) -> Float[Tensor, "order 3 3"]:
-        """All elements, the identity first; with reflections, element n + k is a left-right flip followed by turn k.
+    def elements(self) -> Float[Tensor, "order n n"]:
+        """All elements, the identity first; with reflections, element n + k is a left-right flip followed by turn k
+        (in space minus rotation k).
 
         Raises ValueError for a continuous group.
         """
@@ -148,8 +149,7 @@ class Group:
 class SpaceGroup(Group):
     """A group of isometries of space: all rotations, those about z, or a finite set of them; with or without translations.
 
-    `matrices` gives the rotations of a finite group, the identity first; with reflections, their negatives follow: element
-    n + k is minus rotation k.
+    `matrices` gives the rotations of a finite group, the identity first; with reflections, their negatives follow.
     """
 
     dim = 3
