@@ -209,16 +209,20 @@ def main() -> None:
     note("principal axes", adapted(PrincipalAxesCanonicalizer("SO3")))
     note("frame averaging", adapted(PrincipalAxesCanonicalizer("SO3", scores="equal"), top_k=4))
     torch.manual_seed(args.seed)
+    fit_seconds = None  # of one that was fitted before there are none
     if args.adapter and (args.adapter / "config.json").exists():
         model = load(args.adapter, predictor)
     else:
-        model = adapted(SearchCanonicalizer("SO3"))
+        model, start = adapted(SearchCanonicalizer("SO3")), time.perf_counter()
         fit(model, data["train"], prior="upright", epochs=args.epochs, lr=LR, augmentation=VARIED, seed=args.seed)
+        fit_seconds = round(time.perf_counter() - start, 1)
         if args.adapter:
             model.save(args.adapter)
     for top_k in (1, 4, 24):
         model.top_k = top_k
         note(f"search, frozen, {top_k} pose{'s' * (top_k > 1)}", model)
+    if fit_seconds is not None:
+        rows["search, frozen, 1 pose"]["fit_seconds"] = fit_seconds
     fit_opinion(model, data["train"], prior="upright")
     for top_k in (4, 24):
         model.top_k = top_k

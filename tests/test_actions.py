@@ -77,6 +77,7 @@ SAMPLES: dict[str, list[Sample]] = {
     "logits": [("logits", lambda b, h, w: torch.randn(b, 3))],
     "features": [("features", lambda b, h, w: torch.randn(b, 5, 3))],
     "presence": [("presence", lambda b, h, w: torch.ones(b, 5, dtype=torch.bool))],
+    "edge_features": [("edge_features", lambda b, h, w: torch.randn(b, 2))],
     "batch": [("batch", lambda b, h, w: torch.arange(b) + 1)],
     "edges": [("edges", lambda b, h, w: torch.arange(10).reshape(2, 5))],
 }

@@ -226,6 +226,40 @@ def test_continuous_groups_are_sampled():
     assert report.elements == evaluate(marked(), pictures(), group="O2").elements
 
 
+def test_the_upright_pose_counts_for_no_mean_over_drawn_elements():
+    report = evaluate(marked(), pictures(), group="O2", baselines=["bare"])
+    bare = report["bare"]
+    assert bare.mean == pytest.approx(sum(bare.values[1:]) / 15)
+    assert bare.mean < sum(bare.values) / 16, "control: upright is the easiest"
+    assert report.upright_of("bare") == bare.values[0]
+    assert "without the upright pose" in str(report)
+    finite = evaluate(marked(), pictures(), group="C4", baselines=["bare"])
+    assert finite["bare"].mean == pytest.approx(sum(finite["bare"].values) / 4)
+    assert "without the upright pose" not in str(finite)
+
+
+@pytest.mark.parametrize("name", ["SO3", "E3", "I", "C5z"])
+def test_clouds_in_float64_are_measured_to_their_last_digits(name):
+    weight = torch.randn(3, 3).double()
+
+    def bent(x: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(x @ weight)
+
+    x = torch.randn(2, 20, 3).double() * torch.tensor([2.0, 1, 0.5])
+    model = adapt(bent, name, outputs="vectors", canonicalizer=equiform.SearchCanonicalizer(name, side=4, width=8))
+    errors = equivariance_error(model, x, name)
+    assert len(errors) == (model.group.order or 16)
+    assert float(errors.max()) < 1e-12
+    assert torch.equal(errors, equivariance_error(model, x, name)), "the seed is fixed"
+    check_equivariant(model, x, name, tolerance=1e-12)
+    with pytest.raises(AssertionError, match=f"not equivariant to {name}"):
+        check_equivariant(bent, x, name, "points", "vectors", tolerance=1e-2)
+    if model.group.order is None:
+        report = evaluate(model, (x, torch.zeros_like(x)), metric=lambda y, t: -(y - t).square().mean())
+        assert report.equivariance_error is not None
+        assert report.equivariance_error < 1e-12
+
+
 def test_inputs_as_arguments_by_name_and_as_one_dict():
     class Two(nn.Module):
         def __init__(self):

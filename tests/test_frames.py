@@ -1,5 +1,6 @@
 """Canonicalizers of clouds: wrapped models are equivariant to rotations, reflections, translations and the order of points."""
 
+import contextlib
 import copy
 import math
 from collections.abc import Callable
@@ -8,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import equiform
 from equiform import (
     E3,
     O3,
@@ -281,6 +283,28 @@ def test_padded_flat_and_listed_clouds_get_the_same_answers(top_k):
         assert torch.equal(again.g, one.predict(padded, there).pose.g)
 
 
+@pytest.mark.parametrize("n", [3, 7])
+@pytest.mark.parametrize("top_k", [1, 2])
+@pytest.mark.parametrize("outputs", ["points", {"p": "points"}, Rows("points")], ids=str)
+def test_a_list_of_clouds_gives_a_list(outputs, top_k, n):
+    """Three clouds, of three points as well: whose rows could be taken for those of the batch."""
+
+    def stretched(x: list[Tensor]) -> list[Tensor] | dict[str, list[Tensor]]:
+        answer = [points * torch.tensor([1.0, 2, 3]) for points in x]
+        return {"p": answer} if isinstance(outputs, dict) else answer
+
+    model = adapt(stretched, SE3(), outputs=outputs, canonicalizer=PrincipalAxesCanonicalizer(SE3()), top_k=top_k)
+    x, g = list(clouds(3, 12)[:, :n]), moves(SE3(), 3, torch.float64)
+    warned = pytest.warns(UserWarning, match="lists and whole numbers are not averaged")
+    with warned if top_k == 2 and not isinstance(outputs, Rows) else contextlib.nullcontext():
+        answer, turned = model(x), model(act(g, x, Rows("points")))
+    answer, turned = ((a["p"] if isinstance(outputs, dict) else a) for a in (answer, turned))
+    expected = act(g, answer, Rows("points"))
+    assert all(torch.allclose(a, b, atol=1e-10) for a, b in zip(turned, expected, strict=True))
+    bare = [points * torch.tensor([1.0, 2, 3]) for points in act(g, x, Rows("points"))]
+    assert not torch.allclose(bare[0], expected[0], atol=1e-2), "control"
+
+
 @pytest.mark.parametrize("listed", [False, True])
 def test_several_poses_never_make_a_batch_larger_than_the_callers(listed):
     x, seen = clouds(3, 12), []
@@ -435,6 +459,20 @@ def test_gradients_reach_the_canonicalizer(name):
     assert gradients
     assert all(gradient.isfinite().all() for gradient in gradients)
     assert sum(float(gradient.abs().sum()) for gradient in gradients) > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize(("group", "name"), [("SE3", name) for name in MAKERS] + [("O", "search")])
+def test_poses_stay_exact_in_a_model_of_another_dtype(group, name, dtype):
+    model = adapt(Predictor().double(), group, outputs=KINDS, canonicalizer=MAKERS[name](equiform.group(group)))
+    x = clouds(3).to(dtype)
+    with torch.no_grad():
+        before = model.predict(x.double()).pose
+        for change in (lambda: model.to(dtype), lambda: model.to("cpu", dtype), lambda: model.float().to(dtype)):
+            answer, pose = change().predict(x)
+            assert torch.equal(pose.candidates, before.candidates)
+            assert torch.equal(pose.scores, before.scores)
+            assert answer["points"].dtype == dtype, "control: the predictor has changed"
 
 
 def test_empty_batches_and_defaults():

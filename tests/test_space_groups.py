@@ -86,6 +86,19 @@ def test_names_round_trip(g):
     assert [h for h in GROUPS if h == g] == [g]
 
 
+@pytest.mark.parametrize("g", GROUPS, ids=by_name)
+def test_elements_in_float64_are_exact_to_its_last_digits(g):
+    drawn = g.random(8, torch.Generator().manual_seed(0), torch.float64)
+    for h in (drawn, g.sample(), g.nearest(g.random(8).double())):
+        linear = h[:, :3, :3]
+        assert h.dtype == torch.float64
+        assert torch.allclose(linear @ linear.mT, torch.eye(3).double(), rtol=0, atol=1e-14)
+        assert torch.allclose(g.nearest(h), h, rtol=0, atol=1e-14)
+    assert torch.equal(drawn.float(), g.random(8, torch.Generator().manual_seed(0))), "the same ones, rounded"
+    assert torch.equal(g.sample(5), g.sample(5))
+    assert len(g.sample(5)) == (g.order or 5)
+
+
 def test_distance():
     a, b, c = (SE3().random(50).double() for _ in range(3))
     ab = SE3().distance(a, b)
@@ -117,6 +130,7 @@ SAMPLES = {
     "presence": lambda b: torch.rand(b, 5) > 0.5,
     "batch": lambda b: torch.arange(b),
     "edges": lambda b: torch.randint(b, (2, 5)),
+    "edge_features": lambda b: torch.randn(b, 2),
 }
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
 
@@ -196,3 +210,12 @@ def test_other_shapes_are_refused(unchecked):
         act(SO3().random(2), torch.rand(2, 5, 2), "points")
     with pytest.raises(ValueError, match=r"x: matrices have shape \(b, ..., 3, 3\); got \(2, 3\)"):
         act(SO3().random(2), torch.rand(2, 3), "matrices")
+
+
+@pytest.mark.parametrize("kind", ["points", "vectors"])
+def test_whole_numbers_in_space_are_not_rounded(kind):
+    g, x = SO3().random(2), torch.randint(-9, 9, (2, 5, 3))
+    moved = act(g, x, kind)
+    assert moved.dtype == torch.float32
+    assert torch.allclose(moved, act(g, x.float(), kind), atol=1e-5)
+    assert not torch.allclose(moved, moved.round(), atol=0.1), "control: they lie between whole numbers"

@@ -165,7 +165,7 @@ def act_points(
         if normalized:
             raise ValueError("points in space are metric: there is no canvas that they could be shares of")
         y = _apply(g[:, :3, :3].to(place), place) + g[:, :3, 3].to(place).reshape(len(g), *[1] * (x.ndim - 2), 3)
-        return torch.cat([_like(y, x), x[..., 3:]], -1)
+        return torch.cat([_unrounded(y, x), x[..., 3:]], -1)
     if size is None:
         raise ValueError("points in the plane need the canvas they live on")
     a, t = _affine(g, size, normalized, place)
@@ -177,7 +177,8 @@ def act_vectors(g: Float[Tensor, "b n n"], x: Real[Tensor, "b *k d"], size: Size
     """Turn arrows: (x, y) in pixels, (x, y, z) in space. A translation leaves them alone; `size` is not needed."""
     d = g.shape[-1] - 1
     _last_axis("vectors", x, d)
-    return _like(_apply(g[:, :d, :d].to(_floating(x)), _floating(x)), x)
+    y = _apply(g[:, :d, :d].to(_floating(x)), _floating(x))
+    return _unrounded(y, x) if d == 3 else _like(y, x)
 
 
 def act_matrices(g: Float[Tensor, "b n n"], x: Float[Tensor, "b *k d d"], size: Size | None) -> Tensor:
@@ -292,6 +293,11 @@ def _like(y: Tensor, x: Tensor) -> Tensor:
     return (y if x.dtype.is_floating_point else y.round()).to(x.dtype)
 
 
+def _unrounded(y: Tensor, x: Tensor) -> Tensor:
+    # voxels turned in space are no voxels: to round them would be to change the cloud
+    return y.to(x.dtype if x.dtype.is_floating_point else torch.get_default_dtype())
+
+
 class Row(NamedTuple):
     """What there is to know of a kind: its action, whether it needs the canvas, may be averaged, and moves in space too.
 
@@ -319,9 +325,10 @@ ACTIONS = {
     "invariant": Row(act_invariant, in_space=True),
     "logits": Row(act_invariant, in_space=True),
     # of clouds: numbers of the points that canonicalizers look at, which points of a padded batch are there, the cloud of
-    # every point of a flat batch, and pairs of its points
+    # every point of a flat batch, pairs of its points, and numbers of those
     "features": Row(act_invariant, in_space=True),
     "presence": Row(act_invariant, averaged=False, in_space=True),
     "batch": Row(act_invariant, averaged=False, in_space=True),
     "edges": Row(act_invariant, averaged=False, in_space=True),
+    "edge_features": Row(act_invariant, averaged=False, in_space=True),
 }

@@ -75,6 +75,11 @@ class Call(NamedTuple):
         """The canvas of an empty batch."""
         return (1, 1) if isinstance(self.seen, list) else (int(self.seen.shape[-2]), int(self.seen.shape[-1]))
 
+    @property
+    def listed(self) -> bool:
+        """Whether the predictor is given a list with an entry per row."""
+        return any(isinstance(kind, Rows) for kind in self.kinds.values())
+
     def take(self, rows: Tensor) -> dict[str, Any]:
         """The arguments of those rows."""
         if self.batch is not None:

@@ -33,6 +33,8 @@ def simulate_charges(b: int, generator: torch.Generator, start: int = START, end
 
     The protocol of Satorras et al. 2021, arXiv 2102.09844, sec. 5.1, after Kipf et al. 2018, arXiv 1802.04687: normal
     positions, velocities of length 0.5, unit masses, force components capped at 100, leapfrog steps of 0.001.
+    The published code keeps every 100th step but writes step 100 over frame 0, so that its frames 30 and 40 are the steps
+    3,100 and 4,100; here they are 3,000 and 4,000, as many steps apart.
     """
     x = torch.randn(b, NUM_PARTICLES, 3, dtype=torch.float64, generator=generator)
     v = torch.randn(b, NUM_PARTICLES, 3, dtype=torch.float64, generator=generator)

@@ -1,7 +1,8 @@
 """Clouds of points: what canonicalizers look at, padded batches with a mask, flat batches with the row of every point.
 
 A padded batch is (b, n, 3) with presence (b, n), true where there is a point. A flat batch is (N, 3) with batch (N,), the row
-of every point in ascending order, as in torch_geometric; edges (2, N_edges) are pairs of its points.
+of every point in ascending order, as in torch_geometric; edges (2, N_edges) are pairs of its points, and edge features
+(N_edges, ...) come with them.
 """
 
 from collections.abc import Sequence
@@ -112,6 +113,8 @@ def cloud_of(x: Any, kinds: Any) -> Cloud | None:
         there, index = padding(checked_batch(batch, len(points)))
         for edges, where in found["edges"]:
             _check_edges(edges, batch, where)
+        for kind, leaf, where in leaves:
+            _check_lengths(kind, leaf, where, [edges.shape[1] for edges, _ in found["edges"]], (len(batch), num_rows(batch)))
         # an empty slot takes the first point, and is not looked at
         padded = [part[index] if len(part) else part.new_zeros((*index.shape, *part.shape[1:])) for part in parts]
         return Cloud(padded[0], there, *padded[1:])
@@ -174,6 +177,39 @@ def _check_edges(edges: Shaped[Tensor, "*e"], batch: Shaped[Tensor, " n"], path:
         raise ValueError(f"{path}: {came}: clouds are moved one by one, and edges stay within them")
 
 
+def _check_lengths(kind: Any, leaf: Any, path: str, edges: list[int], others: tuple[int, int]) -> None:
+    """`edges`: the number of every tensor of them; `others`: the numbers of points and of clouds."""
+    if not isinstance(kind, Kind) or kind.name == "edges":
+        return
+    came = f"{path}: {kind!r} of shape {tuple(getattr(leaf, 'shape', ()))}"
+    if kind.name == "edge_features" and edges.count(num_entries(leaf, kind)) != 1:
+        raise ValueError(
+            f"{came}: expected an entry for each of the edges, {' or '.join(map(str, edges)) or 'which are absent'}"
+        )
+    if kind.name != "edge_features" and num_entries(leaf, kind) in edges and num_entries(leaf, kind) not in others:
+        raise ValueError(
+            f"{came} is as long as the edges: for numbers of edges say 'edge_features', which go with them and do not turn"
+        )
+
+
+def check_answer(x: Any, kinds: Any, asked: Any, asked_kinds: Any) -> None:
+    """Raise ValueError where an answer of several poses is as long as the edges: such cannot be averaged."""
+    batch = batch_of(asked, asked_kinds)
+    if batch is None:
+        return
+    edges = [as_tensor(leaf).shape[1] for kind, leaf, _ in trees.leaves(asked_kinds, asked) if _is("edges", kind)]
+    for kind, leaf, path in trees.leaves(kinds, x, "output"):
+        length = num_entries(leaf, kind)
+        if _is("edge_features", kind) or (length in edges and length not in (len(batch), num_rows(batch))):
+            raise ValueError(f"{path}: answers about edges come from one pose: leave top_k and coverage out")
+
+
+def num_entries(leaf: Any, kind: Kind) -> int:
+    """How long a tensor or array is that may be taken apart; -1 of anything else."""
+    there = isinstance(leaf, (Tensor, np.ndarray)) and leaf.ndim > 0 and kind.axis is not None
+    return len(leaf) if there else -1
+
+
 def num_rows(batch: Int[Tensor, " n"]) -> int:
     """The number of clouds of a flat batch; empty ones at its end cannot be seen."""
     return int(batch[-1]) + 1 if len(batch) else 0
@@ -200,16 +236,20 @@ def take_flat(x: Any, kinds: Any, batch: Int[Tensor, " n"], rows: Int[Tensor, " 
     lengths = counts[rows]
     moved_by = (lengths.cumsum(0) - lengths) - (counts.cumsum(0) - counts)[rows]  # new place of a cloud minus its old one
 
+    pairs = (as_tensor(leaf) for kind, leaf, _ in trees.leaves(kinds, x) if _is("edges", kind))
+    cloud_of_edge = {edges.shape[1]: batch[edges[0].long()] for edges in pairs}
+
     def take_leaf(kind: Any, leaf: Any, path: str) -> Any:
-        if not isinstance(leaf, (Tensor, np.ndarray)) or leaf.ndim == 0 or kind.axis is None:
+        if num_entries(leaf, kind) < 0:
             return leaf
         tensor = as_tensor(leaf)
         if kind.name == "batch":
             return new_batch.to(tensor)
-        if kind.name == "edges":
-            order = batch[tensor[0].long()].argsort(stable=True)
-            edges, copy = members(batch[tensor[0].long()][order], rows, total)
-            return tensor[:, order[edges]] + moved_by[copy].to(tensor)
+        if kind.name in ("edges", "edge_features"):
+            cloud = batch[tensor[0].long()] if kind.name == "edges" else cloud_of_edge[len(tensor)]
+            order = cloud.argsort(stable=True)
+            edges, copy = members(cloud[order], rows, total)
+            return tensor[:, order[edges]] + moved_by[copy].to(tensor) if kind.name == "edges" else tensor[order[edges]]
         if len(tensor) == len(batch):
             return tensor[points.to(tensor.device)]
         return tensor[rows.to(tensor.device)] if len(tensor) == total else leaf

@@ -14,7 +14,7 @@ from .adapters import known_kinds
 from .adapters.photos import known_task
 from .calls import Call, in_order
 from .canonicalizers import Canonicalizer, OrbitCanonicalizer
-from .clouds import chosen_points
+from .clouds import check_answer, chosen_points
 from .frames import SearchCanonicalizer
 from .groups import Group, inverse
 from .kinds import Rows, as_kinds
@@ -22,7 +22,7 @@ from .moving import act, add, find_logits, snap
 from .opinions import Opinion
 from .photos import PhotoPredictor, as_predictor
 from .poses import Chosen, Pose, choose, reweighted, straight_through
-from .rows import average, can_average, is_averaged, join
+from .rows import average, can_average, is_averaged, join, rows_if_listed
 
 Predictor = Callable[..., Any] | tuple[Any, Any]
 
@@ -109,28 +109,31 @@ class Equivariant(nn.Module):
         chosen = self.choose(pose)
         g = pose.candidates[chosen.row.to(pose.g.device), chosen.index.to(pose.g.device)]
         zero = straight_through(pose.scores) if self.canonicalizer.training and pose.scores.requires_grad else None
-        answers, parts = [], call.parts(inverse(g), chosen.row)
+        answers, parts, outputs = [], call.parts(inverse(g), chosen.row), self.outputs
         for before, after, part in parts:
             rows, batch = chosen.row[part], call.batch_of(chosen.row[part])
             choice = None if zero is None else (zero[rows.to(zero.device)], pose.candidates[rows.to(pose.g.device)])
             upright = self._move(inverse(g[part]), call.take(rows), call.kinds, before, batch, choice, inverse)
-            answer = snap(call.run(upright), self.outputs, after)
-            answers.append(self._move(g[part], answer, self.outputs, after, batch, choice, _same))
+            answer = call.run(upright)
+            outputs = rows_if_listed(self.outputs, answer, len(rows)) if call.listed else outputs
+            if self.averages:
+                check_answer(answer, outputs, upright, call.kinds)
+            answer = snap(answer, outputs, after)
+            answers.append(self._move(g[part], answer, outputs, after, batch, choice, _same))
         rows = [part for _, _, part in parts]
-        output = join(answers, self.outputs, rows, call.points_of(chosen.row, rows))
+        output = join(answers, outputs, rows, call.points_of(chosen.row, rows))
         if not self.averages:
             return Prediction(output, pose)
-        if not any(is_averaged(kind, leaf) for kind, leaf, _ in trees.leaves(self.outputs, output)):
+        if not any(is_averaged(kind, leaf) for kind, leaf, _ in trees.leaves(outputs, output)):
             warnings.warn(
-                "several poses were run for nothing: whole numbers are not averaged, they come from the likeliest pose. Leave "
-                "top_k and coverage out, or let the predictor return scores",
+                "several poses were run for nothing: lists and whole numbers are not averaged, they come from the likeliest "
+                "pose. Leave top_k and coverage out, or let the predictor return scores",
                 stacklevel=2,
             )
         if self.opinion is not None and len(chosen.row):
-            chosen = reweighted(chosen, self.opinion(find_logits(output, self.outputs)))
-        if call.batch is not None:  # the answers about points first, then those about clouds
-            output = average(output, self.outputs, chosen_points(chosen, call.batch))
-        return Prediction(average(output, self.outputs, chosen), pose)
+            chosen = reweighted(chosen, self.opinion(find_logits(output, outputs)))
+        points = None if call.batch is None else chosen_points(chosen, call.batch)
+        return Prediction(average(output, outputs, chosen, points), pose)
 
     def _move(
         self,

@@ -19,7 +19,7 @@ from .frames import CloudCanonicalizer, PrincipalAxesCanonicalizer
 from .groups import PROTOCOLS, Group, inverse, protocol, turn
 from .kinds import as_kinds
 from .loading import batches
-from .moving import act, first_image, image_sizes
+from .moving import act, first_image, image_sizes, precision
 from .photos import PhotoPredictor
 from .report import Method, OrbitReport, Sample
 from .rotations import rotation_angle
@@ -27,7 +27,7 @@ from .rotations import rotation_angle
 BASELINES = ("bare", "orbit averaging", "training-free")
 NUM_SAMPLES_SHOWN = 8
 MIN_TIMINGS = 5
-NUM_DRAWN = 16  # elements of a continuous group
+NUM_DRAWN = 15  # elements of a continuous group, beside the identity
 
 
 def evaluate(
@@ -48,9 +48,10 @@ def evaluate(
     arguments, and targets move as the outputs do, or as `targets` says. Where the model takes a list with an entry per row
     (photos of many sizes), batches are lists. metric: "accuracy", "top5_accuracy", "miou", "keypoint_error", "box_map",
     "box_ap50", "mask_map", "point_accuracy", "part_iou", a torchmetrics Metric, or a callable (output, target) -> mean over the
-    batch; the greater the better, unless its attribute `higher_is_better` is False. group: a group or its name (of continuous
-    ones 16 elements drawn with a seed), or a list of angles in degrees; by default the group of the model. Clouds: a group of
-    space, or a protocol, "z/z", "z/SO3" or "SO3/SO3", whose second part says how the data are turned here.
+    batch; the greater the better, unless its attribute `higher_is_better` is False. group: a group or its name, or a list
+    of angles in degrees; by default the group of the model. Of a continuous group come the upright pose and 15 elements drawn
+    with a seed, which alone count for the mean. Clouds: a group of space, or a protocol, "z/z", "z/SO3" or "SO3/SO3", whose
+    second part says how the data are turned here.
 
     baselines, in the same table: "bare" (the predictor), "orbit averaging" (|G| passes), "training-free" (the predictor's own
     confidence); of clouds: frame averaging, and principal axes. others: more models by name, such as the same with top_k=2.
@@ -61,7 +62,7 @@ def evaluate(
     """
     if not isinstance(model, Equivariant):
         raise TypeError(f"model is what equiform.adapt returns; got a {type(model).__name__}")
-    elements, name = _elements(model, group)
+    elements, name, mean_from = _elements(model, group)
     loader = _loader(data, model, batch_size)
     methods = {"adapted": model} | _baselines(model, baselines) | dict(others or {})
     tallies = [_Tally(label, method, elements, metric, model, targets) for label, method in methods.items()]
@@ -81,7 +82,7 @@ def evaluate(
             raise ValueError("there is nothing in the evaluation data")
         while clock.rounds < MIN_TIMINGS:
             clock.measure(methods, model.predictor, x)
-    rows = [tally.method(clock.ratio(tally.name)) for tally in tallies]
+    rows = [tally.method(clock.ratio(tally.name), mean_from) for tally in tallies]
     angles, flips = _angles(elements)
     return OrbitReport(metrics.name(metric), name, _labels(elements), angles, flips, num_samples, rows, samples)
 
@@ -89,7 +90,8 @@ def evaluate(
 # ------------------------------------------------------------------------------------------------ what is evaluated
 
 
-def _elements(model: Equivariant, which: str | Group | Sequence[float] | None) -> tuple[Tensor, str]:
+def _elements(model: Equivariant, which: str | Group | Sequence[float] | None) -> tuple[Tensor, str, int]:
+    """The elements, the name of all of them, and where those begin that the mean is over."""
     if which is None:
         which = model.group
     if model.group.dim == 3 and not isinstance(which, (str, Group)):
@@ -100,14 +102,14 @@ def _elements(model: Equivariant, which: str | Group | Sequence[float] | None) -
             raise ValueError(
                 f"the model is equivariant to {model.group.name}, in {model.group.dim} dimensions; got {chosen.name}"
             )
+        sampled = chosen.sample(NUM_DRAWN)
         if chosen.order is not None:
-            return chosen.elements, chosen.name
-        drawn = chosen.random(NUM_DRAWN - 1, torch.Generator().manual_seed(0))
-        return torch.cat([chosen.identity(), drawn]), chosen.name
+            return sampled, chosen.name, 0
+        return torch.cat([chosen.identity().to(sampled), sampled]), chosen.name, 1
     angles = torch.as_tensor(list(which), dtype=torch.float64)
     if angles.ndim != 1 or len(angles) == 0 or not bool(angles.isfinite().all()):
         raise ValueError(f"group is a group, its name or a list of angles in degrees; got {which!r}")
-    return turn(torch.deg2rad(angles)).float(), "angles"
+    return turn(torch.deg2rad(angles)), "angles", 0
 
 
 def _angles(elements: Tensor) -> tuple[list[float], list[bool]]:
@@ -194,7 +196,7 @@ class _Tally:
 
     def __init__(self, name: str, model: Any, elements: Tensor, metric: Any, reference: Equivariant, targets: Any):
         self.name, self.model, self.reference = name, model, reference
-        self.elements = elements.to(reference.canonicalizer.device)
+        self.elements, self.device = elements, reference.canonicalizer.device
         self.targets = None if targets is None else as_kinds(targets, reference.group)
         self.metrics = [metrics.make(metric, reference.outputs, self.targets) for _ in elements]
         self.error: float | None = None
@@ -209,13 +211,14 @@ class _Tally:
         moving = self.targets
         if moving is None:
             moving = target_kinds(self.reference.inputs, self.reference.outputs, target)
-        answers = [self._answer(act(element[None], x, inputs), element[None], b) for element in self.elements]
-        for element, output, metric in zip(self.elements, answers, self.metrics, strict=True):
+        elements = self.elements.to(self.device, precision(x))
+        answers = [self._answer(act(element[None], x, inputs), element[None], b) for element in elements]
+        for element, output, metric in zip(elements, answers, self.metrics, strict=True):
             metric.update(output, act(element[None], target, moving, sizes, name="target"))
-        identity = torch.eye(self.elements.shape[-1]).to(self.elements)
-        upright = [i for i, element in enumerate(self.elements) if torch.equal(element, identity)]
+        identity = torch.eye(elements.shape[-1]).to(elements)
+        upright = [i for i, element in enumerate(elements) if torch.equal(element, identity)]
         reference = answers[upright[0]] if upright else invoke(self.model, self.reference.predictor, x)
-        for element, output in zip(self.elements, answers, strict=True):
+        for element, output in zip(elements, answers, strict=True):
             self._compare(output, act(element[None], reference, self.reference.outputs, sizes))
         return b
 
@@ -239,7 +242,7 @@ class _Tally:
         difference = testing.difference(_probabilities(output, outputs), _probabilities(expected, outputs), outputs)
         self.error = max(self.error or 0.0, difference)
 
-    def method(self, ratio: float) -> Method:
+    def method(self, ratio: float, mean_from: int) -> Method:
         """The row of the table."""
         canonicalizer = self.model.canonicalizer if isinstance(self.model, Equivariant) else None
         estimates = canonicalizer is not None and not isinstance(canonicalizer, UniformCanonicalizer)
@@ -252,6 +255,7 @@ class _Tally:
             time=ratio,
             parameters=_added_parameters(self.reference.predictor, canonicalizer),
             higher_is_better=metrics.is_better_higher(self.metrics[0]),
+            mean_from=mean_from,
         )
 
 
@@ -303,7 +307,7 @@ def _samples(model: Equivariant, x: Any, elements: Tensor) -> list[Sample]:
     images = first_image(x, fitting_kinds(model.inputs, x))
     chosen: list[Sample] = []
     for i in range(min(NUM_SAMPLES_SHOWN, len(images) if images is not None else 0)):
-        g = elements[i % len(elements)][None].to(model.canonicalizer.device)
+        g = elements[i % len(elements)][None].to(model.canonicalizer.device, torch.get_default_dtype())
         image = act(g, images[i][None])  # pyright: ignore[reportOptionalSubscript]  (the range is empty without images)
         pose = model.canonicalizer(image)
         right = bool(model.group.index(g)[0] == pose.index[0])

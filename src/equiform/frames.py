@@ -39,6 +39,15 @@ class CloudCanonicalizer(Canonicalizer):
     def config(self) -> dict[str, Any]:
         return {"group": self.group.name}
 
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        """`to`, `half` and the like move it to their device and leave its numbers in float64, in which poses are exact."""
+
+        def moved(x: Tensor) -> Tensor:
+            y = fn(x)
+            return y if y.dtype == x.dtype else x.to(y.device)
+
+        return super()._apply(moved, recurse)
+
     def frames(
         self, cloud: Cloud
     ) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b n 3 3"], Float[Tensor, " b"], Float[Tensor, "b 3"]]:

@@ -79,39 +79,57 @@ class Group:
         return self.order // 2 if self.reflections else self.order
 
     @cached_property
-    def elements(self) -> Float[Tensor, "order 3 3"]:
-        """All elements, the identity first; with reflections, element n + k is a left-right flip followed by turn k.
+    def elements(self) -> Float[Tensor, "order n n"]:
+        """All elements, the identity first; with reflections, element n + k is a left-right flip followed by turn k
+        (in space minus rotation k).
 
         Raises ValueError for a continuous group.
         """
+        return self._exact.to(torch.get_default_dtype())
+
+    @cached_property
+    def _exact(self) -> Float[Tensor, "order n n"]:
+        """The elements in float64."""
         n = self.num_turns
         angles = 2 * math.pi * torch.arange(n, dtype=torch.float64) / n
         flips = torch.zeros(n, dtype=torch.bool)
         if self.reflections:
             angles, flips = angles.repeat(2), torch.cat([flips, ~flips])
-        return turn(angles, flips).to(torch.get_default_dtype())
+        return turn(angles, flips)
 
     def identity(self, b: int = 1) -> Float[Tensor, "b n n"]:
         """The identity, b times."""
         return torch.eye(self.dim + 1).repeat(b, 1, 1)
 
-    def random(self, b: int, generator: torch.Generator | None = None) -> Float[Tensor, "b n n"]:
-        """b elements drawn uniformly (Haar measure for continuous groups)."""
+    def random(
+        self, b: int, generator: torch.Generator | None = None, dtype: torch.dtype | None = None
+    ) -> Float[Tensor, "b n n"]:
+        """b elements drawn uniformly (Haar measure; translations, which no uniform measure has, are normal).
+
+        `dtype`: float64 for data in float64; by default torch's own default.
+        """
+        return self._random(b, generator).to(torch.get_default_dtype() if dtype is None else dtype)
+
+    def sample(self, num: int = 16) -> Float[Tensor, "m n n"]:
+        """What laws are measured on, in float64: all elements, or `num` of a continuous group drawn with a fixed seed."""
+        return self._exact if self.order is not None else self._random(num, torch.Generator().manual_seed(0))
+
+    def _random(self, b: int, generator: torch.Generator | None) -> Float[Tensor, "b n n"]:
         if self.order is not None:
-            return self.elements[torch.randint(self.order, (b,), generator=generator)]
+            return self._exact[torch.randint(self.order, (b,), generator=generator)]
         angle = 2 * math.pi * torch.rand(b, dtype=torch.float64, generator=generator)
         flip = torch.rand(b, generator=generator) < (0.5 if self.reflections else 0.0)
-        return turn(angle, flip).to(torch.get_default_dtype())
+        return turn(angle, flip)
 
     def index(self, g: Float[Tensor, "b 3 3"]) -> Int[Tensor, " b"]:
         """The index of the nearest element of a finite group (Frobenius distance of the linear parts)."""
-        elements = self.elements.to(g)[:, :2, :2]
+        elements = self._exact.to(g)[:, :2, :2]
         return (g[:, None, :2, :2] - elements).square().sum((-2, -1)).argmin(1)
 
     def nearest(self, g: Float[Tensor, "b 3 3"]) -> Float[Tensor, "b 3 3"]:
         """The element nearest to each matrix. Of a continuous group: the closest turn (and flip)."""
         if self.order is not None:
-            return self.elements.to(g)[self.index(g)]
+            return self._exact.to(g)[self.index(g)]
         u, _, vh = torch.linalg.svd(g[:, :2, :2])
         if not self.reflections:
             sign = torch.linalg.det(u @ vh).sign()
@@ -155,12 +173,8 @@ class SpaceGroup(Group):
         return False
 
     @cached_property
-    def elements(self) -> Float[Tensor, "order 4 4"]:
-        """All elements, the identity first; with reflections, element n + k is minus rotation k.
-
-        Raises ValueError for a continuous group.
-        """
-        return homogeneous(self.matrices).to(torch.get_default_dtype())
+    def _exact(self) -> Float[Tensor, "order 4 4"]:
+        return homogeneous(self.matrices)
 
     @property
     def matrices(self) -> Float[Tensor, "order 3 3"]:
@@ -170,10 +184,9 @@ class SpaceGroup(Group):
         found = self._matrices()
         return torch.cat([found, -found]) + 0.0 if self.reflections else found
 
-    def random(self, b: int, generator: torch.Generator | None = None) -> Float[Tensor, "b 4 4"]:
-        """b elements drawn uniformly (Haar measure); the translations, which no uniform measure has, are normal ones."""
+    def _random(self, b: int, generator: torch.Generator | None) -> Float[Tensor, "b 4 4"]:
         if self.order is not None:
-            return super().random(b, generator)
+            return super()._random(b, generator)
         if self.axis:
             r = rotations.about_z(2 * math.pi * torch.rand(b, dtype=torch.float64, generator=generator))
         else:
@@ -181,17 +194,17 @@ class SpaceGroup(Group):
         if self.reflections:
             r = torch.where(torch.rand(b, 1, 1, generator=generator) < 0.5, -r, r)
         t = torch.randn(b, 3, dtype=torch.float64, generator=generator) if self.translations else None
-        return homogeneous(r, t).to(torch.get_default_dtype())
+        return homogeneous(r, t)
 
     def index(self, g: Float[Tensor, "b 4 4"]) -> Int[Tensor, " b"]:
         """The index of the nearest element of a finite group (Frobenius distance of the linear parts)."""
-        elements = self.elements.to(g)[:, :3, :3]
+        elements = self._exact.to(g)[:, :3, :3]
         return (g[:, None, :3, :3] - elements).square().sum((-2, -1)).argmin(1)
 
     def nearest(self, g: Float[Tensor, "b 4 4"]) -> Float[Tensor, "b 4 4"]:
         """The element nearest to each matrix. The translation is kept where the group has translations."""
         if self.order is not None:
-            return self.elements.to(g)[self.index(g)]
+            return self._exact.to(g)[self.index(g)]
         linear = g[:, :3, :3]
         if self.axis:  # the plane's own problem: the nearest turn of x and y
             angle = torch.atan2(linear[:, 1, 0] - linear[:, 0, 1], linear[:, 0, 0] + linear[:, 1, 1])

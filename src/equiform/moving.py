@@ -149,6 +149,12 @@ def as_tensor(x: Any) -> Tensor:
     return torch.as_tensor(x)
 
 
+def precision(x: Any) -> torch.dtype:
+    """What elements should have to move x: float64 where a leaf is of float64, else torch's default."""
+    leaves = (leaf for _, leaf, _ in trees.leaves(None, x) if isinstance(leaf, (Tensor, np.ndarray)))
+    return torch.float64 if any(as_tensor(leaf).dtype == torch.float64 for leaf in leaves) else torch.get_default_dtype()
+
+
 def find_leaf(x: Any, kinds: Any, name: str) -> Any:
     """The first leaf of the kind of that name; within a list with one entry per row, the list of those leaves.
 

@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 FORMAT, FORMAT_VERSION = "equiform report", 1
-ADDED = ("higher_is_better",)  # fields that reports saved before them lack
+ADDED = ("higher_is_better", "mean_from")  # fields that reports saved before them lack
 COLUMNS = ["method", "upright", "mean", "worst", "at", "pose", "error", "passes", "time", "+params"]
 LEGEND = [
     "upright: on unmoved inputs; mean, worst (at): over all elements",
     "pose: share of poses found; error: greatest |f(g.x) - g.f(x)|",
     "passes: predictor runs per input; time, +params: relative to bare predictor",
 ]
+DRAWN = "the mean is over the elements drawn, without the upright pose"
 STYLE = """
 :root { color-scheme: light dark; --line: #d0d5dd; --soft: #5b6472; }
 @media (prefers-color-scheme: dark) { :root { --line: #3c434e; --soft: #a3adba; } }
@@ -47,7 +48,8 @@ class Method:
     `values`: the metric on every element; `passes`: mean forward passes of the predictor per input; `time`: relative to one
     forward of the bare predictor, measured interleaved (median of ratios); `parameters`: added, relative to the predictor's
     (None where unknown); `pose_accuracy`: None where there is no pose; `equivariance_error`: the greatest absolute difference
-    between f(g.x) and g.f(x), None where the outputs cannot be compared; `higher_is_better`: of two values of the metric.
+    between f(g.x) and g.f(x), None where the outputs cannot be compared; `higher_is_better`: of two values of the metric;
+    `mean_from`: where the values begin that the mean is of, 1 where the upright pose stands before elements that were drawn.
     """
 
     name: str
@@ -58,11 +60,12 @@ class Method:
     time: float | None = None
     parameters: float | None = None
     higher_is_better: bool = True
+    mean_from: int = 0
 
     @property
     def mean(self) -> float:
-        """The mean over the orbit; nan as soon as one value is."""
-        return float(np.mean(self.values))
+        """The mean over the orbit, of continuous groups over the elements drawn; nan as soon as one value is."""
+        return float(np.mean(self.values[self.mean_from :]))
 
     @property
     def worst(self) -> float:
@@ -158,6 +161,11 @@ class OrbitReport:
         better = "" if self.higher_is_better else " (smaller is better)"
         return f"{self.metric}{better} over {self.group}, {self.num_samples:,} samples"
 
+    @property
+    def legend(self) -> list[str]:
+        """What the columns are."""
+        return LEGEND + [DRAWN] * any(method.mean_from for method in self.methods)
+
     def _cells(self, method: Method) -> list[str]:
         """What the table says of a method, in the order of COLUMNS."""
         error = method.equivariance_error
@@ -192,7 +200,7 @@ class OrbitReport:
         from rich.text import Text
 
         # Text wherever a name may hold what rich would read as markup; where it is narrow, names fold and numbers do not
-        table = Table(title=Text(self.title), caption="\n".join(LEGEND), box=box.SIMPLE_HEAD)
+        table = Table(title=Text(self.title), caption="\n".join(self.legend), box=box.SIMPLE_HEAD)
         table.title_justify = table.caption_justify = "left"
         table.collapse_padding, table.pad_edge = True, False
         table.add_column(COLUMNS[0], overflow="fold")
@@ -265,7 +273,7 @@ class OrbitReport:
     def _repr_html_(self) -> str:
         marks = [[place == 2 and best for place in range(len(COLUMNS))] for _, best in self._rows()]
         table = _html_table(COLUMNS, [cells for cells, _ in self._rows()], marks)
-        return f'{table}\n<p class="note">{"<br>".join(LEGEND)}</p>'
+        return f'{table}\n<p class="note">{"<br>".join(self.legend)}</p>'
 
     def _html(self) -> str:
         title, values = html.escape(self.title), list(map(list, zip(*[method.values for method in self.methods], strict=True)))

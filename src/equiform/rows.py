@@ -1,6 +1,6 @@
 """The rows of nested values: taken for a sub-batch, joined from several, averaged over the poses of each."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from torch import Tensor
 from . import actions, trees
 from .actions import ACTIONS
 from .kinds import Kind, Leaf, Rows
-from .moving import as_tensor, check_rows
+from .moving import as_tensor, check_rows, find_leaf
 from .poses import Chosen
 
 
@@ -28,12 +28,17 @@ def take(x: Any, kinds: Any, rows: Tensor, b: int) -> Any:
     """The rows of every leaf that has one entry per row; other leaves (numbers, shared tensors) as they are.
 
     What moves has one entry per row. An invariant tensor is taken to have where its first axis is as long as the batch.
+    Edges (2, E) are shared by all clouds of a padded batch, and so are their features.
     """
+    edges = find_leaf(x, kinds, "edges")
+    shared_edges = getattr(edges, "ndim", 0) == 2
 
     def take_leaf(kind: Leaf, leaf: Any, path: str) -> Any:
         if isinstance(kind, Rows):
             return type(leaf)(leaf[i] for i in rows.tolist())
         if not isinstance(leaf, (Tensor, np.ndarray)) or not _has_rows(kind, leaf, b):
+            return leaf
+        if kind.name == "edge_features" and shared_edges:
             return leaf
         if len(rows) == b and torch.equal(rows, torch.arange(b)):
             return leaf
@@ -46,7 +51,16 @@ def take(x: Any, kinds: Any, rows: Tensor, b: int) -> Any:
 
 
 def _has_rows(kind: Kind, leaf: Tensor | np.ndarray, b: int) -> bool:
+    if kind.name == "edges" and leaf.ndim == 2:  # (2, E): two ends, not two rows
+        return False
     return kind.axis is not None and leaf.ndim > kind.axis and leaf.shape[kind.axis] == b
+
+
+def rows_if_listed(kinds: Any, x: Any, b: int) -> Any:
+    """The kinds of what a predictor made of a list: where it answers with a list of b entries, a kind is that of each."""
+    if isinstance(kinds, Mapping) and isinstance(x, Mapping):
+        return {name: rows_if_listed(kind, x.get(name), b) for name, kind in kinds.items()}
+    return Rows(kinds) if isinstance(kinds, Kind) and isinstance(x, list) and len(x) == b else kinds
 
 
 def join(parts: Sequence[Any], kinds: Any, rows: Sequence[Tensor], points: Sequence[Tensor] | None = None) -> Any:
@@ -99,32 +113,41 @@ def is_averaged(kind: Leaf, leaf: Any) -> bool:
     return kind.averaged and ACTIONS[kind.name].averaged and as_tensor(leaf).dtype.is_floating_point
 
 
-def average(x: Any, kinds: Any, chosen: Chosen) -> Any:
+def average(x: Any, kinds: Any, chosen: Chosen, points: Chosen | None = None) -> Any:
     """One answer per row from the answers of its chosen poses: their mean by posterior weight, or the likeliest pose's.
 
+    `points`: in flat batches of clouds the poses of every point, for the leaves that are as long.
     Logits are averaged as probabilities and come back as log-probabilities; boxes, lists and whole numbers are not averaged.
     A leaf that is not as long as the chosen poses is shared by all rows and stays as it is.
     """
-    ranks = [(chosen.rank == r).nonzero()[:, 0] for r in range(int(chosen.rank.max()) + 1 if len(chosen.rank) else 1)]
+    each = [(one, _ranks(one)) for one in (points, chosen) if one is not None]
+    likeliest = each[-1][1][0]
 
     def average_leaf(kind: Leaf, leaf: Any, path: str) -> Any:
         if isinstance(kind, Rows):
-            return type(leaf)(leaf[i] for i in ranks[0].tolist())
+            return type(leaf)(leaf[i] for i in likeliest.tolist())
         tensor = as_tensor(leaf) if isinstance(leaf, np.ndarray) else leaf
-        if not isinstance(tensor, Tensor) or not _has_rows(kind, tensor, len(chosen.row)):
+        fitting = [pair for pair in each if isinstance(tensor, Tensor) and _has_rows(kind, tensor, len(pair[0].row))]
+        if not fitting:
             return leaf
+        one, ranks = fitting[0]
         axis = kind.axis or 0
         tensor = tensor.movedim(axis, 0)
         if not is_averaged(kind, tensor):
             mean = tensor[ranks[0].to(tensor.device)]
         elif kind.name == "logits":
-            mean = _log_mean(tensor, chosen, ranks)
+            mean = _log_mean(tensor, one, ranks)
         else:
-            mean = _weighted(tensor, chosen, ranks)
+            mean = _weighted(tensor, one, ranks)
         mean = mean.movedim(0, axis)
         return mean.numpy() if isinstance(leaf, np.ndarray) else mean
 
     return trees.walk(average_leaf, kinds, x, "output")
+
+
+def _ranks(chosen: Chosen) -> list[Tensor]:
+    """Which of the chosen poses are the likeliest of their row, which the second likeliest, and so on."""
+    return [(chosen.rank == r).nonzero()[:, 0] for r in range(int(chosen.rank.max()) + 1 if len(chosen.rank) else 1)]
 
 
 def _log_mean(x: Tensor, chosen: Chosen, ranks: Sequence[Tensor]) -> Tensor:
