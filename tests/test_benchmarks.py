@@ -36,6 +36,25 @@ class TensorFlowConv(torch.nn.Conv2d):
         return torch.nn.functional.relu6(super().forward(torch.nn.functional.pad(x, pad)))
 
 
+def test_half_precision_keeps_scores_apart(monkeypatch):
+    """bfloat16 inside, float32 at the end; its activation by integers is ReLU6 to the bit."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import backbones
+
+    torch.manual_seed(0)
+    x = torch.randn(4096).mul(5).bfloat16()
+    assert torch.equal(backbones.relu6_(x.clone()), torch.nn.functional.relu6(x))
+    assert torch.equal(backbones.relu6_(x.float()), torch.nn.functional.relu6(x.float()))
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(8, 1)
+    )
+    half, views = backbones.halved(network), torch.rand(64, 3, 8, 8)
+    scores = half(views.bfloat16())
+    assert scores.dtype == torch.float32
+    assert torch.allclose(scores, network(views), atol=1e-2)
+    assert len(scores.unique()) == 64 > len(scores.bfloat16().unique())
+
+
 @pytest.mark.parametrize("side", [32, 33, 30])
 def test_lean_backbones_are_the_same_function(monkeypatch, side):
     """Without padded copies, with batch norms to learn by, and with those folded again: always what the backbone was."""
