@@ -32,7 +32,7 @@ from equiform import (
     load,
 )
 from equiform.clouds import Cloud, standardised
-from equiform.frames import CANONICALIZERS, DEFINED, principal_axes
+from equiform.frames import CANONICALIZERS, principal_axes
 from equiform.groups import SpaceGroup, homogeneous
 from equiform.priors import frame_loss
 from equiform.rotations import rotation_angle
@@ -451,7 +451,7 @@ def test_principal_axes_by_hand():
 
 @pytest.mark.parametrize("name", ["search", "principal-axes", "frame"])
 def test_what_is_less_exact_is_less_certain(name):
-    """Axes a hair apart blow up the rounding of float32: an error above the bound comes with a certainty near 0."""
+    """Axes a hair apart blow up the rounding of float32: an error above the bound comes with as much less certainty."""
     x = torch.randn(60, 64, 3) * torch.tensor([1.0, 1, 0.6])
     centred = x - x.mean(1, keepdim=True)
     values, axes = torch.linalg.eigh((centred.mT @ centred / 64).double())
@@ -466,8 +466,8 @@ def test_what_is_less_exact_is_less_certain(name):
     off = (moved - expected).flatten(1).norm(dim=1) / expected.flatten(1).norm(dim=1)
     certainty = answer.pose.certainty
     assert certainty is not None
-    assert float(off[certainty >= DEFINED].max()) < TOLERANCE[torch.float32]
-    assert bool((certainty >= DEFINED).any())
+    assert float((off * certainty).max()) < TOLERANCE[torch.float32]
+    assert float(certainty.max()) > 0.1
     if name != "frame":
         assert float(off.max()) > TOLERANCE[torch.float32], "control"
 

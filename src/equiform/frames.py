@@ -21,7 +21,6 @@ from .kinds import Kind, Rows
 from .networks import OccupancyNetwork, VectorNetwork
 from .poses import Pose, pose_of
 
-DEFINED = 0.1  # the certainty from which on the rounding of float32 coordinates moves answers by less than 1e-5 of their size
 CLEAR_GAP = 0.05  # axes whose deviations differ by this share of the largest are told apart with full certainty
 CLEAR_SHARE = 0.05  # vectors on which this share of the points' lengths agrees count as fully certain
 CANCELLED = 1e-4  # below this share the points, such as two alone, cancel, and what is left of the vectors is rounding
