@@ -250,6 +250,8 @@ def test_a_plane_defines_a_frame_without_certainty(group, name):
         if not group.reflections:
             g = moves(group, 1, torch.float64)
             assert torch.allclose(canonicalizer(act(g, x, "points")).g, g @ pose.g, atol=1e-10)
+        if group.reflections and name.startswith("frame"):
+            return  # the side of a thin cloud is as uncertain as it is thin
         thin = clouds(20) * torch.tensor([1.0, 1, 0.01])
         assert float(canonicalizer(thin).certainty.median()) > 0.01
 
