@@ -198,7 +198,12 @@ def test_the_errors_of_a_model_that_is_not_equivariant_are_seen(scripts):
     assert cloud_exactness.errors(model, x, g).max() < 1e-12
     assert cloud_exactness.errors(network, x, g).amax(0).min() > 0.1
     with torch.no_grad():
-        best = canonicalizer(x).scores.sort(dim=1, descending=True).values
+        pose = canonicalizer(x)
+    best = pose.scores.sort(dim=1, descending=True).values
     gap = best[:, 0] - best[:, 1]
     middle = float(gap.sort().values[2:4].mean())
-    assert torch.equal(cloud_exactness.tied(model, x, middle), gap < middle)
+    assert torch.equal(cloud_exactness.tied(pose, middle), gap < middle)
+    found = cloud_exactness.measure("SO3", "torch.randn", 0, torch.float64, (8, 20))
+    assert set(found) == {*cloud_exactness.MAKERS, "bare"}
+    assert all(one.error < 1e-12 and one.left_out["of"] == 8 for label, one in found.items() if label != "bare")
+    assert found["bare"].error > 0.1

@@ -71,6 +71,24 @@ def test_the_nearest_rotation_is_nearer_than_others(reflections):
 
 
 @pytest.mark.parametrize("reflections", [False, True])
+def test_the_gradient_of_the_nearest_rotation(reflections):
+    """By differences; also where singular values are equal, and the gradient of an SVD is not finite."""
+    for m in (torch.randn(3, 3).double(), random_rotations(1)[0], torch.diag(torch.tensor([2.0, 2, 1])).double()):
+        assert torch.autograd.gradcheck(lambda m: nearest_rotation(m, reflections), m.requires_grad_())
+
+
+@pytest.mark.parametrize("reflections", [False, True])
+def test_no_gradient_where_there_is_no_nearest_rotation(reflections):
+    m = torch.stack([torch.zeros(3, 3), 1e-17 * torch.randn(3, 3), torch.diag(torch.tensor([1.0, 0, 0]))]).double()
+    m.requires_grad_()
+    (nearest_rotation(m, reflections) * torch.randn(3, 3)).sum().backward()
+    assert m.grad is not None
+    assert m.grad.isfinite().all()
+    assert torch.equal(m.grad[:2], torch.zeros(2, 3, 3).double())
+    assert float(m.grad[2].abs().max()) > 0.01, "where the first axis goes is known"
+
+
+@pytest.mark.parametrize("reflections", [False, True])
 def test_frames_turn_with_their_vectors(reflections):
     v = torch.randn(40, 3, 3, dtype=torch.float64)
     g = random_rotations(40)
@@ -111,7 +129,13 @@ def test_degenerate_vectors_give_a_valid_frame_without_certainty(name, reflectio
         frame, certainty = gram_schmidt(scale * DEGENERATE[name].double()[None], reflections)
         assert off(frame, reflections) < 1e-12
         assert float(certainty) < 1e-12
-    assert float(gram_schmidt(EYE[None])[1]) == 1
+    assert float(gram_schmidt(EYE[None], reflections)[1]) == 1
+
+
+def test_with_reflections_a_third_vector_between_the_first_two_leaves_the_side_open():
+    v = torch.tensor([[1.0, 0, 1], [0, 1, 1], [0, 0, 0]]).double()[None]
+    assert float(gram_schmidt(v)[1]) == 1
+    assert float(gram_schmidt(v, reflections=True)[1]) == 0
 
 
 @pytest.mark.parametrize(("make", "order"), [(octahedral, 24), (icosahedral, 60)])

@@ -23,8 +23,9 @@ from .networks import OccupancyNetwork, VectorNetwork
 from .poses import Pose, pose_of
 
 CLEAR_GAP = 0.05  # axes whose deviations differ by this share of the largest are told apart with full certainty
-DEGENERATE_GAP = 1e-3  # below it, which axes the search starts from is left to chance
 CLEAR_SHARE = 0.05  # vectors on which this share of the points' lengths agrees count as fully certain
+CANCELLED = 1e-4  # below this share the points, such as two alone, cancel, and what is left of the vectors is rounding
+FLAT = 1e-3  # a cloud whose least deviation is below this share of its greatest counts as flat, the more the thinner it is
 
 
 class CloudCanonicalizer(Canonicalizer):
@@ -62,6 +63,7 @@ class CloudCanonicalizer(Canonicalizer):
             raise ValueError(f"clouds have shape (b, n, 3); got a {type(images).__name__}")
         seen, centroid, radius = standardised(cloud)
         scores, frames, certainty, origin = self.frames(seen)
+        certainty = certainty * (thickness(seen) / FLAT**2).clamp(max=1)
         frames = frames.double()
         offset = (centroid + radius[:, None] * origin.double())[:, None].expand(*frames.shape[:-1])
         return pose_of(scores.double(), homogeneous(frames, offset if self.space.translations else None), certainty)
@@ -87,6 +89,14 @@ def principal_axes(cloud: Cloud, axis: bool = False) -> tuple[Float[Tensor, "b 3
         frame[:, :, 0] *= torch.linalg.det(frame).sign()[:, None]
         gap = (deviation[:, :-1] - deviation[:, 1:]).amin(-1) / deviation[:, 0].clamp(min=1e-300)
     return frame, gap
+
+
+def thickness(cloud: Cloud) -> Float[Tensor, " b"]:
+    """The least variance of the points in any direction, in shares of the greatest: 0 in a plane, on a line, for one point."""
+    with torch.no_grad():
+        p = torch.where(cloud.present[..., None], cloud.points, 0)
+        least, _, greatest = torch.linalg.eigvalsh(p.mT @ p).clamp(min=0).unbind(-1)
+        return least / greatest.clamp(min=1e-300)
 
 
 class PrincipalAxesCanonicalizer(CloudCanonicalizer):
@@ -186,8 +196,11 @@ class FrameCanonicalizer(CloudCanonicalizer):
                 f"{cloud.vectors.shape[2]} and {cloud.features.shape[2]}: FrameCanonicalizer(group, vectors=..., features=...)"
             )
         vectors, share = self.network(cloud)
-        frame, certainty = self._frame(vectors[:, :3].mT)
-        certainty = certainty * (share[:, : 1 if self.space.axis else 2].amin(-1) / CLEAR_SHARE).clamp(max=1)
+        # the points on a line that is the same from both ends cancel, and the principal axes still follow it
+        cancelled = (share[:, 0] < CANCELLED)[:, None, None]
+        frame, certainty = self._frame(torch.where(cancelled, principal_axes(cloud, self.space.axis)[0], vectors[:, :3].mT))
+        needed = 1 if self.space.axis else 3 if self.space.reflections else 2
+        certainty = certainty * (share[:, :needed].amin(-1) / CLEAR_SHARE).clamp(max=1)
         if self.training and self.spread:
             frame = frame @ self._further(len(frame)).to(frame)
         origin = vectors[:, 3] if self.origin == "learned" else torch.zeros_like(vectors[:, 3])
@@ -258,7 +271,7 @@ class SearchCanonicalizer(CloudCanonicalizer):
             refined = rotations.about_z(torch.atan2(six[..., 1, 0], six[..., 0, 0]))
         else:
             refined, _ = rotations.gram_schmidt(torch.cat([six, torch.zeros_like(six[..., :1])], -1))
-        return scores, frame[:, None] @ self.searched @ refined, (gap / DEGENERATE_GAP).clamp(max=1), origin
+        return scores, frame[:, None] @ self.searched @ refined, (gap / CLEAR_GAP).clamp(max=1), origin
 
 
 CANONICALIZERS: dict[str, type[Canonicalizer]] = canonicalizers.CANONICALIZERS | {

@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+UNDEFINED = 1e-6  # sums of singular values below it are rounding, and so would a gradient be
+
 
 def random_rotations(b: int, generator: torch.Generator | None = None) -> Float[Tensor, "b 3 3"]:
     """Rotations drawn uniformly (Haar measure), in float64: unit quaternions from four normal numbers (Shoemake 1992)."""
@@ -45,12 +47,21 @@ def rotation_angle(r: Float[Tensor, "*b 3 3"]) -> Float[Tensor, " *b"]:
 
 
 def nearest_rotation(m: Float[Tensor, "*b 3 3"], reflections: bool = False) -> Float[Tensor, "*b 3 3"]:
-    """The rotation nearest to a matrix in the Frobenius norm (Procrustes); with `reflections`, the orthogonal matrix."""
-    u, _, vh = torch.linalg.svd(m)
+    """The rotation nearest to a matrix in the Frobenius norm (Procrustes); with `reflections`, the orthogonal matrix.
+
+    The gradient is finite everywhere, and zero for turns that the matrix does not resist: there the nearest one is not unique.
+    """
+    u, s, vh = torch.linalg.svd(m.detach())
     if not reflections:
-        sign = torch.linalg.det(u @ vh).sign()
-        u = torch.cat([u[..., :2], u[..., 2:] * sign[..., None, None]], -1)
-    return u @ vh
+        sign = torch.linalg.det(u @ vh).sign()[..., None]
+        u = torch.cat([u[..., :2], u[..., 2:] * sign[..., None]], -1)
+        s = torch.cat([s[..., :2], s[..., 2:] * sign], -1)
+    # the gradient by hand, since that of the SVD divides by differences of singular values, and this one by their sums
+    sums = s[..., :, None] + s[..., None, :]
+    rate = torch.where(sums > UNDEFINED * s[..., :1, None].clamp(min=1), 1 / sums, 0)
+    turn = u.mT @ m @ vh.mT
+    turn = rate * (turn - turn.mT)
+    return u @ vh + u @ (turn - turn.detach()) @ vh
 
 
 def octahedral() -> Float[Tensor, "24 3 3"]:
@@ -90,7 +101,8 @@ TINY = 1e-12
 def gram_schmidt(v: Float[Tensor, "*b 3 3"], reflections: bool = False) -> tuple[Float[Tensor, "*b 3 3"], Float[Tensor, " *b"]]:
     """A frame from the three columns of v, and its certainty: the sine between the first two, 0 where one of them is missing.
 
-    The third axis is the cross product of the first two; with `reflections`, on the side of the third column.
+    The third axis is the cross product of the first two; with `reflections`, on the side of the third column, and the certainty
+    is at most the share of that column that points out of their plane.
     Vectors that vanish or coincide are replaced by an axis that is free, so that the frame is always one.
     """
     first, one = _unit(v[..., 0], torch.zeros_like(v[..., 0]))
@@ -99,12 +111,13 @@ def gram_schmidt(v: Float[Tensor, "*b 3 3"], reflections: bool = False) -> tuple
     across = across - (across * first).sum(-1, keepdim=True) * first
     second, two = _unit(across, first, v[..., 1].norm(dim=-1))
     third = torch.linalg.cross(first, second)
+    length = v[..., 1].norm(dim=-1)
+    certainty = torch.where(length > 0, across.norm(dim=-1) / torch.where(length > 0, length, 1), 0)
     if reflections:
         side = (third * v[..., 2]).sum(-1)
         third = torch.where((side < 0)[..., None], -third, third)
-    length = v[..., 1].norm(dim=-1)
-    sine = torch.where(length > 0, across.norm(dim=-1) / torch.where(length > 0, length, 1), 0)
-    return torch.stack([first, second, third], -1), sine * (one & two)
+        certainty = torch.minimum(certainty, side.abs() / v[..., 2].norm(dim=-1).clamp(min=1e-300))
+    return torch.stack([first, second, third], -1), certainty * (one & two)
 
 
 def _unit(v: Tensor, away: Tensor, size: Tensor | None = None) -> tuple[Tensor, Tensor]:
