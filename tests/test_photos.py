@@ -275,7 +275,7 @@ def test_upright_keeps_the_type(step, tmp_path):
 
 def test_upright_leaves_doubtful_photos_alone():
     photo = photos()[0]
-    assert torch.equal(Upright(canonicalizer(), min_confidence=1.1)(photo), photo)
+    assert torch.equal(Upright(canonicalizer(), min_confidence=1)(photo), photo)
 
 
 def test_upright_is_a_step_of_a_chain_and_of_a_pipeline(tmp_path):

@@ -12,12 +12,12 @@ from . import groups, hub, trees
 from .actions import ACTIONS, Size
 from .adapters import known_kinds
 from .adapters.photos import known_task
-from .calls import Call, in_order
+from .calls import Call, in_order, parameter_names
 from .canonicalizers import Canonicalizer, OrbitCanonicalizer
 from .clouds import check_answer, chosen_points
 from .frames import SearchCanonicalizer
 from .groups import Group, inverse
-from .kinds import Rows, as_kinds
+from .kinds import Kind, Rows, as_kinds
 from .moving import act, add, find_logits, snap
 from .opinions import Opinion
 from .photos import PhotoPredictor, as_predictor
@@ -254,6 +254,10 @@ def load(path_or_repo: str | Path, predictor: Predictor, *, network: nn.Module |
     """
     single = _callable(predictor)
     canonicalizer, settings = hub.restore(path_or_repo, single, network)
+    saved = settings["inputs"]
+    of_pair = isinstance(saved, dict) and saved.get("images") == Rows(Kind("image"))
+    if of_pair and "images" not in parameter_names(single, ()):
+        raise ValueError(f"{path_or_repo} was saved of a pair: pass (processor, model); got {_name(single)} alone")
     try:
         return Equivariant(single, canonicalizer, **settings)
     except (TypeError, ValueError) as error:

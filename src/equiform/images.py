@@ -145,22 +145,23 @@ def read_square(path: Path, size: int) -> UInt8[Tensor, "3 s s"]:
 
 
 def read_squares(
-    path: str | Path, size: int, read: Callable[[Path, int], Tensor] = read_square
+    path: str | Path | Sequence[str | Path], size: int, read: Callable[[Path, int], Tensor] = read_square
 ) -> tuple[UInt8[Tensor, "n c s s"], list[str]]:
-    """All readable images below a folder as squares, and a line for each that was skipped. At most 3 s^2 bytes a square.
+    """All readable images below a folder, or of a list of files, as squares, and a line for each that was skipped.
 
     `read`: from a file and the size to one square, or to the several that are cut of it.
     Raises ValueError where none is readable.
     """
     squares, skipped = [], []
-    for file in find_images(path):
+    for file in find_images(path) if isinstance(path, (str, Path)) else map(Path, path):
         try:
             found = read(file, size)
             squares.append(found.reshape(-1, *found.shape[-3:]))
         except UnreadableImage as error:
             skipped.append(str(error))
     if not squares:
-        raise ValueError(f"none of the {len(skipped)} images in {path} can be read; the first: {skipped[0]}")
+        where = f"in {path}" if isinstance(path, (str, Path)) else "of the list"
+        raise ValueError(f"none of the {len(skipped)} images {where} can be read; the first: {skipped[0]}")
     return torch.cat(squares), skipped
 
 

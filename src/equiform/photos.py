@@ -82,8 +82,8 @@ class PhotoPredictor(nn.Module):
         """The answer for a photo, or for a list of photos.
 
         Prompts of promptable models, for one photo, or a list with one entry a photo (None: without): input_points (objects,
-        points, 2) in pixels with input_labels (objects, points), input_boxes (objects, 4) as xyxy, input_masks (h, w); the object
-        axis may be left out. Options of the other tasks: text, threshold, text_threshold, task, multimask_output.
+        points, 2) in pixels with input_labels (objects, points), input_boxes (objects, 4) as xyxy, input_masks (h, w); the
+        object axis may be left out. Options of the other tasks: text, threshold, text_threshold, task, multimask_output.
         """
         names = ("input_points", "input_labels", "input_boxes", "input_masks")
         given = dict(zip(names, (input_points, input_labels, input_boxes, input_masks), strict=True))
@@ -111,6 +111,12 @@ class PhotoPredictor(nn.Module):
             for i in range(len(photos)):
                 prompts.check_together({name: value[i] for name, value in moving.items() if value[i] is not None})
         return photos, {**given, **moving}, single
+
+    def read(self, batch: Any) -> Any:
+        """Photos of a batch of data as tensors: a list, or what stands for `images` beside prompts."""
+        if isinstance(batch, Mapping) and "images" in batch:
+            return {**batch, "images": self.read(batch["images"])}
+        return [read_photo(photo) for photo in batch] if isinstance(batch, (list, Tensor, np.ndarray)) else batch
 
     def _check_known(self, given: Mapping[str, Any]) -> None:
         known = (*self.task.prompts, *self.task.options)
