@@ -12,13 +12,19 @@ from equiform import (
     Invariant,
     Likeliest,
     Logits,
+    OrbitCanonicalizer,
     Rows,
     act,
+    adapt,
+    evaluate,
+    group,
 )
 from equiform.kinds import Kind, as_kinds
 from equiform.moving import find_logits
 from equiform.poses import choose
 from equiform.rows import average, join, take
+
+LISTS = {"inputs": Rows("image"), "outputs": Rows({"boxes": "boxes"})}
 
 QUARTER = Cyclic(4).elements[1:2]
 

@@ -22,7 +22,7 @@ from .moving import act, add, find_logits, snap
 from .opinions import Opinion
 from .photos import PhotoPredictor, as_predictor
 from .poses import Chosen, Pose, choose, reweighted, straight_through
-from .rows import average, can_average, is_averaged, join, rows_if_listed
+from .rows import average, can_average, check_logits, is_averaged, join, rows_if_listed
 
 Predictor = Callable[..., Any] | tuple[Any, Any]
 
@@ -116,6 +116,8 @@ class Equivariant(nn.Module):
             upright = self._move(inverse(g[part]), call.take(rows), call.kinds, before, batch, choice, inverse)
             answer = call.run(upright)
             outputs = rows_if_listed(self.outputs, answer, len(rows)) if call.listed else outputs
+            if batch is None:
+                check_logits(answer, outputs, len(rows))
             if self.averages:
                 check_answer(answer, outputs, upright, call.kinds)
             answer = snap(answer, outputs, after)

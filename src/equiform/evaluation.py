@@ -131,7 +131,11 @@ def _labels(elements: Tensor) -> list[str]:
 
 
 def _loader(data: Any, model: Equivariant, batch_size: int) -> Iterable[Any]:
-    pair = isinstance(data, (tuple, list)) and len(data) == 2 and all(isinstance(part, (Tensor, np.ndarray, list)) for part in data)
+    pair = (
+        isinstance(data, (tuple, list))
+        and len(data) == 2
+        and all(isinstance(part, (Tensor, np.ndarray, list)) for part in data)
+    )
     if pair and len(data[0]) != len(data[1]):
         raise ValueError(f"{len(data[0])} inputs and {len(data[1])} targets: one target per input is expected")
     if not pair and not isinstance(data, (Dataset, DataLoader)):

@@ -87,6 +87,8 @@ def frames_and_orientation(path: str | Path) -> tuple[int, int]:
 @contextlib.contextmanager
 def _opened(path: str | Path) -> Iterator[Any]:
     """The file opened by pillow, with whatever goes wrong in the block as an UnreadableImage."""
+    if str(path).startswith(("http://", "https://")):
+        raise FileNotFoundError(f"no file {path}: photos are files on this machine, download it first")
     pillow = optional("PIL.Image", "all")
     try:
         with warnings.catch_warnings():
