@@ -121,7 +121,11 @@ def unstacked(x: Any, kinds: Any) -> Any:
     """The same, with a tensor or an array as the list of its rows where the kinds say that there is a list."""
 
     def unstack(kind: Leaf, leaf: Any, path: str) -> Any:
-        return list(leaf) if isinstance(kind, Rows) and isinstance(leaf, (Tensor, np.ndarray)) else leaf
+        if not isinstance(kind, Rows) or not isinstance(leaf, (Tensor, np.ndarray)):
+            return leaf
+        if isinstance(kind.kinds, Kind) and kind.kinds.name == "image" and leaf.ndim == 3:
+            raise ValueError(f"{path}: a list of images (c, h, w) is expected; got one alone, {tuple(leaf.shape)}: pass [x]")
+        return list(leaf)
 
     return trees.walk(unstack, kinds, x, "input")
 
