@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from equiform import Equivariant, Rows, adapt, evaluate, fit, load
+from equiform import Equivariant, Rows, adapt, evaluate, fit, group, load
 from equiform._optional import optional
 from equiform.photos import read_photo
 
@@ -140,14 +140,19 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     if not fitted and args.photos is None:
         sys.exit("nothing to fit on: name a folder of upright photos, --photos, or a fitted --adapter")
     try:
+        group(args.group)
+    except ValueError as error:
+        sys.exit(f"--group: {error}")
+    try:
         data = CocoBoxes(args.images, args.annotations, args.limit, args.max_objects)
     except (ValueError, KeyError, OSError) as error:
         sys.exit(f"{args.annotations} cannot be used: {error}")
     transformers = optional("transformers", "transformers")
-    pair = (
-        transformers.AutoProcessor.from_pretrained(args.model),
-        transformers.AutoModelForMaskGeneration.from_pretrained(args.model).eval(),
-    )
+    try:
+        processor = transformers.AutoProcessor.from_pretrained(args.model)
+        pair = (processor, transformers.AutoModelForMaskGeneration.from_pretrained(args.model).eval())
+    except (OSError, ValueError) as error:
+        sys.exit(f"--model {args.model} cannot be loaded: {' '.join(str(error).split())}")
     model = load(args.adapter, pair) if fitted else fit_on(adapt(pair, args.group), args)
     reports = {}
     for name in args.metric:

@@ -334,3 +334,13 @@ def test_the_image_counts_wherever_its_kind_stands():
     assert evaluate(model, (x, labels)).worst == 1.0
     named = [({"points": torch.rand(2, 2), "image": image}, label) for image, label in zip(x, labels, strict=True)]
     assert evaluate(model, DataLoader(named, 6)).worst == 1.0
+
+
+def test_data_and_baselines_in_other_forms(unchecked):
+    model = adapt(lambda x: torch.as_tensor(x).mean((2, 3)), "C4", outputs="logits")
+    x, y = torch.rand(4, 3, 8, 8), torch.tensor([0, 1, 2, 0])
+    assert evaluate(model, (x.numpy(), y.numpy())).mean == evaluate(model, (x, y)).mean
+    with pytest.raises(TypeError, match="got a tuple of a Tensor and a dict"):
+        evaluate(model, (x, {"y": y}))
+    with pytest.raises(TypeError, match=r"baselines is a list of names; got 'bare': baselines=\['bare'\]"):
+        evaluate(model, (x, y), baselines="bare")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from equiform import OrbitCanonicalizer, Upright, act, adapt, evaluate, fit, group, load
+from equiform import FrameCanonicalizer, OrbitCanonicalizer, Upright, act, adapt, evaluate, fit, group, load
 from equiform.adapters.photos import PHOTO_TASKS, photo_task
 from equiform.kinds import Rows
 from equiform.photos import PhotoPredictor, read_photo, to_image
@@ -304,7 +304,7 @@ def test_upright_keeps_the_type(step, tmp_path):
 
 def test_upright_leaves_doubtful_photos_alone():
     photo = photos()[0]
-    assert torch.equal(Upright(canonicalizer(), min_confidence=1.1)(photo), photo)
+    assert torch.equal(Upright(canonicalizer(), min_confidence=1)(photo), photo)
 
 
 def test_upright_is_a_step_of_a_chain_and_of_a_pipeline(tmp_path):
@@ -325,3 +325,81 @@ def test_upright_takes_a_saved_adapter(tmp_path):
     photo = photos()[0]
     assert torch.equal(Upright(tmp_path / "adapter")(photo), Upright(model.canonicalizer)(photo))
     assert Path(tmp_path / "adapter").is_dir()
+
+
+def test_upright_says_what_it_does_not_take(step):
+    with pytest.raises(ValueError, match=r"\(h, w, 3\) or \(h, w\); got \(3, 5, 6\): channels first are for a tensor"):
+        step(np.zeros((3, 5, 6), np.uint8))
+    with pytest.raises(ValueError, match=r"got \(5, 6, 4\): PIL images may have any mode"):
+        step(np.zeros((5, 6, 4), np.uint8))
+    with pytest.raises(ValueError, match="min_confidence is a share of the posterior, 0 to 1; got 2"):
+        Upright(canonicalizer(), min_confidence=2)
+    with pytest.raises(ValueError, match="Upright turns photos; SO3 moves clouds"):
+        Upright(FrameCanonicalizer("SO3"))
+
+
+def test_upright_keeps_the_type_of_a_tensor():
+    class Picture(torch.Tensor):  # as those of torchvision.tv_tensors
+        pass
+
+    assert type(Upright(canonicalizer("C4"))(photos()[0].as_subclass(Picture))) is Picture
+
+
+# ---------------------------------------------------------------------------------------------------------------- data
+
+
+def forms(tmp_path):
+    """The same photos as tensors, files, PIL images and arrays."""
+    tensors = photos()
+    files = [tmp_path / f"{i}.png" for i in range(len(tensors))]
+    for file, photo in zip(files, tensors, strict=True):
+        to_image(photo).save(file)
+    images = [to_image(photo) for photo in tensors]
+    return {"tensors": tensors, "files": files, "images": images, "arrays": [np.asarray(image) for image in images]}
+
+
+class Samples(torch.utils.data.Dataset):
+    def __init__(self, *columns):
+        self.rows = [row if len(row) > 1 else row[0] for row in zip(*columns, strict=True)]
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, i):
+        return self.rows[i]
+
+
+def test_a_pair_is_measured_on_photos_in_every_form(tmp_path, unchecked):
+    model = adapt(pair(classification), "C4", canonicalizer=canonicalizer("C4"))
+    found = {}
+    for name, data in forms(tmp_path).items():
+        found[name] = evaluate(model, (data, [0, 1, 2]), baselines=["bare"])["bare"].values
+        found[f"{name} of a Dataset"] = evaluate(model, Samples(data, [0, 1, 2]), baselines=["bare"])["bare"].values
+    assert all(values == found["tensors"] for values in found.values())
+
+
+@pytest.mark.parametrize("form", ["tensors", "files", "images"])
+def test_a_pair_is_fitted_on_photos_in_every_form(form, tmp_path, unchecked):
+    data = forms(tmp_path)[form]
+    for given in (data, Samples(data)):
+        model = adapt(pair(classification), "C4", canonicalizer=canonicalizer("C4"))
+        result = fit(model, given, epochs=1, enable_progress_bar=False)
+        assert np.isfinite(result.history[0]["loss"])
+
+
+def test_what_was_saved_of_a_pair_needs_the_pair(tmp_path, unchecked):
+    made = pair(classification)
+    adapt(made, "C4", canonicalizer=canonicalizer("C4")).save(tmp_path / "saved")
+    assert load(tmp_path / "saved", made).predictor.model is made[1]
+    with pytest.raises(
+        ValueError, match=r"was saved of a pair: pass \(processor, model\); got ViTForImageClassification alone"
+    ):
+        load(tmp_path / "saved", made[1])
+
+
+def test_options_that_are_no_numbers_and_addresses(unchecked):
+    model = adapt(pair(detection), "C4", canonicalizer=canonicalizer("C4"))
+    with pytest.raises(TypeError, match="threshold is a number; got 'a'"):
+        model(photos()[0], threshold="a")
+    with pytest.raises(FileNotFoundError, match=r"no file https://x.org/a.jpg: photos are files on this machine"):
+        model("https://x.org/a.jpg")

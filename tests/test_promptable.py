@@ -270,6 +270,14 @@ def test_prompts_are_one_a_photo(photo, model):
         embed(model, photo)(text="a cat")
     with pytest.raises(ValueError, match="points_per_side must be a whole number >= 1; got 0"):
         embed(model, photo).generate_masks(0)
+    with pytest.raises(ValueError, match="points_per_batch must be a whole number >= 1; got 0"):
+        embed(model, photo).generate_masks(4, points_per_batch=0)
+    with pytest.raises(TypeError, match="min_score is a number; got 'a'"):
+        embed(model, photo).generate_masks(4, min_score="a")
+    with pytest.raises(ValueError, match=r"as many for each object; got \[\[\[1, 2\]\], \[\[1, 2\], \[3, 4\]\]\]$"):
+        model(photo, input_points=[[[1, 2]], [[1, 2], [3, 4]]])
+    with pytest.raises(ValueError, match="input_labels say what each of the input_points is; got no points"):
+        model(photo, input_labels=[[1]])
 
 
 def test_embed_takes_a_promptable_pair_alone(photo):

@@ -12,13 +12,19 @@ from equiform import (
     Invariant,
     Likeliest,
     Logits,
+    OrbitCanonicalizer,
     Rows,
     act,
+    adapt,
+    evaluate,
+    group,
 )
 from equiform.kinds import Kind, as_kinds
 from equiform.moving import find_logits
 from equiform.poses import choose
 from equiform.rows import average, join, take
+
+LISTS = {"inputs": Rows("image"), "outputs": Rows({"boxes": "boxes"})}
 
 QUARTER = Cyclic(4).elements[1:2]
 
@@ -94,3 +100,30 @@ def test_average_by_kind():
         average({"tag": "a", "n": torch.tensor(2.0)}, {"tag": Kind("invariant"), "n": Kind("invariant")}, chosen)["tag"] == "a"
     )
     assert not math.isclose(mean[0, 0], pairs[0, 0, 0]), "control: the mean is not the likeliest"
+
+
+def test_a_tensor_is_the_list_of_its_rows(unchecked):
+    model = adapt(lambda images: [{"boxes": torch.tensor([[1.0, 1, 4, 4]])} for _ in images], "C4", **LISTS)
+    x = torch.rand(2, 3, 16, 24)
+    for answer, expected in zip(model(x), model(list(x)), strict=True):
+        assert torch.equal(answer["boxes"], expected["boxes"])
+    with pytest.raises(TypeError, match=r"x: a list with an entry per row is expected; got a Tensor.*collate_fn"):
+        act(group("C4").elements[1:2], x, Rows("image"))
+    truth = [{"boxes": torch.tensor([[1.0, 1, 4, 4]])}] * 2
+    loader = torch.utils.data.DataLoader([*zip(x, truth, strict=True)], batch_size=2)
+    with pytest.raises(TypeError, match=r"target: a list with an entry per row is expected; got a dict.*collate_fn"):
+        evaluate(model, loader, metric="box_map")
+    with pytest.raises(ValueError, match=r"targets of this metric are labels, one tensor; got a list of dict: .* box_map"):
+        evaluate(model, (list(x), truth))
+
+
+@pytest.mark.parametrize("rows", [1, 3, 8])
+def test_logits_have_one_entry_per_row(rows, unchecked):
+    with pytest.raises(ValueError, match=rf"output: logits have one entry per row, 4 in all; got shape \({rows}, 5\)"):
+        adapt(lambda x: torch.rand(rows, 5), "C4", outputs="logits")(torch.rand(4, 3, 8, 8))
+
+
+def test_shared_answers_are_of_one_shape(unchecked):
+    model = adapt(lambda x: torch.rand(2 * len(x), 5), "C4", outputs="invariant", canonicalizer=OrbitCanonicalizer("C4"))
+    with pytest.raises(ValueError, match=r"has one entry per row, or is shared by all and of one shape; got \(\d+, 5\)"):
+        model(torch.rand(15, 3, 16, 24))

@@ -81,3 +81,12 @@ def test_what_is_missing_is_said_first(recipe, coco, tmp_path):
         recipe.main(["--images", str(tmp_path / "nowhere"), "--annotations", str(annotations)])
     with pytest.raises(SystemExit, match="nothing to fit on"):
         recipe.main(["--images", str(images), "--annotations", str(annotations)])
+
+
+def test_a_wrong_group_or_model_is_one_line(recipe, coco, tmp_path):
+    images, annotations = coco
+    given = ["--images", str(images), "--annotations", str(annotations), "--photos", str(images)]
+    with pytest.raises(SystemExit, match="--group: unknown group 'Q4'"):
+        recipe.main([*given, "--group", "Q4", "--model", str(tmp_path / "no")])
+    with pytest.raises(SystemExit, match=r"--model .*no cannot be loaded: .*"):
+        recipe.main([*given, "--model", str(tmp_path / "no")])

@@ -134,6 +134,26 @@ def test_what_is_no_image(bad, unchecked):
         cut_tiles(bad, 64, 4)
 
 
+def test_channels_come_first(unchecked):
+    with pytest.raises(ValueError, match=r"3 channels \(or 1\).*got \(40, 30, 3\): the axis of channels comes before height"):
+        TileCanonicalizer("C4")([torch.zeros(40, 30, 3)])
+    with pytest.raises(ValueError, match=r"got \(4, 30, 40\): make it RGB or grey"):
+        TileCanonicalizer("C4")([torch.zeros(4, 30, 40)])
+
+
+def test_a_reader_is_measured_on_photos_of_one_size(unchecked):
+    def read(photos):
+        return [{"text": "abc", "words": ["abc"], "boxes": torch.tensor([[1.0, 1, 4, 4]])} for _ in photos]
+
+    model = equiform.load("text-c4", read)
+    pages = [torch.randint(0, 255, (3, 40, 60), dtype=torch.uint8)] * 2
+    report = equiform.evaluate(model, (pages, [{"text": "abd"}] * 2), metric="cer")
+    assert report.mean == pytest.approx(1 / 3)
+    assert len(model(torch.stack(pages))) == 2
+    with pytest.raises(ValueError, match=r"a list of images \(c, h, w\) is expected; got one alone, \(3, 40, 60\): pass \[x\]"):
+        model(pages[0])
+
+
 def test_what_the_canonicalizer_refuses(unchecked):
     with pytest.raises(ValueError, match="resolution must be a multiple of 4; got 18"):
         TileCanonicalizer("C4", resolution=18)

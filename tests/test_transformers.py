@@ -488,6 +488,13 @@ CASES = [
         options=INNER,
     ),
     Case(
+        "DetrForObjectDetection",
+        lambda: detr("DetrConfig", stages=["stage2"]),
+        QUERIES | dict.fromkeys(("encoder_last_hidden_state", "encoder_hidden_states"), Tokens(8, 0)),
+        options=INNER,
+        id="of two stages",
+    ),
+    Case(
         "DetrForSegmentation",
         lambda: detr("DetrConfig", width=128, stages=[f"stage{i}" for i in (1, 2, 3, 4)], encoder_attention_heads=8),
         DETR | {"pred_masks": a_map},

@@ -14,7 +14,7 @@ from . import trees
 from .actions import Size, moved_sizes
 from .clouds import Cloud, batch_of, cloud_of, flat_parts, members, take_flat
 from .kinds import Kind, Rows
-from .moving import check_boxes, first_image, image_sizes
+from .moving import check_boxes, first_image, image_sizes, unstacked
 from .rows import check_batch, take
 
 
@@ -34,7 +34,7 @@ class Call(NamedTuple):
     @classmethod
     def bind(cls, predictor: Callable[..., Any], inputs: Any, args: tuple, kwargs: Mapping[str, Any], dim: int = 2) -> "Call":
         """Raises TypeError or ValueError where the arguments do not fit the kinds, or hold no image (in space: no points)."""
-        names = _parameter_names(predictor, args)
+        names = parameter_names(predictor, args)
         given = dict(zip(names, args, strict=False)) | dict(kwargs)
         wanted = _kinds_by_name(inputs, names, given)
         for name, value in given.items():
@@ -42,7 +42,7 @@ class Call(NamedTuple):
                 raise ValueError(
                     f"the argument {name!r} holds a tensor but has no kind: pass inputs={{{name!r}: ...}} to adapt"
                 )
-        values = {name: given[name] for name in wanted}
+        values = {name: unstacked(given[name], kind) for name, kind in wanted.items()}
         kinds = {name: _rows_if_list(kind, given[name]) for name, kind in wanted.items()}
 
         def invoked(moved: dict[str, Any]) -> Any:
@@ -145,7 +145,7 @@ def invoke(function: Callable[..., Any], predictor: Callable[..., Any], x: Any) 
     """`function` on the inputs of one batch of data: a tuple as arguments, a dict as those of its names."""
     if isinstance(x, tuple):
         return function(*x)
-    names = _parameter_names(getattr(predictor, "predictor", predictor), ())  # an adapted model takes what its predictor takes
+    names = parameter_names(getattr(predictor, "predictor", predictor), ())  # an adapted model takes what its predictor takes
     if isinstance(x, Mapping) and all(name in names for name in x):
         return function(**x)
     return function(x)
@@ -334,7 +334,7 @@ def _is_array(value: Any) -> bool:
     return isinstance(value, (Tensor, np.ndarray))
 
 
-def _parameter_names(predictor: Callable[..., Any], args: tuple) -> list[str]:
+def parameter_names(predictor: Callable[..., Any], args: tuple) -> list[str]:
     """Names for the positional arguments: the predictor's own where it tells them."""
     function = predictor.forward if isinstance(predictor, torch.nn.Module) else predictor
     try:
@@ -347,7 +347,7 @@ def _parameter_names(predictor: Callable[..., Any], args: tuple) -> list[str]:
 
 def in_order(kinds: Any, predictor: Callable[..., Any]) -> Any:
     """Kinds by name in the order of the predictor's parameters, in which tuples of inputs come."""
-    names = _parameter_names(predictor, ())
+    names = parameter_names(predictor, ())
     if not isinstance(kinds, Mapping):
         return kinds
     return dict(sorted(kinds.items(), key=lambda item: names.index(item[0]) if item[0] in names else len(names)))

@@ -12,17 +12,17 @@ from . import groups, hub, trees
 from .actions import ACTIONS, Size
 from .adapters import known_kinds
 from .adapters.photos import known_task
-from .calls import Call, in_order
+from .calls import Call, in_order, parameter_names
 from .canonicalizers import Canonicalizer, OrbitCanonicalizer
 from .clouds import check_answer, chosen_points
 from .frames import SearchCanonicalizer
 from .groups import Group, inverse
-from .kinds import Rows, as_kinds
+from .kinds import Kind, Rows, as_kinds
 from .moving import act, add, find_logits, snap
 from .opinions import Opinion
 from .photos import PhotoPredictor, as_predictor
 from .poses import Chosen, Pose, choose, reweighted, straight_through
-from .rows import average, can_average, is_averaged, join, rows_if_listed
+from .rows import average, can_average, check_logits, is_averaged, join, rows_if_listed
 
 Predictor = Callable[..., Any] | tuple[Any, Any]
 
@@ -116,6 +116,8 @@ class Equivariant(nn.Module):
             upright = self._move(inverse(g[part]), call.take(rows), call.kinds, before, batch, choice, inverse)
             answer = call.run(upright)
             outputs = rows_if_listed(self.outputs, answer, len(rows)) if call.listed else outputs
+            if batch is None:
+                check_logits(answer, outputs, len(rows))
             if self.averages:
                 check_answer(answer, outputs, upright, call.kinds)
             answer = snap(answer, outputs, after)
@@ -257,6 +259,10 @@ def load(
     """
     single = _callable(predictor)
     canonicalizer, settings = hub.restore(path_or_repo, single, network)
+    saved = settings["inputs"]
+    of_pair = isinstance(saved, dict) and saved.get("images") == Rows(Kind("image"))
+    if of_pair and "images" not in parameter_names(single, ()):
+        raise ValueError(f"{path_or_repo} was saved of a pair: pass (processor, model); got {_name(single)} alone")
     try:
         return Equivariant(single, canonicalizer, **settings)
     except (TypeError, ValueError) as error:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -19,7 +20,7 @@ from .frames import CloudCanonicalizer, PrincipalAxesCanonicalizer
 from .groups import PROTOCOLS, Group, inverse, protocol, turn
 from .kinds import as_kinds
 from .loading import batches
-from .moving import act, first_image, image_sizes, precision
+from .moving import act, first_image, image_sizes, precision, unstacked
 from .photos import PhotoPredictor
 from .report import Method, OrbitReport, Sample
 from .rotations import rotation_angle
@@ -72,7 +73,10 @@ def evaluate(
     with _evaluating(methods.values()), torch.no_grad():
         for batch in _progress(loader, progress):
             x, target = _pair(batch)
-            x = to_device(arguments(x, model.inputs), model.canonicalizer.device)
+            x = arguments(x, model.inputs)
+            if isinstance(model.predictor, PhotoPredictor):
+                x = model.predictor.read(x)
+            x = to_device(unstacked(x, fitting_kinds(model.inputs, x)), model.canonicalizer.device)
             target = to_device(target, model.canonicalizer.device)
             samples = samples or _samples(model, x, elements)
             num_rows = [tally.add(x, target) for tally in tallies]
@@ -127,11 +131,16 @@ def _labels(elements: Tensor) -> list[str]:
 
 
 def _loader(data: Any, model: Equivariant, batch_size: int) -> Iterable[Any]:
-    pair = isinstance(data, (tuple, list)) and len(data) == 2 and all(isinstance(part, (Tensor, list)) for part in data)
+    pair = (
+        isinstance(data, (tuple, list))
+        and len(data) == 2
+        and all(isinstance(part, (Tensor, np.ndarray, list)) for part in data)
+    )
     if pair and len(data[0]) != len(data[1]):
         raise ValueError(f"{len(data[0])} inputs and {len(data[1])} targets: one target per input is expected")
     if not pair and not isinstance(data, (Dataset, DataLoader)):
-        came = f"got a {type(data).__name__}"
+        inside = [f"a {type(part).__name__}" for part in data[:3]] if isinstance(data, (tuple, list)) else []
+        came = f"got a {type(data).__name__}" + " of " * bool(inside) + " and ".join(inside)
         raise TypeError(f"data is (inputs, targets) tensors or lists, a Dataset or a DataLoader of such pairs; {came}")
     # the photos of a batch are a list, and so are their targets, as they may differ in size and number
     return batches(data, model.inputs, batch_size, lists=isinstance(model.predictor, PhotoPredictor))
@@ -142,6 +151,8 @@ def _baselines(model: Equivariant, names: Sequence[str]) -> dict[str, Callable[.
         canonicalizer = canonicalizer.to(model.canonicalizer.device)
         return Equivariant(model.predictor, canonicalizer, model.inputs, model.outputs, top_k)
 
+    if isinstance(names, str):
+        raise TypeError(f"baselines is a list of names; got {names!r}: baselines=[{names!r}]")
     made: dict[str, Callable[..., Any]] = {}
     found_in_points = isinstance(model.canonicalizer, CloudCanonicalizer) and model.group.order is None
     for name in names:

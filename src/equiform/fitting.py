@@ -25,6 +25,7 @@ from .images import read_squares
 from .loading import batches
 from .moving import act
 from .opinions import Opinion, linear_scorer, orbit_logits
+from .photos import read_photo
 from .teaching import Teacher
 from .views import Augmentation, random_crops
 
@@ -64,9 +65,9 @@ def fit(
 ) -> Fit:
     """Train the canonicalizer of `model`, in place. Returns the history; the canonicalizer is left in eval mode.
 
-    data: unlabelled inputs in the poses the predictor knows: a tensor (n, c, h, w), a folder of images, a Dataset or a
-    DataLoader of inputs, or of tuples that begin with them; in a dict the image is found by its kind. Folders and tensors are
-    kept in memory as small squares: whole images, or what the canonicalizer cuts of them.
+    data: unlabelled inputs in the poses the predictor knows: a tensor (n, c, h, w), a folder of images, a list of files or PIL
+    images, a Dataset or a DataLoader of inputs, or of tuples that begin with them; in a dict the image is found by its kind.
+    Files and tensors are kept in memory as small squares: whole images, or what the canonicalizer cuts of them.
     teacher: large pretrained features that judge each image once before training, against overfitting on few images.
     val: the same, held out; pose accuracy on it decides which epoch is kept, and `patience` epochs without a better one end
     the training. prior: "identity", "uniform", or a histogram of |G| counts.
@@ -256,16 +257,23 @@ def quiet() -> Iterator[None]:
 
 
 def _in_memory(data: Any, canonicalizer: Canonicalizer, side: int) -> tuple[Any, list[str]]:
-    """Folders and tensors as one tensor of squares, other data (all of it for side 0) as they are; and the files skipped."""
+    """Files and tensors as one tensor of squares, other data (all of it for side 0) as they are; and the files skipped."""
     if side == 0:
         return data, []
-    if isinstance(data, (str, Path)):
+    listed = isinstance(data, list) and bool(data)
+    if isinstance(data, (str, Path)) or (listed and all(isinstance(file, (str, Path)) for file in data)):
         return read_squares(data, side, canonicalizer.read)
     if isinstance(data, np.ndarray):
         data = torch.from_numpy(data)
+    if listed and any(_is_picture(photo) for photo in data):
+        data = [read_photo(photo) for photo in data]
     if isinstance(data, Tensor):
         return torch.cat([canonicalizer.squares(part, side) for part in data.split(256)]), []
     return data, []
+
+
+def _is_picture(image: Any) -> bool:
+    return isinstance(image, optional("PIL.Image", "all").Image)
 
 
 @dataclass(frozen=True)
@@ -278,4 +286,5 @@ class SquareCollate:
 
     def __call__(self, samples: Sequence[Any]) -> Tensor:
         images = [images_of(sample, self.inputs) for sample in samples]
+        images = [read_photo(image) if isinstance(image, (str, Path)) or _is_picture(image) else image for image in images]
         return torch.cat([self.squares(image[None] if isinstance(image, Tensor) else image, self.side) for image in images])

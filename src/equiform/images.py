@@ -87,6 +87,8 @@ def frames_and_orientation(path: str | Path) -> tuple[int, int]:
 @contextlib.contextmanager
 def _opened(path: str | Path) -> Iterator[Any]:
     """The file opened by pillow, with whatever goes wrong in the block as an UnreadableImage."""
+    if str(path).startswith(("http://", "https://")):
+        raise FileNotFoundError(f"no file {path}: photos are files on this machine, download it first")
     pillow = optional("PIL.Image", "all")
     try:
         with warnings.catch_warnings():
@@ -145,22 +147,23 @@ def read_square(path: Path, size: int) -> UInt8[Tensor, "3 s s"]:
 
 
 def read_squares(
-    path: str | Path, size: int, read: Callable[[Path, int], Tensor] = read_square
+    path: str | Path | Sequence[str | Path], size: int, read: Callable[[Path, int], Tensor] = read_square
 ) -> tuple[UInt8[Tensor, "n c s s"], list[str]]:
-    """All readable images below a folder as squares, and a line for each that was skipped. At most 3 s^2 bytes a square.
+    """All readable images below a folder, or of a list of files, as squares, and a line for each that was skipped.
 
     `read`: from a file and the size to one square, or to the several that are cut of it.
     Raises ValueError where none is readable.
     """
     squares, skipped = [], []
-    for file in find_images(path):
+    for file in find_images(path) if isinstance(path, (str, Path)) else map(Path, path):
         try:
             found = read(file, size)
             squares.append(found.reshape(-1, *found.shape[-3:]))
         except UnreadableImage as error:
             skipped.append(str(error))
     if not squares:
-        raise ValueError(f"none of the {len(skipped)} images in {path} can be read; the first: {skipped[0]}")
+        where = f"in {path}" if isinstance(path, (str, Path)) else "of the list"
+        raise ValueError(f"none of the {len(skipped)} images {where} can be read; the first: {skipped[0]}")
     return torch.cat(squares), skipped
 
 

@@ -247,9 +247,22 @@ def _logits(output: Any) -> Tensor:
     return logits if isinstance(logits, Tensor) else torch.as_tensor(logits)
 
 
+def _shape_of_labels(target: Any) -> tuple[int, ...]:
+    try:
+        return tuple(as_tensor(target).shape)
+    except (TypeError, ValueError, RuntimeError):
+        first = target[0] if isinstance(target, (list, tuple)) and target else None
+        came = f"a {type(target).__name__}" + ("" if first is None else f" of {type(first).__name__}")
+        raise ValueError(
+            f"targets of this metric are labels, one tensor; got {came}: the metrics of dicts are box_map, box_ap50, mask_map, "
+            "keypoint_error (points), miou (label maps) and cer (text)"
+        ) from None
+
+
 def _class_logits(output: Any, target: Any) -> Tensor:
     """The logits (b, k, ...) of targets (b, ...)."""
-    logits, wanted = _logits(output), tuple(as_tensor(target).shape)
+    wanted = _shape_of_labels(target)
+    logits = _logits(output)
     if logits.ndim == 3 and logits.shape[:2] == wanted:
         raise ValueError(f"targets of shape {wanted} label every point: the metrics of points are point_accuracy and part_iou")
     if (logits.shape[0], *logits.shape[2:]) != wanted:
@@ -259,7 +272,8 @@ def _class_logits(output: Any, target: Any) -> Tensor:
 
 def _part_logits(output: Any, target: Any) -> Tensor:
     """The logits (b, n, parts) of targets (b, n)."""
-    logits, wanted = _logits(output), tuple(as_tensor(target).shape)
+    wanted = _shape_of_labels(target)
+    logits = _logits(output)
     if logits.shape[:-1] != wanted:
         came = f"{tuple(logits.shape)} and targets of shape {wanted}"
         raise ValueError(f"logits of points (b, n, parts) need one label a point, (b, n); got {came}")

@@ -52,6 +52,9 @@ def act(
 def _act_leaf(g: Tensor, sizes: list[Size], kind: Leaf, x: Any, path: str) -> Any:
     """`sizes`: the canvas of every row, or one for all, or none where it is not known."""
     if isinstance(kind, Rows):
+        if not isinstance(x, (list, tuple)):
+            hint = ", such as lambda samples: tuple(zip(*samples)) makes of those of a DataLoader, its collate_fn"
+            raise TypeError(f"{path}: a list with an entry per row is expected; got a {type(x).__name__}{hint}")
         elements = g.expand(len(x), -1, -1) if len(g) == 1 else g
         check_rows(len(x), len(elements), path)
         each = sizes * len(x) if len(sizes) == 1 else sizes
@@ -112,6 +115,19 @@ def check_rows(got: int, expected: int, path: str) -> None:
     """Raise ValueError where a list has not one entry per row."""
     if got != expected:
         raise ValueError(f"{path}: expected one entry per row, {expected} in all; got {got}")
+
+
+def unstacked(x: Any, kinds: Any) -> Any:
+    """The same, with a tensor or an array as the list of its rows where the kinds say that there is a list."""
+
+    def unstack(kind: Leaf, leaf: Any, path: str) -> Any:
+        if not isinstance(kind, Rows) or not isinstance(leaf, (Tensor, np.ndarray)):
+            return leaf
+        if isinstance(kind.kinds, Kind) and kind.kinds.name == "image" and leaf.ndim == 3:
+            raise ValueError(f"{path}: a list of images (c, h, w) is expected; got one alone, {tuple(leaf.shape)}: pass [x]")
+        return list(leaf)
+
+    return trees.walk(unstack, kinds, x, "input")
 
 
 def check_boxes(x: Any, kinds: Any) -> None:

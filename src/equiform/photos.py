@@ -112,6 +112,12 @@ class PhotoPredictor(nn.Module):
                 prompts.check_together({name: own for name, value in moving.items() if (own := value[i]) is not None})
         return photos, {**given, **moving}, single
 
+    def read(self, batch: Any) -> Any:
+        """Photos of a batch of data as tensors: a list, or what stands for `images` beside prompts."""
+        if isinstance(batch, Mapping) and "images" in batch:
+            return {**batch, "images": self.read(batch["images"])}
+        return [read_photo(photo) for photo in batch] if isinstance(batch, (list, Tensor, np.ndarray)) else batch
+
     def _check_known(self, given: Mapping[str, Any]) -> None:
         known = (*self.task.prompts, *self.task.options)
         if unknown := [name for name in given if name not in known]:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .adapters import prompts
 from .adapters.prompts import Embedding
+from .canonicalizers import check_whole
 from .equivariant import Equivariant
 from .groups import inverse
 from .moving import act
@@ -55,8 +56,9 @@ class EmbeddedPhoto:
         instead of 0 (`min_stability`, the IoU of the two), and unless its box overlaps a better one's by an IoU above
         `max_overlap` (Kirillov et al. 2023, app. B). The grid lies on the canonical photo, so that the masks turn with it.
         """
-        if not isinstance(points_per_side, int) or points_per_side < 1:
-            raise ValueError(f"points_per_side must be a whole number >= 1; got {points_per_side!r}")
+        check_whole(points_per_side=points_per_side, points_per_batch=points_per_batch)
+        for name, value in (("min_score", min_score), ("min_stability", min_stability), ("max_overlap", max_overlap)):
+            prompts.check_number(name, value)
         h, w = self.embedding.size
         share = (torch.arange(points_per_side) + 0.5) / points_per_side
         grid = torch.cartesian_prod(share * h, share * w).flip(-1)[:, None]

@@ -56,6 +56,16 @@ def _has_rows(kind: Kind, leaf: Tensor | np.ndarray, b: int) -> bool:
     return kind.axis is not None and leaf.ndim > kind.axis and leaf.shape[kind.axis] == b
 
 
+def check_logits(x: Any, kinds: Any, b: int) -> None:
+    """Raise ValueError where logits have not one entry per row."""
+    for kind, leaf, path in trees.leaves(kinds, x, "output"):
+        if isinstance(kind, Kind) and kind.name == "logits" and isinstance(leaf, (Tensor, np.ndarray)):
+            axis = kind.axis
+            if axis is not None and leaf.ndim and not _has_rows(kind, leaf, b):
+                where = "" if axis == 0 else f" on axis {axis}"
+                raise ValueError(f"{path}: logits have one entry per row{where}, {b} in all; got shape {tuple(leaf.shape)}")
+
+
 def rows_if_listed(kinds: Any, x: Any, b: int) -> Any:
     """The kinds of what a predictor made of a list: where it answers with a list of b entries, a kind is that of each."""
     if isinstance(kinds, Mapping) and isinstance(x, Mapping):
@@ -92,6 +102,10 @@ def _join_leaves(kind: Leaf, leaves: Sequence[Any], rows: Sequence[Tensor], poin
     if not all(_has_rows(kind, tensor, len(part)) for tensor, part in zip(tensors, rows, strict=True)):
         if not tensors[0].dtype.is_floating_point:
             return first
+        if len({tensor.shape for tensor in tensors}) > 1:
+            shapes = " and ".join(str(tuple(tensor.shape)) for tensor in tensors[:2])
+            came = f"{shapes} for {len(rows[0])} and {len(rows[1])} rows"
+            raise ValueError(f"output: {kind!r} has one entry per row, or is shared by all and of one shape; got {came}")
         share = [len(part) / len(order) for part in rows]
         joined = torch.stack([tensor * s for tensor, s in zip(tensors, share, strict=True)]).sum(0)
     else:

@@ -27,6 +27,9 @@ def cut_tiles(image: Shaped[Tensor, "k h w"], side: int, count: int) -> Float[Te
     """At most `count` tiles of one image, grey, standardised, those with the strongest edges of every level; none if blank."""
     if image.ndim != 3 or image.is_complex() or 0 in image.shape:
         raise ValueError(f"an image has shape (channels, height, width); got {tuple(image.shape)} of {image.dtype}")
+    if len(image) not in (1, 3):
+        way_out = "the axis of channels comes before height and width" if image.shape[2] in (1, 3) else "make it RGB or grey"
+        raise ValueError(f"an image has 3 channels (or 1), (channels, height, width); got {tuple(image.shape)}: {way_out}")
     levels = _levels(image)
     quota = math.ceil(count / len(levels))
     return standardise(torch.cat([_strongest(level, side, quota) for level in levels])[:count])

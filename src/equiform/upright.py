@@ -30,7 +30,7 @@ class Upright(nn.Module):
     """Photos turned upright, as one step of a `torchvision.transforms` chain or before a `transformers.pipeline`.
 
     canonicalizer: one that was fitted, or the folder, name or repository of a saved one. What comes in comes out, in its own
-    type: a PIL image (its EXIF orientation honoured, its mode kept), a path (as a PIL image), an array (h, w, c) or (h, w), a
+    type: a PIL image (its EXIF orientation honoured, its mode kept), a path (as a PIL image), an array (h, w, 3) or (h, w), a
     tensor (c, h, w) or (b, c, h, w), or a list of those. Below `min_confidence` a photo is left as it is.
 
     The answer is not moved back, which is right for classes and text; for boxes and masks use `equiform.adapt`.
@@ -44,6 +44,10 @@ class Upright(nn.Module):
         if not isinstance(canonicalizer, Canonicalizer):
             came = type(canonicalizer).__name__
             raise TypeError(f"Upright takes a canonicalizer (model.canonicalizer), or the folder of a saved one; got a {came}")
+        if canonicalizer.group.dim != 2:
+            raise ValueError(f"Upright turns photos; {canonicalizer.group.name} moves clouds: take a canonicalizer of C4 or D4")
+        if not isinstance(min_confidence, int | float) or not 0 <= min_confidence <= 1:
+            raise ValueError(f"min_confidence is a share of the posterior, 0 to 1; got {min_confidence!r}")
         self.canonicalizer, self.min_confidence = canonicalizer.eval(), min_confidence
 
     @torch.no_grad()
@@ -69,11 +73,14 @@ class Upright(nn.Module):
         return torch.where(sure, back, torch.eye(3).to(back))
 
     def _tensor(self, photos: Float[Tensor, "b c h w"]) -> Tensor:
-        return act(self._back(photos), photos)
+        return act(self._back(photos), photos).as_subclass(type(photos))  # torchvision's tv_tensors stay what they are
 
     def _array(self, photo: np.ndarray) -> np.ndarray:
-        if photo.ndim not in (2, 3):
-            raise ValueError(f"an array has shape (h, w, c) or (h, w); got {photo.shape}")
+        channels = (1, 3, self.canonicalizer.channels)
+        if photo.ndim not in (2, 3) or (photo.ndim == 3 and photo.shape[2] not in channels):
+            tensor = photo.ndim == 3 and photo.shape[0] in channels
+            way_out = "channels first are for a tensor, torch.from_numpy(x)" if tensor else "PIL images may have any mode"
+            raise ValueError(f"an array has shape (h, w, 3) or (h, w); got {photo.shape}: {way_out}")
         channels_first = torch.from_numpy(np.ascontiguousarray(np.moveaxis(np.atleast_3d(photo), -1, 0)))
         upright = np.moveaxis(self._tensor(channels_first[None])[0].numpy(), 0, -1)
         return np.ascontiguousarray(upright.reshape(upright.shape[: photo.ndim]))

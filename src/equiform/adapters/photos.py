@@ -277,5 +277,8 @@ def photo_task(model: Any) -> PhotoTask:
 
 def run(task: PhotoTask, processor: Any, model: nn.Module, images: Images, options: Mapping[str, Any]) -> Any:
     """The answer for photos of one size. Gradients are not kept: pictures have none."""
+    for name in ("threshold", "text_threshold"):
+        if name in options:
+            prompts.check_number(name, options[name])
     with torch.no_grad():
         return task.answer(processor, model, images, **options)

@@ -73,13 +73,27 @@ def _tensor(name: str, value: Any) -> Tensor:
     try:
         return torch.as_tensor(np.array(value) if name == "input_masks" and not isinstance(value, Tensor) else value)
     except (TypeError, ValueError, RuntimeError):
-        raise ValueError(f"{name} of a photo are numbers in a list or tensor, as many for each object; got {value!r}") from None
+        raise ValueError(
+            f"{name} of a photo are numbers in a list or tensor, as many for each object; got {shortly(value)}"
+        ) from None
+
+
+def shortly(value: Any) -> str:
+    """What came, on one line."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:80]} ..."
+
+
+def check_number(name: str, value: Any) -> None:
+    """Raise TypeError where an option is no number."""
+    if not isinstance(value, int | float):
+        raise TypeError(f"{name} is a number; got {value!r}")
 
 
 def check_together(prompts: Mapping[str, Tensor]) -> None:
     """Raise ValueError where the prompts of one photo do not fit each other, or where there is none."""
     points, labels, boxes = (prompts.get(name) for name in ("input_points", "input_labels", "input_boxes"))
-    if points is None and boxes is None and "input_masks" not in prompts:
+    if points is None and boxes is None and labels is None and "input_masks" not in prompts:
         raise ValueError("no prompt: pass input_points=, input_boxes= or input_masks= (for every mask: generate_masks)")
     if labels is not None and (points is None or labels.shape != points.shape[:2]):
         came = "no points" if points is None else f"points {tuple(points.shape)}"

@@ -93,9 +93,21 @@ def zero_shot(model: Any) -> dict[str, Any]:
     return {"logits_per_image": scores(), "logits_per_text": scores(axis=1)} | texts | images
 
 
+def stride(config: Any) -> int:
+    """How many pixels of the canvas lie between the places of the last feature map that a detector's backbone gives."""
+    inside = getattr(config, "backbone_config", None)
+    if inside is None or inside.model_type == "timm_backbone":
+        return 16 if getattr(config, "dilation", False) else 32
+    if inside.model_type in PREFIXES:
+        return inside.patch_size
+    first = inside.patch_size if hasattr(inside, "patch_size") else 4  # of a hierarchy of stages, each after it half as fine
+    stages = inside.out_indices[-1] - 1 + bool(getattr(inside, "downsample_in_first_stage", False))
+    return first * 2**stages
+
+
 def detector(model: Any) -> dict[str, Any]:
     """A box and class scores per query, which belong together and so come from the likeliest pose alone."""
-    grid = Tokens(16 if getattr(model.config, "dilation", False) else 32, prefix=0)
+    grid = Tokens(stride(model.config), prefix=0)
     queries = dict.fromkeys(("logits", "last_hidden_state", "decoder_hidden_states"), "invariant")
     grids = {"encoder_last_hidden_state": grid, "encoder_hidden_states": grid}
     return Likeliest({"pred_boxes": SHARES, "pred_masks": "image"} | queries | grids)
