@@ -3,9 +3,10 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
 import equiform
-from equiform import Equivariant, OrbitCanonicalizer, act, adapt, fit_opinion, load
+from equiform import Equivariant, OrbitCanonicalizer, Rows, act, adapt, fit_opinion, load
 from equiform.opinions import Opinion, linear_scorer
 from equiform.poses import choose, reweighted
 
@@ -64,6 +65,31 @@ def test_still_exact_and_kept_with_the_adapter(options, tmp_path):
     one = Equivariant(predictor, model.canonicalizer, "image", "logits", opinion=model.opinion)
     plain = Equivariant(predictor, model.canonicalizer, "image", "logits")
     assert torch.equal(one(x), plain(x))  # nothing to weigh with one pose
+
+
+@pytest.mark.parametrize("listed", [False, True])
+@pytest.mark.parametrize(("sides", "crops", "passes"), [((16, 16), 1, 2), ((16, 16), 3, 4), ((16, 16), 0, 1), ((16, 20), 1, 1)])
+def test_crops_of_square_images_are_judged_too(sides, crops, passes, listed):
+    """Of the same shape as the whole image, and other than it, in every pose; images that are not square stay whole."""
+    seen = []
+
+    def predictor(x):
+        x = torch.stack(x) if listed else x
+        seen.append(x)
+        return x.mean((2, 3)) * torch.arange(1.0, 4.0)
+
+    inputs = Rows("image") if listed else "image"
+    canonicalizer = OrbitCanonicalizer("C4", resolution=16)
+    model = adapt(predictor, "C4", inputs=inputs, outputs="logits", canonicalizer=canonicalizer, top_k=2)
+    x = torch.rand(6, 3, *sides)
+    data = DataLoader(list(x), 6, collate_fn=list if listed else torch.stack)
+    fit_opinion(model, data, crops=crops)
+    assert len(seen) == 4 * passes
+    assert torch.equal(seen[0], x)
+    assert all(y.shape == x.shape and not torch.allclose(y, x) for y in seen[4::4])
+    first = model.opinion.weight
+    fit_opinion(model, data, crops=crops)
+    assert torch.equal(model.opinion.weight, first)  # seeded
 
 
 def test_refused_where_there_are_no_logits():

@@ -168,14 +168,18 @@ def fit_opinion(
     model.opinion = Opinion(weight).to(back.device)
 
 
-def _crops(x: Any, model: Equivariant, crops: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Random crops, resized to what they were cut from; none of what is no batch of square images of numbers in [0, 1]."""
-    if isinstance(model.canonicalizer, CloudCanonicalizer) or not isinstance(x, Tensor) or x.ndim != 4:
+def _crops(x: Any, model: Equivariant, crops: int, generator: torch.Generator) -> Iterator[Any]:
+    """Random crops, resized to what they were cut from; none of what is no batch, or list, of square images in [0, 1]."""
+    if isinstance(model.canonicalizer, CloudCanonicalizer):
         return
-    if x.shape[2] == x.shape[3] and x.dtype.is_floating_point:
+    alike = isinstance(x, list) and len({getattr(image, "shape", None) for image in x}) == 1
+    images = torch.stack(x) if alike and isinstance(x[0], Tensor) else x
+    if not isinstance(images, Tensor) or images.ndim != 4 or not images.dtype.is_floating_point:
+        return
+    if images.shape[2] == images.shape[3]:
         for _ in range(crops):
-            cut = random_crops(x, model.group, x.shape[3], AUGMENTATION, generator, model.group.identity(len(x)))
-            yield cut.to(x.dtype)
+            cut = random_crops(images, model.group, images.shape[3], AUGMENTATION, generator, model.group.identity(len(images)))
+            yield list(cut.to(images.dtype)) if alike else cut.to(images.dtype)
 
 
 def _check_adapted(model: Any) -> None:
