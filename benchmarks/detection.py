@@ -3,8 +3,9 @@
 The canonicalizer is that of photos.py: fitted on unlabelled upright photos of another data set, by the same recipe, and seen by
 no detector; `--adapter DIR` takes one that is there. Measured on labelled photos of many sizes: `--data DIR` holds boxes.json
 (file, boxes as xyxy in pixels and labels, by photo) and images/. Boxes are not averaged over poses but come from the likeliest
-one, so that averaging over the orbit has no row. Where several poses are run, the detector's second opinion, a score of what it
-found of every class, fitted on the same unlabelled photos as the canonicalizer, says which of them that is.
+one; in place of orbit averaging stands what the detector finds in all four turns, merged. Where several poses are run, the
+detector's second opinion, a score of what it found of every class, fitted on the same unlabelled photos as the canonicalizer,
+says which of them that is.
 """
 
 import json
@@ -19,7 +20,7 @@ from torch.utils.data import DataLoader
 import common
 import equiform
 import photos
-from equiform import Equivariant, Rows, adapt, evaluate, fit_opinion
+from equiform import Equivariant, Rows, act, adapt, evaluate, fit_opinion, group, inverse
 
 CLASSES, LEAST = 80, 0.05  # of COCO; the score below which nothing counts as found
 SIDE = 352  # what FastestDet was published for: photos are squeezed into a square
@@ -38,10 +39,10 @@ class Detector(nn.Module):
         squares = [F.interpolate(image[None], (SIDE, SIDE), mode="bilinear", antialias=True) for image in images]
         answers = self.network.decode(torch.cat(squares).contiguous(memory_format=torch.channels_last))
         detections = [self._in_pixels(image, *answer) for image, answer in zip(images, answers, strict=True)]
-        return {"detections": detections, "evidence": torch.stack([self._evidence(found) for found in detections])}
+        return {"detections": detections, "evidence": torch.stack([self.evidence(found) for found in detections])}
 
     @staticmethod
-    def _evidence(found: dict[str, Tensor]) -> Tensor:
+    def evidence(found: dict[str, Tensor]) -> Tensor:
         # the last column is a class that is always there: without it only ratios of scores would tell, not how high they are
         best = torch.full((CLASSES + 1,), LEAST).scatter_reduce(0, found["labels"], found["scores"], "amax")
         best[-1] = 1
@@ -51,6 +52,44 @@ class Detector(nn.Module):
     def _in_pixels(image: Tensor, boxes: Tensor, scores: Tensor, labels: Tensor) -> dict[str, Tensor]:
         h, w = image.shape[-2:]
         return {"boxes": boxes * torch.tensor([w, h, w, h]) / SIDE, "scores": scores, "labels": labels}
+
+
+class OrbitMerged(nn.Module):
+    """The classical baseline, for lists: what the detector finds in any of the four turns, less the weaker of each overlap."""
+
+    def __init__(self, detector: Detector, iou: float = 0.45):
+        super().__init__()
+        self.detector, self.iou = detector, iou
+
+    def forward(self, images: list[Tensor]) -> dict[str, Any]:
+        turns = group("C4").elements
+        answers = [self.detector([act(inverse(g)[None], x[None])[0] for x in images])["detections"] for g in turns]
+        merged = []
+        for i, image in enumerate(images):
+            found = [answer[i] for answer in answers]
+            canvases = [tuple(image.shape[-2:])[:: 1 if k % 2 == 0 else -1] for k in range(len(turns))]
+            placed = zip(turns, found, canvases, strict=True)
+            boxes = torch.cat([act(g[None], one["boxes"][None], "boxes", canvas)[0] for g, one, canvas in placed])
+            scores, labels = (torch.cat([one[name] for one in found]) for name in ("scores", "labels"))
+            kept = strongest(boxes + labels[:, None] * 4.0 * max(image.shape[-2:]), scores, self.iou)
+            merged.append({"boxes": boxes[kept], "scores": scores[kept], "labels": labels[kept]})
+        return {"detections": merged, "evidence": torch.stack([self.detector.evidence(found) for found in merged])}
+
+
+def strongest(boxes: Tensor, scores: Tensor, iou: float) -> Tensor:
+    """Non-maximum suppression: the indices of boxes that no stronger one overlaps by more than `iou`."""
+    low, high = (pick(boxes[:, None, part], boxes[None, :, part]) for pick, part in CORNERS)
+    both = (high - low).clamp(min=0).prod(-1)
+    area = (boxes[:, 2:] - boxes[:, :2]).prod(-1)
+    overlaps = both / (area[:, None] + area - both).clamp(min=1e-9) > iou
+    kept: list[int] = []
+    for i in scores.argsort(descending=True).tolist():
+        if not overlaps[i, kept].any():
+            kept.append(i)
+    return torch.tensor(kept, dtype=torch.long)
+
+
+CORNERS = ((torch.maximum, slice(None, 2)), (torch.minimum, slice(2, None)))
 
 
 def boxes(folder: Path, limit: int | None) -> common.PhotoFiles:
@@ -88,6 +127,7 @@ def main() -> None:
         f"coverage {share}": Equivariant(detector, model.canonicalizer, model.inputs, OUTPUTS, 1, share, opinion=model.opinion)
         for share in (0.7, 0.9)
     }
+    others["orbit, merged"] = OrbitMerged(detector)
     targets = Rows({"boxes": "boxes", "labels": "invariant"})
     report = evaluate(model, data, metric="box_ap50", targets=targets, baselines=["bare"], others=others, batch_size=16)
     print(report)
