@@ -23,7 +23,7 @@ from .networks import OccupancyNetwork, VectorNetwork
 from .poses import Pose, pose_of
 
 CLEAR_GAP = 0.05  # axes whose deviations differ by this share of the largest are told apart with full certainty
-CLEAR_SHARE = 0.1  # vectors on which this share of the points' lengths agrees count as fully certain
+CLEAR_SHARE = 0.2  # vectors on which this share of the points' lengths agrees count as fully certain
 CANCELLED = 1e-4  # below this share the points, such as two alone, cancel, and what is left of the vectors is rounding
 FLAT = 1e-3  # a cloud whose least deviation is below this share of its greatest counts as flat, the more the thinner it is
 
