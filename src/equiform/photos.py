@@ -109,7 +109,7 @@ class PhotoPredictor(nn.Module):
         }
         if self.task.prompts:
             for i in range(len(photos)):
-                prompts.check_together({name: value[i] for name, value in moving.items() if value[i] is not None})
+                prompts.check_together({name: one for name, value in moving.items() if (one := value[i]) is not None})
         return photos, {**given, **moving}, single
 
     def read(self, batch: Any) -> Any:
