@@ -251,7 +251,7 @@ def test_the_box_of_a_mask():
         ({"input_points": [[1, 2]], "input_boxes": [[0, 0, 3, 3], [1, 1, 4, 4]]}, "2 boxes and 1 objects"),
         ({"input_points": [[1, 2]], "input_labels": [1, 1]}, r"points \(1, 1, 2\) and labels \(1, 2\)"),
         ({"input_points": [[1, 2]], "input_labels": [7]}, r"unknown labels \[7\]; known: 1 on the object"),
-        ({"input_labels": [1]}, "no prompt"),
+        ({"input_labels": [1]}, "input_labels say what each of the input_points is; got no points"),
         ({"input_masks": torch.zeros(3, 4)}, r"of the photo's size \(50, 80\) is expected; got \(3, 4\)"),
         ({"input_points": torch.zeros(0, 2)}, r"got \(0, 2\)"),
     ],
