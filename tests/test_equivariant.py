@@ -698,7 +698,7 @@ def test_adapt_errors(unchecked):
         ((bare, "SO2"), {"outputs": "mask"}, ValueError, "SO2 is continuous.*C16"),
         ((bare, "C4"), {}, ValueError, "how the outputs of Convolutions move is not known: pass outputs="),
         ((quadrants, "C4"), {}, ValueError, "outputs of quadrants"),
-        ((bare, "C4"), {"outputs": "masks"}, ValueError, "unknown kind 'masks'; known: batch, boxes, edges"),
+        ((bare, "C4"), {"outputs": "masks"}, ValueError, "unknown kind 'masks'; known: batch, boxes, edge_features, edges"),
         ((bare, "C4"), {"outputs": {"a": 3}}, TypeError, "a kind is a name.*got a int"),
         ((bare, "C4"), {"outputs": "mask", "inputs": "picture"}, ValueError, "unknown kind 'picture'"),
         ((bare, "C4"), {"outputs": "mask", "top_k": 5}, ValueError, "1 to 4 for C4; got 5"),
@@ -720,7 +720,7 @@ def test_forward_errors(unchecked):
     model = adapted(Convolutions())
     for call, error, message in [
         (lambda: model(), TypeError, "called without arguments"),
-        (lambda: model(x[0]), ValueError, r"one image: add the batch axis"),
+        (lambda: model(x[0]), ValueError, r"one image: x"),
         (lambda: model(torch.rand(2, 4, 8, 8)), ValueError, "3 channels .* 4.*channels=4"),
         (lambda: model(torch.rand(2, 3, 0, 8)), ValueError, "images are empty"),
         (lambda: model(torch.rand(2, 8, 8, 3)), ValueError, "the axis of channels comes before height and width"),
