@@ -310,8 +310,8 @@ def test_upright_says_what_it_does_not_take(step):
 
 
 def test_upright_keeps_the_type_of_a_tensor():
-    class Picture(torch.Tensor):  # as those of torchvision.tv_tensors
-        pass
+    class Picture(torch.Tensor):  # as those of torchvision.tv_tensors, whose operations give plain tensors
+        __torch_function__ = torch._C._disabled_torch_function_impl
 
     assert type(Upright(canonicalizer("C4"))(photos()[0].as_subclass(Picture))) is Picture
 

@@ -60,7 +60,8 @@ class Upright(nn.Module):
         if isinstance(photo, np.ndarray):
             return self._array(photo)
         if isinstance(photo, Tensor):
-            return self._tensor(photo[None])[0] if photo.ndim == 3 else self._tensor(photo)
+            upright = self._tensor(photo[None])[0] if photo.ndim == 3 else self._tensor(photo)
+            return upright.as_subclass(type(photo))  # torchvision's tv_tensors come out of an operation as plain tensors
         if not isinstance(photo, optional("PIL.Image", "all").Image):
             raise TypeError(f"a photo is a path, a PIL image, an array or a tensor; got a {type(photo).__name__}")
         image = exif_upright(photo)
@@ -73,7 +74,7 @@ class Upright(nn.Module):
         return torch.where(sure, back, torch.eye(3).to(back))
 
     def _tensor(self, photos: Float[Tensor, "b c h w"]) -> Tensor:
-        return act(self._back(photos), photos).as_subclass(type(photos))  # torchvision's tv_tensors stay what they are
+        return act(self._back(photos), photos)
 
     def _array(self, photo: np.ndarray) -> np.ndarray:
         channels = (1, 3, self.canonicalizer.channels)
