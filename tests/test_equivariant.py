@@ -720,7 +720,7 @@ def test_forward_errors(unchecked):
     model = adapted(Convolutions())
     for call, error, message in [
         (lambda: model(), TypeError, "called without arguments"),
-        (lambda: model(x[0]), ValueError, r"one image: add the batch axis"),
+        (lambda: model(x[0]), ValueError, r"one image: x"),
         (lambda: model(torch.rand(2, 4, 8, 8)), ValueError, "3 channels .* 4.*channels=4"),
         (lambda: model(torch.rand(2, 3, 0, 8)), ValueError, "images are empty"),
         (lambda: model(torch.rand(2, 8, 8, 3)), ValueError, "the axis of channels comes before height and width"),

@@ -112,7 +112,7 @@ def test_lists_and_channels():
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        (torch.rand(3, 9, 12), r"images have shape \(b, channels, height, width\); got \(3, 9, 12\).*add the batch axis"),
+        (torch.rand(3, 9, 12), r"images have shape \(b, channels, height, width\); got \(3, 9, 12\).*one image: x"),
         (torch.rand(2, 3, 9, 12, dtype=torch.complex64), "of torch.complex64"),
         (torch.rand(2, 4, 9, 12), r"looks at 3 channels \(or 1\), the images have 4: .*channels=4"),
         (torch.rand(2, 3, 0, 12), r"images are empty: \(2, 3, 0, 12\)"),
