@@ -38,8 +38,8 @@ class LeanConv(nn.Conv2d):
 
 
 def relu6_(x: Tensor) -> Tensor:
-    """ReLU6 in place. What is at least 0 lies in the same order as bfloat16 as its bits do as an integer, the rest is below 0:
-    as integers the bounds take a third of the time."""
+    """ReLU6 in place. Read as integers, the bits of positive bfloat16 numbers are in the same order, and those of negative ones
+    below 0, so that integer bounds give the same, in a third of the time; only NaN becomes 0 or 6."""
     if x.dtype == torch.bfloat16 and not x.requires_grad:
         x.view(torch.int16).clamp_(0, SIX)
         return x

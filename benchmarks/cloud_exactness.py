@@ -25,6 +25,7 @@ from equiform.groups import SpaceGroup, homogeneous
 
 CONTINUOUS, FINITE = ("SO3", "O3", "SE3", "E3", "SO2z"), ("C4z", "C5z", "O", "Oh", "I", "Ih")
 DEFINED = 0.5
+FIRST_SEED = 20  # what counts as certain was settled on seeds below it
 BOUNDS = {"float32": 1e-5, "float64": 1e-12}
 KINDS = {"logits": "logits", "parts": "logits", "points": "points", "vectors": "vectors", "matrices": "matrices"}
 
@@ -116,7 +117,7 @@ def measure(name: str, sample: str, seed: int, dtype: torch.dtype, size: tuple[i
             pose = canonicalizer(x)
         assert pose.certainty is not None
         vague, ties = pose.certainty < DEFINED, tied(pose, bound)
-        averaged = {canonicalizer.num_poses} - {1} if sample == "clear axes" and seed == 0 else set()
+        averaged = {canonicalizer.num_poses} - {1} if sample == "clear axes" and seed == FIRST_SEED else set()
         for top_k in (1, *averaged):
             model = adapt(network, name, outputs=KINDS, canonicalizer=canonicalizer, top_k=top_k)
             ties_too = ties if top_k == 1 else torch.zeros_like(ties)
@@ -144,7 +145,7 @@ def main() -> None:
         precision = str(dtype).removeprefix("torch.")
         for name in (*CONTINUOUS, *FINITE) if sample == "clear axes" else CONTINUOUS:
             row = table.setdefault(precision, {}).setdefault(sample, {})[name] = {}
-            for seed in range(args.seeds if name in CONTINUOUS else 1):
+            for seed in range(FIRST_SEED, FIRST_SEED + (args.seeds if name in CONTINUOUS else 1)):
                 for label, found in measure(name, sample, seed, dtype, (args.clouds, args.points)).items():
                     row[label] = max(row.get(label, 0.0), found.error)
                     part = weighted.setdefault(precision, {})
@@ -171,7 +172,7 @@ def main() -> None:
         "left_out": left_out,
         "least_certainty": DEFINED,
     }
-    figures |= {"clouds": args.clouds, "points": args.points, "seeds": args.seeds}
+    figures |= {"clouds": args.clouds, "points": args.points, "seeds": [*range(FIRST_SEED, FIRST_SEED + args.seeds)]}
     print("figures in", common.keep("cloud_exactness", figures, args.out))
     if any(value > BOUNDS[key] for part in (worst, weighted) for key in part for value in part[key].values()):
         sys.exit("an error is above its bound")

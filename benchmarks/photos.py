@@ -9,8 +9,10 @@ Imagenette photos and MobileNets beside the project. With your own:
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -69,6 +71,8 @@ def scoring_network(reference: str, depth: int, frozen: int = 0) -> nn.Module:
     """The first blocks of a backbone, or all of it, with dropout and one score for its last layer."""
     network = scorer(common.predictor(reference))
     if depth:
+        if not isinstance(getattr(network, "features", None), nn.Sequential):
+            sys.exit(f"{reference} has no blocks named features, of which to keep {depth}: say --depth 0 --quick-depth 0")
         network.features = network.features[:depth]
         channels = [layer for layer in network.features.modules() if isinstance(layer, nn.Conv2d)][-1].out_channels
         network.classifier = nn.Linear(channels, 1)
@@ -90,13 +94,16 @@ def features_of(predictor: nn.Module) -> Callable[[Tensor], Tensor]:
     return features
 
 
+@dataclass(frozen=True)
 class OnceTeacher(Teacher):
     """A teacher that judges the photos once, for the fits of both canonicalizers."""
 
+    judged: list[Tensor] = field(default_factory=list)
+
     def posteriors(self, squares: Tensor, group: Group, seed: int, batch_size: int = 16) -> Tensor:
-        if "judged" not in vars(self):
-            vars(self)["judged"] = super().posteriors(squares, group, seed, batch_size)
-        return vars(self)["judged"]
+        if not self.judged:
+            self.judged.append(super().posteriors(squares, group, seed, batch_size))
+        return self.judged[0]
 
 
 def fitted_scorer(

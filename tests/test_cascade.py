@@ -62,6 +62,16 @@ def test_only_doubtful_poses_are_scored_again(x):
     assert torch.allclose(both[rows][doubtful[rows]], expected[doubtful[rows]], atol=1e-6)
 
 
+def test_gradients_reach_both_and_are_finite(x):
+    canonicalizer = cascade().train()
+    pose = canonicalizer(x)
+    sure = ~(canonicalizer.quick(x).probabilities >= 0.1).sum(1).gt(1)
+    assert sure.any(), "control: a row that the thorough one does not see"
+    pose.probabilities[:, 0].sum().backward()
+    gradients = [part.network.factor.grad for part in (canonicalizer.quick, canonicalizer.thorough)]
+    assert all(bool(gradient.isfinite()) and bool(gradient != 0) for gradient in gradients)
+
+
 def test_a_sure_quick_one_decides_alone(x):
     canonicalizer = cascade(quick=1e4)
     assert torch.equal(canonicalizer(x).index, canonicalizer.quick(x).index)

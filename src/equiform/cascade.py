@@ -46,13 +46,13 @@ class CascadeCanonicalizer(Canonicalizer):
     def forward(self, images: Images) -> Pose:
         first = self.quick(images).scores.log_softmax(1)
         doubtful = self._doubtful(first)
-        rows = doubtful.any(1)
-        second = torch.zeros_like(first)
+        rows, scores = doubtful.any(1), first.clone()
         if rows.any():
             view = self.thorough.view(_rows(images, rows))
             with torch.autocast(view.device.type, enabled=False):
-                second[rows] = self.thorough.scores(view, doubtful[rows]).to(second)
-        return pose_of(self._together(first, second, doubtful), self.elements)
+                second = self.thorough.scores(view, doubtful[rows]).to(first)
+            scores[rows] = self._together(first[rows], second, doubtful[rows])
+        return pose_of(scores, self.elements)
 
     def _doubtful(self, first: Float[Tensor, "b n"]) -> Bool[Tensor, "b n"]:
         candidates = first.exp() >= self.doubt
@@ -61,7 +61,7 @@ class CascadeCanonicalizer(Canonicalizer):
     def _together(
         self, first: Float[Tensor, "b n"], second: Float[Tensor, "b n"], doubtful: Bool[Tensor, "b n"]
     ) -> Float[Tensor, "b n"]:
-        """Log-posteriors. Scores of `thorough` alone have no constant in common, which normalising takes out."""
+        """Log-posteriors of rows in doubt. A constant that scores of `thorough` have in common goes with the normalisation."""
         share = first.masked_fill(~doubtful, -torch.inf).logsumexp(1, keepdim=True)
         mean = ((first + second) * self.sharpness / 2).masked_fill(~doubtful, -torch.inf)
         return torch.where(doubtful, mean.log_softmax(1) + share, first)

@@ -139,8 +139,9 @@ def _loader(data: Any, model: Equivariant, batch_size: int) -> Iterable[Any]:
     if pair and len(data[0]) != len(data[1]):
         raise ValueError(f"{len(data[0])} inputs and {len(data[1])} targets: one target per input is expected")
     if not pair and not isinstance(data, (Dataset, DataLoader)):
-        inside = [f"a {type(part).__name__}" for part in data[:3]] if isinstance(data, (tuple, list)) else []
-        came = f"got a {type(data).__name__}" + " of " * bool(inside) + " and ".join(inside)
+        came = f"got a {type(data).__name__}"
+        if isinstance(data, (tuple, list)) and data:
+            came += f" of {' and '.join(f'a {type(part).__name__}' for part in data[:3])}"
         raise TypeError(f"data is (inputs, targets) tensors or lists, a Dataset or a DataLoader of such pairs; {came}")
     # the photos of a batch are a list, and so are their targets, as they may differ in size and number
     return batches(data, model.inputs, batch_size, lists=isinstance(model.predictor, PhotoPredictor))

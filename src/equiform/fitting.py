@@ -89,7 +89,7 @@ def fit(
     _check_adapted(model)
     canonicalizer = model.canonicalizer
     if not canonicalizer.learns or not any(p.requires_grad for p in canonicalizer.parameters()):
-        other = "a SearchCanonicalizer" if model.group.dim == 3 else "an OrbitCanonicalizer"
+        other = "a SearchCanonicalizer" if model.group.dim == 3 else "an OrbitCanonicalizer (of a cascade, fit each alone)"
         raise ValueError(f"the {canonicalizer.name} canonicalizer has nothing to learn: use {other}")
     if task_loss is None and (targets is not None or train_predictor or prior_weight != 1.0):
         raise ValueError(
@@ -169,7 +169,7 @@ def fit_opinion(
 
 
 def _crops(x: Any, model: Equivariant, crops: int, generator: torch.Generator) -> Iterator[Any]:
-    """Random crops, resized to what they were cut from; none of what is no batch, or list, of square images in [0, 1]."""
+    """Random crops, resized to what they were cut from; none of what is no batch or list of square floating-point images."""
     if isinstance(model.canonicalizer, CloudCanonicalizer):
         return
     alike = isinstance(x, list) and len({getattr(image, "shape", None) for image in x}) == 1
