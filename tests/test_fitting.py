@@ -218,6 +218,21 @@ def test_joint_training_is_straight_through(train_predictor):
     assert m.predictor.scale.requires_grad
 
 
+def test_joint_training_stops_at_a_loss_that_is_not_finite():
+    x, y = torch.rand(8, 3, 24, 24), torch.zeros(8, dtype=torch.long)
+
+    def loss(output, target, factor):
+        return nn.functional.cross_entropy(output, target) * factor
+
+    weights = copy.deepcopy((m := model(predictor=Classifier())).canonicalizer.state_dict())
+    with pytest.raises(
+        ValueError, match=r"task_loss is nan and the prior's \d.* in epoch 1: are all inputs and targets finite"
+    ):
+        fit(m, TensorDataset(x, y), task_loss=lambda *both: loss(*both, torch.nan), epochs=1, **QUIET)
+    assert all(torch.equal(value, weights[name]) for name, value in m.canonicalizer.named_parameters())
+    assert fit(m, TensorDataset(x, y), task_loss=lambda *both: loss(*both, 1), epochs=1, **QUIET).history, "control"
+
+
 def test_default_training_leaves_the_predictor_untouched():
     predictor = Classifier().train()
     m = model(predictor=predictor)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from . import groups
@@ -115,6 +115,9 @@ class Canonicalizer(nn.Module):
         return next((p.dtype for p in self.parameters() if p.dtype.is_floating_point), torch.float32)
 
 
+PAIRS = 64  # scored at once: more take memory, fewer take time
+
+
 class OrbitCanonicalizer(Canonicalizer):
     """Score element g by what a network thinks of g^-1.x: equivariant by construction, costs |G| small forward passes.
 
@@ -130,22 +133,20 @@ class OrbitCanonicalizer(Canonicalizer):
         self.own_network = network is None
         self.network = ScoreNetwork(channels) if network is None else network
 
-    def scores(self, view: Float[Tensor, "b c s s"], which: Bool[Tensor, "b n"] | None = None) -> Float[Tensor, "b n"]:
-        """Of all elements, or of those in `which` alone (0 elsewhere).
-
-        Raises ValueError where the network gives more than one score per row.
-        """
+    def scores(self, view: Float[Tensor, "b c s s"]) -> Float[Tensor, "b n"]:
+        """Raises ValueError where the network gives more than one score per row."""
         orbit = orbit_views(view, self.group).to(self._dtype())
-        if which is not None:
-            scores = torch.zeros(which.shape, device=view.device)
-            for k, part in enumerate(orbit):
-                if (rows := which[:, k]).any():
-                    scores[rows, k] = self._scores_of(part[rows]).float()
-            return scores
         # batch statistics see the whole orbit at once; otherwise element by element, which is easier on memory and caches,
         # and lets no rounding depend on where in a batch a view comes to lie
         parts = orbit.flatten(0, 1)[None] if self.training else orbit
         return torch.cat([self._scores_of(part) for part in parts]).reshape(len(orbit), len(view)).mT
+
+    def scores_of(
+        self, view: Float[Tensor, "b c s s"], row: Int[Tensor, " m"], index: Int[Tensor, " m"]
+    ) -> Float[Tensor, " m"]:
+        """The scores of some pairs of a row and the index of an element alone, each at one pass of the network."""
+        pairs = orbit_views(view, self.group).to(self._dtype())[index, row]
+        return torch.cat([self._scores_of(part) for part in pairs.split(PAIRS)]) if len(pairs) else view.new_zeros(0)
 
     def _scores_of(self, views: Float[Tensor, "m c r r"]) -> Float[Tensor, " m"]:
         answer = self.network(views.contiguous(memory_format=torch.channels_last))

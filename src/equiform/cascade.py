@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .canonicalizers import Canonicalizer, Images, OrbitCanonicalizer
 from .poses import Pose, pose_of
+from .views import working_dtype
 
 
 class CascadeCanonicalizer(Canonicalizer):
@@ -26,7 +27,7 @@ class CascadeCanonicalizer(Canonicalizer):
     learns = False
     images_alone = True
 
-    def __init__(self, quick: Canonicalizer, thorough: OrbitCanonicalizer, *, doubt: float = 0.1, sharpness: float = 1.25):
+    def __init__(self, quick: Canonicalizer, thorough: OrbitCanonicalizer, *, doubt: float = 0.25, sharpness: float = 1.5):
         if not isinstance(quick, Canonicalizer) or not isinstance(thorough, OrbitCanonicalizer):
             came = f"a {type(quick).__name__} and a {type(thorough).__name__}"
             raise TypeError(f"a cascade is of any canonicalizer of images and an OrbitCanonicalizer; got {came}")
@@ -44,15 +45,26 @@ class CascadeCanonicalizer(Canonicalizer):
         return {"doubt": self.doubt, "sharpness": self.sharpness}
 
     def forward(self, images: Images) -> Pose:
-        first = self.quick(images).scores.log_softmax(1)
+        # in float64, so that the order of the sums over poses does not show
+        first = self.quick(images).scores
+        first = first.to(working_dtype(first)).log_softmax(1)
         doubtful = self._doubtful(first)
         rows, scores = doubtful.any(1), first.clone()
         if rows.any():
-            view = self.thorough.view(_rows(images, rows))
-            with torch.autocast(view.device.type, enabled=False):
-                second = self.thorough.scores(view, doubtful[rows]).to(first)
-            scores[rows] = self._together(first[rows], second, doubtful[rows])
-        return pose_of(scores, self.elements)
+            scores[rows] = self._looked_at_again(_rows(images, rows), first[rows], doubtful[rows])
+        return pose_of(scores.float(), self.elements)
+
+    def _looked_at_again(
+        self, images: Images, first: Float[Tensor, "b n"], doubtful: Bool[Tensor, "b n"]
+    ) -> Float[Tensor, "b n"]:
+        # likeliest first: turned images give the same views in the same places, so that no rounding depends on places
+        order = first.argsort(stable=True, dim=1, descending=True)
+        row, rank = doubtful.gather(1, order).nonzero(as_tuple=True)
+        index = order[row, rank]
+        view, second = self.thorough.view(images), torch.zeros_like(first)
+        with torch.autocast(view.device.type, enabled=False):
+            second[row, index] = self.thorough.scores_of(view, row, index).to(first)
+        return self._together(first, second, doubtful)
 
     def _doubtful(self, first: Float[Tensor, "b n"]) -> Bool[Tensor, "b n"]:
         candidates = first.exp() >= self.doubt

@@ -21,7 +21,7 @@ def check_batch(x: Any, kinds: Any, b: int) -> None:
             check_rows(len(leaf), b, path)
         elif ACTIONS[kind.name].act is not actions.act_invariant and (getattr(leaf, "ndim", 0) == 0 or len(leaf) != b):
             came = f"shape {tuple(leaf.shape)}" if hasattr(leaf, "shape") else f"a {type(leaf).__name__}"
-            raise ValueError(f"{path}: {kind!r}: expected {b} rows like the image, got {came}")
+            raise ValueError(f"{path}: {kind!r}: expected {b} rows, one for each input of the batch, got {came}")
 
 
 def take(x: Any, kinds: Any, rows: Tensor, b: int) -> Any:

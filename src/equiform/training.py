@@ -185,6 +185,9 @@ class JointTraining(PriorTraining):
             came = f"shape {tuple(task.shape)}" if isinstance(task, Tensor) else f"a {type(task).__name__}"
             raise TypeError(f"task_loss(output, target) returns one number as a tensor, with its gradient; got {came}")
         prior = self._pose_loss(answer.pose, frame)
+        if not (task + prior).isfinite():
+            values = f"{float(task.detach())} and the prior's {float(prior.detach())}"
+            raise ValueError(f"task_loss is {values} in epoch {self.current_epoch + 1}: are all inputs and targets finite?")
         losses = {"loss": task.detach(), "prior_loss": prior.detach()}
         self.log_dict(losses, on_epoch=True, on_step=False, batch_size=1, sync_dist=True)
         return task + self.prior_weight * prior
