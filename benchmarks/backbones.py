@@ -142,9 +142,16 @@ class FullLinear(nn.Linear):
 
 
 def halved(network: nn.Module) -> nn.Module:
-    """A copy in bfloat16 but for its last linear layer: half the time where the processor computes in it."""
-    network = copy.deepcopy(network).bfloat16()
-    name, last = [(name, module) for name, module in network.named_modules() if isinstance(module, nn.Linear)][-1]
+    """A copy in bfloat16 but for its last linear layer: half the time where the processor computes in it.
+
+    A network without linear layers stays in float32: in bfloat16 its scores would tie.
+    """
+    network = copy.deepcopy(network)
+    linears = [(name, module) for name, module in network.named_modules() if isinstance(module, nn.Linear)]
+    if not linears:
+        return network
+    name, last = linears[-1]
+    network.bfloat16()
     full = FullLinear(last.in_features, last.out_features)
     full.load_state_dict(last.state_dict())
     parent, _, attribute = name.rpartition(".")

@@ -1,7 +1,8 @@
 """CIFAR-10 turned by the elements of C4 and C8: a small classifier, bare and adapted.
 
-The canonicalizer is fitted on unlabelled upright train images alone. By default: the data and the ResNet-9 beside the project.
-With your own:
+The canonicalizer is fitted on unlabelled upright train images alone. Its network starts from the predictor's own weights and
+runs in bfloat16. For C4, beside it: a group-convolution network, which costs less, and a cascade of the two. By default: the
+data and the ResNet-9 beside the project. With your own:
 
     python benchmarks/cifar10.py --data other.npz --predictor FILE.py:FUNCTION
     python benchmarks/cifar10.py --data folder/ --size 224 --labels labels.json --predictor timm:resnet18
@@ -9,24 +10,43 @@ With your own:
 
 import argparse
 import json
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+import backbones
 import common
 import equiform
-from equiform import Canonicalizer, Equivariant, GroupConvCanonicalizer, OrbitCanonicalizer, adapt, evaluate, fit, fit_opinion
+from equiform import (
+    Canonicalizer,
+    CascadeCanonicalizer,
+    Equivariant,
+    GroupConvCanonicalizer,
+    OrbitCanonicalizer,
+    adapt,
+    evaluate,
+    fit,
+    fit_opinion,
+    scorer,
+)
 from equiform.evaluation import BASELINES
+
+QUICK = (16, 32, 48, 64)  # widths of the group-convolution network
 
 
 def images(array: np.ndarray) -> Tensor:
     return torch.from_numpy(array).permute(0, 3, 1, 2).contiguous()
 
 
-def canonicalizer_of(name: str, group: str, resolution: int) -> Canonicalizer:
+def canonicalizer_of(name: str, group: str, predictor: nn.Module, resolution: int) -> Canonicalizer:
+    if name == "backbone":
+        if not isinstance(predictor, nn.Module):
+            sys.exit(f"the predictor is a {type(predictor).__name__}, no network to start from: say --canonicalizer orbit")
+        return OrbitCanonicalizer(group, scorer(predictor), resolution=resolution)
     return (OrbitCanonicalizer if name == "orbit" else GroupConvCanonicalizer)(group, resolution=resolution)
 
 
@@ -37,27 +57,32 @@ def main() -> None:
     parser.add_argument("--labels", type=Path, help=common.LABELS_HELP)
     parser.add_argument("--predictor", default="resnet9_cifar10", help="timm:NAME, torchvision:NAME, FILE.py:FUNCTION, ...")
     parser.add_argument("--groups", nargs="+", default=["C4", "C8"])
-    parser.add_argument("--canonicalizer", choices=["orbit", "group-conv"], default="orbit")
-    parser.add_argument("--resolution", type=int, default=32)
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--canonicalizer", choices=["backbone", "orbit", "group-conv"], default="backbone")
+    parser.add_argument("--resolution", type=int, help="side of the views; that of the photos if not said")
+    parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--precision", default="bf16-mixed", help="of the fit, as lightning.Trainer takes it")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
+    common.keep_memory()
     torch.set_num_threads(args.threads)
     data = common.arrays(args.data or common.shared("data/cifar10.npz"), args.size, args.labels)
     predictor = common.predictor(args.predictor)
     train = images(data["train_images"])
     test = common.Photos(images(data["test_images"]), torch.from_numpy(data["test_labels"]).long())
+    resolution = args.resolution or min(train.shape[-2:])
     figures = {"predictor": args.predictor, "num_train": len(train), "equiform": equiform.__version__}
     for name in args.groups:
         torch.manual_seed(args.seed)
-        canonicalizer = canonicalizer_of(args.canonicalizer, name, args.resolution)
+        canonicalizer = canonicalizer_of(args.canonicalizer, name, predictor, resolution)
         model = adapt(predictor, name, outputs="logits", canonicalizer=canonicalizer)
         start = time.perf_counter()
-        options = {"epochs": args.epochs, "batch_size": args.batch_size, "seed": args.seed}
+        options = {"epochs": args.epochs, "batch_size": args.batch_size, "seed": args.seed, "precision": args.precision}
         history = fit(model, train, **options).history
+        if args.canonicalizer == "backbone":
+            canonicalizer.network = backbones.halved(canonicalizer.network)
         if model.group.on_grid:
             fit_opinion(model, common.Photos(train[:2000], torch.zeros(len(train[:2000]))))
         minutes = (time.perf_counter() - start) / 60
@@ -68,9 +93,15 @@ def main() -> None:
             return Equivariant(predictor, model.canonicalizer, "image", "logits", top_k, coverage, opinion=model.opinion)
 
         others = {"two poses": with_doubt(2), "coverage 0.9": with_doubt(coverage=0.9), "all poses": with_doubt(order)}
+        if args.canonicalizer == "backbone" and model.group.on_grid and resolution % 2 ** len(QUICK) == 0:
+            quick = GroupConvCanonicalizer(name, widths=QUICK, resolution=resolution)
+            others["group convolutions"] = adapt(predictor, name, outputs="logits", canonicalizer=quick)
+            fit(others["group convolutions"], train, **options)
+            cascade = CascadeCanonicalizer(quick, canonicalizer, doubt=0.1)
+            others["cascade of both"] = adapt(predictor, name, outputs="logits", canonicalizer=cascade)
         report = evaluate(model, test, baselines=BASELINES, others=others, batch_size=250)
         print(report)
-        fitted = {**options, "canonicalizer": args.canonicalizer, "resolution": args.resolution, "minutes": round(minutes, 1)}
+        fitted = {**options, "canonicalizer": args.canonicalizer, "resolution": resolution, "minutes": round(minutes, 1)}
         figures[name] = {"fit": fitted, "report": json.loads(report.to_json())}
     print("figures in", common.keep("cifar10", figures, args.out))
 

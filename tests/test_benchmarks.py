@@ -1,5 +1,6 @@
 """What the benchmark scripts take: other data, other predictors, and a peer that cannot be run."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -53,6 +54,8 @@ def test_half_precision_keeps_scores_apart(monkeypatch):
     assert scores.dtype == torch.float32
     assert torch.allclose(scores, network(views), atol=1e-2)
     assert len(scores.unique()) == 64 > len(scores.bfloat16().unique())
+    convolutions = torch.nn.Sequential(torch.nn.Conv2d(3, 1, 1), torch.nn.AdaptiveAvgPool2d(1))
+    assert torch.equal(backbones.halved(convolutions)(views), convolutions(views))  # no linear layer: left in float32
 
 
 @pytest.mark.parametrize("side", [32, 33, 30])
@@ -112,6 +115,38 @@ def test_a_folder_and_an_npz_are_the_same_data(scripts, folder, tmp_path):
     for wrong, message in (("half.npz", "has no train_labels, test_images"), ("none", "no file or folder"), (".", "train/")):
         with pytest.raises(SystemExit, match=message):
             common.arrays(tmp_path / wrong, 8)
+
+
+@pytest.mark.parametrize("canonicalizer", ["backbone", "group-conv"])
+def test_a_table_of_ones_own_images_and_network(scripts, tmp_path, monkeypatch, canonicalizer):
+    import cifar10
+
+    for name, value in scripts[0].MEMORY.items():  # or the script would start again, in the place of the tests
+        monkeypatch.setenv(name, value)
+    rng = np.random.default_rng(0)
+    images = {
+        f"{part}_images": rng.integers(0, 256, (n, 16, 16, 3), dtype=np.uint8) for part, n in (("train", 24), ("test", 6))
+    }
+    np.savez(tmp_path / "own.npz", train_labels=np.zeros(24), test_labels=np.arange(6) % 2, **images)
+    (tmp_path / "own.py").write_text(
+        "from torch import nn\n\ndef net():\n"
+        "    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)).eval()\n\n"
+        "def function():\n    return lambda x: x.mean((2, 3))\n"
+    )
+    asked = ["--data", tmp_path / "own.npz", "--groups", "C4", "--epochs", 1, "--out", tmp_path / "out.json"]
+    asked += ["--threads", torch.get_num_threads(), "--canonicalizer", canonicalizer, "--predictor"]
+    monkeypatch.setattr(sys, "argv", ["cifar10.py", *map(str, asked), f"{tmp_path}/own.py:net"])
+    cifar10.main()
+    found = json.loads((tmp_path / "out.json").read_text())["C4"]
+    assert found["fit"]["resolution"] == 16
+    rows = {row["name"]: row for row in found["report"]["methods"]}
+    assert rows["adapted"]["equivariance_error"] == 0 < rows["bare"]["equivariance_error"]
+    assert {"two poses", "coverage 0.9", "all poses", "training-free"} < set(rows)
+    assert ("cascade of both" in rows) is ("group convolutions" in rows) is (canonicalizer == "backbone")
+    monkeypatch.setattr(sys, "argv", ["cifar10.py", *map(str, asked), f"{tmp_path}/own.py:function"])
+    if canonicalizer == "backbone":
+        with pytest.raises(SystemExit, match="no network to start from: say --canonicalizer orbit"):
+            cifar10.main()
 
 
 def test_names_of_classes(scripts):
