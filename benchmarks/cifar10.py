@@ -57,7 +57,8 @@ def main() -> None:
     parser.add_argument("--labels", type=Path, help=common.LABELS_HELP)
     parser.add_argument("--predictor", default="resnet9_cifar10", help="timm:NAME, torchvision:NAME, FILE.py:FUNCTION, ...")
     parser.add_argument("--groups", nargs="+", default=["C4", "C8"])
-    parser.add_argument("--canonicalizer", choices=["backbone", "orbit", "group-conv"], default="backbone")
+    kinds = "backbone: the predictor's own weights; orbit: the default network; group-conv: group convolutions"
+    parser.add_argument("--canonicalizer", choices=["backbone", "orbit", "group-conv"], default="backbone", help=kinds)
     parser.add_argument("--resolution", type=int, help="side of the views; that of the photos if not said")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--batch-size", type=int, default=64)
