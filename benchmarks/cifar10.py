@@ -35,7 +35,7 @@ from equiform import (
     fit_opinion,
     scorer,
 )
-from equiform.evaluation import BASELINES
+from equiform.evaluation.evaluate import BASELINES
 
 QUICK = (16, 32, 48, 64)  # widths of the group-convolution network
 

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 import common
 from equiform import FrameCanonicalizer, Pose, PrincipalAxesCanonicalizer, SearchCanonicalizer, act, adapt, group
-from equiform.frames import CloudCanonicalizer
-from equiform.groups import SpaceGroup, homogeneous
+from equiform.canonicalizers.clouds import CloudCanonicalizer
+from equiform.geometry.groups import SpaceGroup, homogeneous
 
 CONTINUOUS, FINITE = ("SO3", "O3", "SE3", "E3", "SO2z"), ("C4z", "C5z", "O", "Oh", "I", "Ih")
 DEFINED = 0.5

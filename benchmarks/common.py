@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from equiform.canonicalizers import first_logits
-from equiform.images import Normalisation, find_images, normalised, open_image, read_labels, to_tensor
-from equiform.references import load_reference, normalisation
+from equiform.geometry.nested import first_logits
+from equiform.images.files import Normalisation, find_images, normalised, open_image, read_labels, to_tensor
+from equiform.predictors.references import load_reference, normalisation
 
 HERE = Path(__file__).resolve().parent
 DATA = Path(os.environ.get("EQUIFORM_DATA", HERE.parent.parent / "shared"))
@@ -168,7 +168,7 @@ def results(name: str, out: Path | None) -> Path:
 
 def keep(name: str, figures: dict[str, Any], out: Path | None) -> Path:
     """Write figures as JSON, whole or not at all."""
-    from equiform.hub import write
+    from equiform._files import write
 
     path = results(name, out)
     write(path, (json.dumps({"machine": machine(), **figures}, indent=1, ensure_ascii=False) + "\n").encode())

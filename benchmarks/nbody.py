@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from equiform.cloud_data import Particles, charged_particles
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 import common
 from equiform import FrameCanonicalizer, PrincipalAxesCanonicalizer, act, adapt, fit, group
-from equiform.cloud_data import Particles, charged_particles
 
 sys.path.insert(0, str(common.HERE.parent))
 from recipes.particles import MessagePassing

@@ -26,7 +26,7 @@ from torch.nn import functional as F
 import common
 import equiform
 from equiform import Canonicalizer, GroupConvCanonicalizer, OrbitCanonicalizer, adapt, fit
-from equiform.references import parse_reference
+from equiform.predictors.references import parse_reference
 from turned import cost, measure
 
 PINS = ["torch==2.13.0", "numpy==1.26.4"]

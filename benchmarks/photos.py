@@ -35,8 +35,8 @@ from equiform import (
     load,
     scorer,
 )
-from equiform.evaluation import BASELINES
-from equiform.fitting import LR
+from equiform.evaluation.evaluate import BASELINES
+from equiform.learning.fitting import LR
 
 
 def options(description: str | None) -> argparse.ArgumentParser:

@@ -25,7 +25,7 @@ from torchmetrics.functional.text import char_error_rate
 import common
 import equiform
 from equiform import act
-from equiform.images import to_tensor
+from equiform.images.files import to_tensor
 
 sys.path.insert(0, str(common.HERE.parent / "recipes"))
 

@@ -25,7 +25,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 import equiform
-from equiform.images import UnreadableImage, open_pages, to_tensor
+from equiform.images.files import UnreadableImage, open_pages, to_tensor
 
 INSTALL = "tesseract is needed here: apt-get install tesseract-ocr (Debian, Ubuntu), brew install tesseract (macOS)"
 

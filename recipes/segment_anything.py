@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from equiform import Equivariant, Rows, adapt, evaluate, fit, group, load
 from equiform._optional import optional
-from equiform.photos import read_photo
+from equiform.predictors.pairs import read_photo
 
 TARGETS = Rows({"masks": "mask", "labels": "invariant"})
 
@@ -106,7 +106,7 @@ class MaskMap:
     __name__ = "mask mAP"
 
     def __init__(self) -> None:
-        from equiform import metrics
+        from equiform.evaluation import metrics
 
         self.metric = metrics.make("mask_map", None)
 

@@ -8,10 +8,7 @@ import jaxtyping
 import pytest
 
 # the modules whose annotations are shapes; installed before the first import of any of them
-CHECKED = (
-    *("rotations", "groups", "trees", "actions", "poses", "kinds", "moving", "rows", "clouds", "networks", "views", "tiles"),
-    *("canonicalizers", "frames", "priors", "adapters", "calls", "hub", "equivariant"),
-)
+CHECKED = ("geometry", "images", "batching", "canonicalizers", "predictors", "saving", "equivariant", "learning.priors")
 jaxtyping.install_import_hook([f"equiform.{name}" for name in CHECKED], "beartype.beartype")
 
 import torch  # noqa: E402  (after the hook, which must see the first import of equiform)

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from equiform import Boxes, Cyclic, Dihedral, Field, Image, Mask, Points, Regular, Tokens, act, group, inverse
-from equiform.actions import ACTIONS, act_invariant, grid_code, moved_size, moved_sizes
-from equiform.groups import turn
-from equiform.kinds import as_kinds
-from equiform.moving import snap
+from equiform.geometry.actions import ACTIONS, act_invariant, grid_code, moved_size, moved_sizes
+from equiform.geometry.groups import turn
+from equiform.geometry.kinds import as_kinds
+from equiform.geometry.moving import snap
 
 DTYPES = [torch.uint8, torch.bool, torch.int64, torch.float16, torch.float32, torch.float64, torch.bfloat16]
 CANVASES = [(6, 6), (5, 8), (9, 4), (7, 7), (1, 1)]

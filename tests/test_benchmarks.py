@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from equiform.references import IMAGENET
+from equiform.predictors.references import IMAGENET
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 

@@ -20,7 +20,8 @@ from equiform import (
     act,
     group,
 )
-from equiform.canonicalizers import CANONICALIZERS, CONFIDENCES
+from equiform.canonicalizers.energy import CONFIDENCES
+from equiform.canonicalizers.table import CANONICALIZERS
 
 GRID_GROUPS = ["C1", "C2", "C4", "D1", "D2", "D4"]
 

@@ -16,9 +16,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import equiform
-from equiform import OrbitReport, demo, training
-from equiform.cli import app
-from equiform.images import LabelledImages
+from equiform import OrbitReport
+from equiform.cli.main import app, demo
+from equiform.images.files import LabelledImages
+from equiform.learning import training
 
 # classes: brighter on the left (0) or at the top (1); a quarter turn counter-clockwise makes left of top
 MODELS = """

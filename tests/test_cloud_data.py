@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-
 from equiform.cloud_data import (
     GREATEST_FORCE,
     TIME_STEP,

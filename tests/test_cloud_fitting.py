@@ -22,7 +22,7 @@ from equiform import (
     fit_opinion,
     group,
 )
-from equiform.priors import frame_distance, frame_prior
+from equiform.learning.priors import frame_distance, frame_prior
 
 QUIET = {"enable_progress_bar": False}
 LITTLE = CloudAugmentation(stretch=0.05, degrees=2)
@@ -263,7 +263,7 @@ def test_parts_are_measured_point_by_point():
 
 
 def test_metrics_of_parts_by_hand():
-    from equiform.metrics import part_iou, point_accuracy
+    from equiform.evaluation.metrics import part_iou, point_accuracy
 
     target = torch.tensor([[0, 0, 1, 1], [2, 2, 2, -1]])
     said = F.one_hot(torch.tensor([[0, 1, 1, 1], [2, 2, 2, 0]]), 3).float()

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from equiform import O3, SE3, SO3, AboutZ, CloudAugmentation, Rows
-from equiform.calls import cloud_in
-from equiform.cloud_views import varied
-from equiform.clouds import Cloud
-from equiform.kinds import as_kinds
-from equiform.priors import CONCENTRATION, frame_distance, frame_loss, frame_prior
-from equiform.rotations import about_z, random_rotations, rotation_angle
+from equiform.batching.calls import cloud_in
+from equiform.geometry.clouds import Cloud
+from equiform.geometry.kinds import as_kinds
+from equiform.geometry.rotations import about_z, random_rotations, rotation_angle
+from equiform.learning.cloud_augmentation import varied
+from equiform.learning.priors import CONCENTRATION, frame_distance, frame_loss, frame_prior
 
 STILL = CloudAugmentation(keep=(1, 1), reach=(1, 1), stretch=0, jitter=0, degrees=0, mirror=False)
 

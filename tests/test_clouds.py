@@ -5,11 +5,11 @@ import torch
 from torch import Tensor
 
 from equiform import Rows
-from equiform.clouds import (
+from equiform.batching.chosen import choose, chosen_points
+from equiform.geometry.clouds import (
     Cloud,
     batch_of,
     checked_batch,
-    chosen_points,
     cloud_of,
     flat_parts,
     members,
@@ -17,8 +17,7 @@ from equiform.clouds import (
     standardised,
     take_flat,
 )
-from equiform.kinds import as_kinds
-from equiform.poses import choose
+from equiform.geometry.kinds import as_kinds
 
 BATCH = torch.tensor([0, 0, 0, 1, 3, 3])  # the third cloud has no points
 FLAT = as_kinds({"x": "points", "v": "vectors", "charge": "features", "batch": "batch", "edges": "edges", "y": "invariant"})

@@ -2,7 +2,8 @@
 
 import json
 
-from equiform import OrbitReport, demo
+from equiform import OrbitReport
+from equiform.cli.main import demo
 
 
 def test_the_demonstration(tmp_path, capsys):

@@ -28,9 +28,9 @@ from equiform import (
     group,
     inverse,
 )
-from equiform.kinds import as_kinds
-from equiform.poses import Pose, pose_of
-from equiform.trees import children, is_container
+from equiform.canonicalizers.poses import Pose, pose_of
+from equiform.geometry.kinds import as_kinds
+from equiform.geometry.nested import children, is_container
 
 GRID_GROUPS = ["C1", "C2", "C4", "D1", "D2", "D4"]
 KINDS = {"logits": "logits", "mask": "mask", "points": "points", "boxes": "boxes", "flow": "field", "count": "invariant"}

@@ -7,8 +7,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import equiform
 from equiform import Canonicalizer, EnergyCanonicalizer, Equivariant, UniformCanonicalizer, adapt, evaluate
-from equiform.canonicalizers import Images
-from equiform.poses import Pose, pose_of
+from equiform.canonicalizers.base import Images
+from equiform.canonicalizers.poses import Pose, pose_of
 from equiform.testing import check_equivariant, equivariance_error
 
 

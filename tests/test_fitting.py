@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import equiform
 from equiform import GroupConvCanonicalizer, OrbitCanonicalizer, Teacher, UniformCanonicalizer, adapt, fit, fit_opinion
-from equiform.priors import uniform_prior
+from equiform.learning.priors import uniform_prior
 
 QUIET = {"enable_progress_bar": False}
 

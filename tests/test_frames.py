@@ -33,11 +33,12 @@ from equiform import (
     inverse,
     load,
 )
-from equiform.clouds import Cloud, standardised
-from equiform.frames import CANONICALIZERS, principal_axes
-from equiform.groups import SpaceGroup, homogeneous
-from equiform.priors import frame_loss
-from equiform.rotations import rotation_angle
+from equiform.canonicalizers.principal_axes import principal_axes
+from equiform.canonicalizers.table import CANONICALIZERS
+from equiform.geometry.clouds import Cloud, standardised
+from equiform.geometry.groups import SpaceGroup, homogeneous
+from equiform.geometry.rotations import rotation_angle
+from equiform.learning.priors import frame_loss
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
 CONTINUOUS = [SO3(), O3(), SE3(), E3(), AboutZ()]

@@ -9,7 +9,7 @@ from hypothesis import given
 
 import equiform
 from equiform import O2, SO2, Cyclic, Dihedral, Group, act, group, inverse
-from equiform.groups import turn
+from equiform.geometry.groups import turn
 
 FINITE = [*(Cyclic(n) for n in (1, 2, 3, 4, 5, 8)), *(Dihedral(n) for n in (1, 2, 3, 4, 6))]
 GROUPS = [*FINITE, SO2(), O2()]

@@ -26,10 +26,10 @@ from equiform import (
     TileCanonicalizer,
     UniformCanonicalizer,
     adapt,
-    hub,
+    saving,
 )
-from equiform.canonicalizers import CANONICALIZERS
-from equiform.kinds import as_kinds
+from equiform.canonicalizers.table import CANONICALIZERS
+from equiform.geometry.kinds import as_kinds
 
 FILES = ["config.json", "model.safetensors"]
 
@@ -335,7 +335,7 @@ def test_a_failing_write_leaves_the_old_save(saved, monkeypatch):
 
 def test_a_write_that_stops_between_the_files_is_noticed(saved, monkeypatch):
     model, folder = saved
-    write = hub.write
+    write = saving.write
 
     def stops(path: Path, data: bytes) -> None:
         if path.name == "config.json":
@@ -343,7 +343,7 @@ def test_a_write_that_stops_between_the_files_is_noticed(saved, monkeypatch):
         write(path, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(hub, "write", stops)
+        patch.setattr(saving, "write", stops)
         with pytest.raises(KeyboardInterrupt):
             trained(MAKE["orbit"][0]).save(folder)
     with pytest.raises(ValueError, match="belongs to another save"):

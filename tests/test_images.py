@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 import equiform
 from equiform import OrbitCanonicalizer
-from equiform.cli import app
-from equiform.images import (
+from equiform.cli.main import app
+from equiform.images.files import (
     LabelledImages,
     UnreadableImage,
     find_images,

@@ -5,23 +5,9 @@ import json
 import pytest
 import torch
 
-from equiform import (
-    Boxes,
-    Field,
-    Image,
-    Invariant,
-    Likeliest,
-    Logits,
-    Mask,
-    Points,
-    Regular,
-    Rows,
-    Tokens,
-    act,
-    group,
-)
-from equiform.actions import ACTIONS, BORDERS, BOX_FORMATS, INTERPOLATIONS
-from equiform.kinds import Kind, as_kinds, from_json, to_json
+from equiform import Boxes, Field, Image, Invariant, Likeliest, Logits, Mask, Points, Regular, Rows, Tokens, act, group
+from equiform.geometry.actions import ACTIONS, BORDERS, BOX_FORMATS, INTERPOLATIONS
+from equiform.geometry.kinds import Kind, as_kinds, from_json, to_json
 
 
 def test_names_become_kinds():

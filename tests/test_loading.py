@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from equiform import FrameCanonicalizer, OrbitCanonicalizer, Rows, SearchCanonicalizer, adapt, evaluate, fit, fit_opinion
-from equiform.loading import batches
+from equiform.learning.data import batches
 
 QUIET = {"enable_progress_bar": False, "epochs": 1}
 NAMED = {"x": "points", "charge": "features", "v": "vectors"}  # not in the order of the predictor's parameters

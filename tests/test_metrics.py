@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from equiform import Equivariant, OrbitCanonicalizer, Points, Rows, UniformCanonicalizer, adapt, evaluate
-from equiform.kinds import as_kinds
-from equiform.metrics import METRICS, is_better_higher, make
-from equiform.opinions import Opinion
+from equiform.evaluation.metrics import METRICS, is_better_higher, make
+from equiform.geometry.kinds import as_kinds
+from equiform.second_opinion import Opinion
 from equiform.testing import equivariance_error
 from test_evaluation import Marked, pictures
 
@@ -315,7 +315,7 @@ def detector(images: list[Tensor]) -> list[dict[str, Tensor]]:
 class MarkedList(Marked):
     def forward(self, images):
         scores = torch.stack([torch.stack([x[0, 0, 0], x[0, -1, 0], x[0, -1, -1], x[0, 0, -1]]) for x in images])
-        from equiform.poses import pose_of
+        from equiform.canonicalizers.poses import pose_of
 
         return pose_of(scores, self.elements)
 

@@ -8,17 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from equiform import (
-    Cyclic,
-    Dihedral,
-    Points,
-    Rows,
-    Tokens,
-    act,
-    inverse,
-)
-from equiform.kinds import Kind, as_kinds, from_json, to_json
-from equiform.moving import first_image, image_sizes, snap
+from equiform import Cyclic, Dihedral, Points, Rows, Tokens, act, inverse
+from equiform.geometry.kinds import Kind, as_kinds, from_json, to_json
+from equiform.geometry.moving import first_image, image_sizes, snap
 
 QUARTER = Cyclic(4).elements[1:2]
 D4 = Dihedral(4).elements

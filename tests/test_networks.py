@@ -6,9 +6,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from equiform import Image, OrbitCanonicalizer, act, group, inverse, scorer
-from equiform.networks import GroupConvNetwork, ScoreNetwork
-from equiform.networks.groupconv import GroupConv2d
-from equiform.views import disc
+from equiform.canonicalizers.networks import GroupConvNetwork, ScoreNetwork
+from equiform.canonicalizers.networks.groupconv import GroupConv2d
+from equiform.images.views import disc
 
 ON_GRID = ["C1", "C2", "C4", "D1", "D2", "D4"]
 

@@ -7,8 +7,8 @@ from torch.utils.data import DataLoader
 
 import equiform
 from equiform import Equivariant, OrbitCanonicalizer, Rows, act, adapt, fit_opinion, load
-from equiform.opinions import Opinion, linear_scorer
-from equiform.poses import choose, reweighted
+from equiform.batching.chosen import choose, reweighted
+from equiform.second_opinion import Opinion, linear_scorer
 
 
 class Classifier(nn.Module):

@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 
 from equiform import FrameCanonicalizer, OrbitCanonicalizer, Upright, act, adapt, evaluate, fit, group, load
-from equiform.adapters.photos import PHOTO_TASKS, photo_task
-from equiform.kinds import Rows
-from equiform.photos import PhotoPredictor, read_photo, to_image
+from equiform.geometry.kinds import Rows
+from equiform.predictors.pairs import PhotoPredictor, read_photo, to_image
+from equiform.predictors.photo_tasks import PHOTO_TASKS, photo_task
 from photo_backbones import BACKBONES
 from photo_finders import FINDERS
 from photo_pairs import PAIRS, classification, clip, detection, grounding_dino, lacking, owl, pair, segmentation, universal

@@ -9,7 +9,8 @@ from hypothesis import given
 from torch import Tensor
 
 from equiform import Dihedral, Pose, group
-from equiform.poses import SCORE_STEP, choose, pose_of, straight_through
+from equiform.batching.chosen import SCORE_STEP, choose
+from equiform.canonicalizers.poses import pose_of, straight_through
 
 D4 = Dihedral(4).elements
 score = st.integers(-4000, 4000).map(lambda i: i * SCORE_STEP)

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from equiform import SO2, Cyclic, Dihedral, group
-from equiform.poses import pose_of
-from equiform.priors import PRIORS, histogram_prior, identity_prior, moved_prior, prior, prior_loss, uniform_prior
+from equiform.canonicalizers.poses import pose_of
+from equiform.learning.priors import PRIORS, histogram_prior, identity_prior, moved_prior, prior, prior_loss, uniform_prior
 
 GROUPS = [Cyclic(1), Cyclic(4), Cyclic(5), Dihedral(1), Dihedral(4)]
 

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from equiform import OrbitCanonicalizer, act, adapt, embed
-from equiform.photos import PhotoPredictor, read_photo
-from equiform.promptable import boxes_of, suppressed
+from equiform.predictors.pairs import PhotoPredictor, read_photo
+from equiform.segment_anything import boxes_of, suppressed
 from photo_pairs import detection, pair
 
 transformers = pytest.importorskip("transformers")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from equiform.references import FORMS, IMAGENET, Reference, load_reference, normalisation, parse_reference
+from equiform.predictors.references import FORMS, IMAGENET, Reference, load_reference, normalisation, parse_reference
 
 MODELS = """
 from dataclasses import dataclass

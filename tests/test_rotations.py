@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from equiform.rotations import (
+from equiform.geometry.rotations import (
     about_z,
     gram_schmidt,
     icosahedral,

@@ -6,23 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from equiform import (
-    Boxes,
-    Cyclic,
-    Invariant,
-    Likeliest,
-    Logits,
-    OrbitCanonicalizer,
-    Rows,
-    act,
-    adapt,
-    evaluate,
-    group,
-)
-from equiform.kinds import Kind, as_kinds
-from equiform.moving import find_logits
-from equiform.poses import choose
-from equiform.rows import average, join, take
+from equiform import Boxes, Cyclic, Invariant, Likeliest, Logits, OrbitCanonicalizer, Rows, act, adapt, evaluate, group
+from equiform.batching.chosen import choose
+from equiform.batching.rows import average, join, take
+from equiform.geometry.kinds import Kind, as_kinds
+from equiform.geometry.moving import find_logits
 
 LISTS = {"inputs": Rows("image"), "outputs": Rows({"boxes": "boxes"})}
 

@@ -8,8 +8,8 @@ from torch import Tensor
 
 import equiform
 from equiform import E3, O3, SE3, SO3, AboutZ, Group, Icosahedral, Octahedral, Points, Rows, act, group, inverse
-from equiform.actions import ACTIONS, act_invariant
-from equiform.rotations import rotation_angle
+from equiform.geometry.actions import ACTIONS, act_invariant
+from equiform.geometry.rotations import rotation_angle
 
 FINITE = [AboutZ(1), AboutZ(4), AboutZ(5), Octahedral(), Octahedral(True), Icosahedral(), Icosahedral(True)]
 CONTINUOUS = [SO3(), O3(), SE3(), E3(), AboutZ()]

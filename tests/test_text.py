@@ -14,9 +14,9 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 import equiform
-from equiform import TileCanonicalizer, act, adapt, fit, group, hub
-from equiform.images import to_tensor
-from equiform.tiles import MAX_PIXELS, cut_tiles, dark_ink, tile_squares, tile_view
+from equiform import TileCanonicalizer, act, adapt, fit, group, saving
+from equiform.images.files import to_tensor
+from equiform.images.tiles import MAX_PIXELS, cut_tiles, dark_ink, tile_squares, tile_view
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "recipes"))
@@ -217,9 +217,9 @@ def ready() -> equiform.Equivariant:
 
 
 def test_ready_made_ones_are_small_and_whole():
-    assert "text-c4" in hub.ready_made()
-    for name in hub.ready_made():
-        files = {path.name: path.stat().st_size for path in (hub.READY / name).iterdir()}
+    assert "text-c4" in saving.ready_made()
+    for name in saving.ready_made():
+        files = {path.name: path.stat().st_size for path in (saving.READY / name).iterdir()}
         assert {"config.json", "model.safetensors"} <= files.keys()
         assert sum(files.values()) < 1_000_000
 

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 import equiform
 from equiform import Canonicalizer, Dihedral, OrbitCanonicalizer, act, adapt
-from equiform.adapters import known_kinds
-from equiform.adapters.transformers import ADAPTERS
-from equiform.calls import Call
-from equiform.kinds import as_kinds, from_json, to_json
-from equiform.poses import Pose, pose_of
-from equiform.trees import children, is_container, map_kinds
+from equiform.batching.calls import Call
+from equiform.canonicalizers.poses import Pose, pose_of
+from equiform.geometry.kinds import as_kinds, from_json, to_json
+from equiform.geometry.nested import children, is_container, map_kinds
+from equiform.predictors import known_kinds
+from equiform.predictors.transformers import ADAPTERS
 
 t = pytest.importorskip("transformers")
 D4 = Dihedral(4).elements

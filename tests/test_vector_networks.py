@@ -5,11 +5,11 @@ import torch
 from torch import Tensor
 
 from equiform import O3, Octahedral
-from equiform.clouds import Cloud, standardised
-from equiform.networks import OccupancyNetwork, VectorNetwork
-from equiform.networks.occupancy import moved_cells
-from equiform.networks.vectorneurons import VectorLinear, VectorNorm, VectorReLU
-from equiform.rotations import octahedral, random_rotations
+from equiform.canonicalizers.networks import OccupancyNetwork, VectorNetwork
+from equiform.canonicalizers.networks.occupancy import moved_cells
+from equiform.canonicalizers.networks.vectorneurons import VectorLinear, VectorNorm, VectorReLU
+from equiform.geometry.clouds import Cloud, standardised
+from equiform.geometry.rotations import octahedral, random_rotations
 
 LAYERS = {"linear": VectorLinear(5, 7), "relu": VectorReLU(5), "norm": VectorNorm(5)}
 

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from equiform import Cyclic, Dihedral, OrbitCanonicalizer, act
-from equiform.views import VIEW_STEP, blended, disc, orbit_views, square_view, standardise, view_size
+from equiform.images.views import VIEW_STEP, disc, orbit_views, square_view, standardise, view_size
+from equiform.learning.augmentation import blended
 
 D4 = Dihedral(4).elements
 SIZES = [(37, 53), (64, 64), (5, 3), (101, 33), (16, 16), (1, 7)]

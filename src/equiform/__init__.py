@@ -1,20 +1,21 @@
 """Make any pretrained model equivariant without changing its architecture or its weights."""
 
-from .canonicalizers import (
-    Canonicalizer,
-    EnergyCanonicalizer,
-    GroupConvCanonicalizer,
-    OrbitCanonicalizer,
-    TileCanonicalizer,
-    UniformCanonicalizer,
-)
-from .cascade import CascadeCanonicalizer
-from .cloud_views import CloudAugmentation
+from .canonicalizers.base import Canonicalizer
+from .canonicalizers.cascade import CascadeCanonicalizer
+from .canonicalizers.energy import EnergyCanonicalizer
+from .canonicalizers.frames import FrameCanonicalizer
+from .canonicalizers.group_conv import GroupConvCanonicalizer
+from .canonicalizers.networks import scorer
+from .canonicalizers.orbit import OrbitCanonicalizer
+from .canonicalizers.poses import Pose
+from .canonicalizers.principal_axes import PrincipalAxesCanonicalizer
+from .canonicalizers.search import SearchCanonicalizer
+from .canonicalizers.tiles import TileCanonicalizer
+from .canonicalizers.uniform import UniformCanonicalizer
 from .equivariant import Equivariant, Prediction, adapt, load
-from .evaluation import evaluate
-from .fitting import fit, fit_opinion
-from .frames import FrameCanonicalizer, PrincipalAxesCanonicalizer, SearchCanonicalizer
-from .groups import (
+from .evaluation.evaluate import evaluate
+from .evaluation.report import OrbitReport
+from .geometry.groups import (
     E3,
     O2,
     O3,
@@ -30,16 +31,15 @@ from .groups import (
     group,
     inverse,
 )
-from .kinds import Boxes, Field, Image, Invariant, Likeliest, Logits, Mask, Points, Regular, Rows, Tokens
-from .moving import act
-from .networks import scorer
-from .photos import PhotoPredictor
-from .poses import Pose
-from .promptable import EmbeddedPhoto, embed
-from .report import OrbitReport
-from .teaching import Teacher
+from .geometry.kinds import Boxes, Field, Image, Invariant, Likeliest, Logits, Mask, Points, Regular, Rows, Tokens
+from .geometry.moving import act
+from .learning.augmentation import Augmentation
+from .learning.cloud_augmentation import CloudAugmentation
+from .learning.fitting import fit, fit_opinion
+from .learning.teacher import Teacher
+from .predictors.pairs import PhotoPredictor
+from .segment_anything import EmbeddedPhoto, embed
 from .upright import Upright
-from .views import Augmentation
 
 __version__ = "0.1.0"
 

@@ -8,21 +8,24 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from . import groups, hub, trees
-from .actions import ACTIONS, Size
-from .adapters import known_kinds
-from .adapters.photos import known_task
-from .calls import Call, in_order, parameter_names
-from .canonicalizers import Canonicalizer, OrbitCanonicalizer
-from .clouds import check_answer, chosen_points
-from .frames import SearchCanonicalizer
-from .groups import Group, inverse
-from .kinds import Kind, Rows, as_kinds
-from .moving import act, add, find_logits, snap
-from .opinions import Opinion
-from .photos import PhotoPredictor, as_predictor
-from .poses import Chosen, Pose, choose, reweighted, straight_through
-from .rows import average, can_average, check_logits, is_averaged, join, rows_if_listed
+from . import saving
+from .batching.calls import Call, in_order, parameter_names
+from .batching.chosen import Chosen, choose, chosen_points, reweighted
+from .batching.rows import average, can_average, check_logits, is_averaged, join, rows_if_listed
+from .canonicalizers.base import Canonicalizer
+from .canonicalizers.orbit import OrbitCanonicalizer
+from .canonicalizers.poses import Pose, straight_through
+from .canonicalizers.search import SearchCanonicalizer
+from .geometry import groups, nested
+from .geometry.actions import ACTIONS, Size
+from .geometry.clouds import check_answer
+from .geometry.groups import Group, inverse
+from .geometry.kinds import Kind, Rows, as_kinds
+from .geometry.moving import act, add, find_logits, snap
+from .predictors import known_kinds
+from .predictors.pairs import PhotoPredictor, as_predictor
+from .predictors.photo_tasks import known_task
+from .second_opinion import Opinion
 
 Predictor = Callable[..., Any] | tuple[Any, Any]
 
@@ -126,7 +129,7 @@ class Equivariant(nn.Module):
         output = join(answers, outputs, rows, call.points_of(chosen.row, rows))
         if not self.averages:
             return Prediction(output, pose)
-        if not any(is_averaged(kind, leaf) for kind, leaf, _ in trees.leaves(outputs, output)):
+        if not any(is_averaged(kind, leaf) for kind, leaf, _ in nested.leaves(outputs, output)):
             warnings.warn(
                 "several poses were run for nothing: lists and whole numbers are not averaged, they come from the likeliest "
                 "pose. Leave top_k and coverage out, or let the predictor return scores",
@@ -160,11 +163,11 @@ class Equivariant(nn.Module):
 
     def save(self, folder: str | Path) -> None:
         """Write config.json and model.safetensors: the canonicalizer and the kinds, nothing of the predictor."""
-        hub.save(self, folder)
+        saving.save(self, folder)
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
         """Save to the Hugging Face Hub; `options` go to `HfApi.create_repo` (private, token, ...). Returns the address."""
-        return hub.push(self, repo_id, **options)
+        return saving.push(self, repo_id, **options)
 
 
 def _check_in_space(kinds: Any, name: str, group: Group) -> None:
@@ -172,12 +175,12 @@ def _check_in_space(kinds: Any, name: str, group: Group) -> None:
 
     def check(kind: Any) -> None:
         if isinstance(kind, Rows):
-            trees.map_kinds(check, kind.kinds)
+            nested.map_kinds(check, kind.kinds)
         elif not ACTIONS[kind.name].in_space or dict(kind.options).get("normalized"):
             known = ", ".join(name for name, row in ACTIONS.items() if row.in_space)
             raise ValueError(f"{name}: {kind!r} does not move in space, as {group.name} does; kinds that do: {known}")
 
-    trees.map_kinds(check, kinds)
+    nested.map_kinds(check, kinds)
 
 
 def _same(g: Tensor) -> Tensor:
@@ -258,7 +261,7 @@ def load(
     Raises FileNotFoundError or ValueError naming what is missing, damaged or of another version.
     """
     single = _callable(predictor)
-    canonicalizer, settings = hub.restore(path_or_repo, single, network)
+    canonicalizer, settings = saving.restore(path_or_repo, single, network)
     saved = settings["inputs"]
     of_pair = isinstance(saved, dict) and saved.get("images") == Rows(Kind("image"))
     if of_pair and "images" not in parameter_names(single, ()):

@@ -7,13 +7,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from . import groups, trees
-from .actions import Size
-from .calls import invoke
+from .batching.calls import invoke
 from .equivariant import Equivariant
-from .groups import Group
-from .kinds import Rows, as_kinds
-from .moving import act, image_sizes, precision
+from .geometry import groups, nested
+from .geometry.actions import Size
+from .geometry.groups import Group
+from .geometry.kinds import Rows, as_kinds
+from .geometry.moving import act, image_sizes, precision
 
 
 def equivariance_error(
@@ -72,7 +72,7 @@ def _kinds(model: Any, inputs: Any, outputs: Any, group: Group) -> tuple[Any, An
 def difference(got: Any, expected: Any, outputs: Any) -> float:
     """The greatest absolute difference between two values of one structure; infinite where shapes differ."""
     worst = 0.0
-    for (kind, a, _), (_, b, _) in zip(trees.leaves(outputs, got), trees.leaves(outputs, expected), strict=True):
+    for (kind, a, _), (_, b, _) in zip(nested.leaves(outputs, got), nested.leaves(outputs, expected), strict=True):
         if isinstance(kind, Rows):
             rows = [difference(i, j, kind.kinds) for i, j in zip(a, b, strict=True)]
             worst = max([worst, *rows])

@@ -12,12 +12,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ._files import write
 from ._optional import optional
-from .canonicalizers import Canonicalizer
-from .groups import inverse
-from .hub import restore, write
-from .images import UnreadableImage, exif_upright, find_images, frames_and_orientation, open_image, to_tensor
-from .moving import act
+from .canonicalizers.base import Canonicalizer
+from .geometry.groups import inverse
+from .geometry.moving import act
+from .images.files import UnreadableImage, exif_upright, find_images, frames_and_orientation, open_image, to_tensor
+from .saving import restore
 
 if TYPE_CHECKING:
     from PIL.Image import Image

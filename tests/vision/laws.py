@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from equiform import Equivariant, OrbitCanonicalizer, act, adapt, group
-from equiform.moving import image_sizes
-from equiform.trees import children, is_container
+from equiform.geometry.moving import image_sizes
+from equiform.geometry.nested import children, is_container
 
 # rows of one tensor share a canvas: elements that leave it as it is, and elements that swap height and width
 TOGETHER = {"C4": ([0, 2], [1, 3]), "D4": ([0, 2, 4, 6], [1, 3, 5, 7])}

@@ -11,8 +11,8 @@ pytest.importorskip("pycocotools", reason="pycocotools is not installed")
 from torchmetrics.detection import MeanAveragePrecision
 
 from equiform import Rows
-from equiform.kinds import as_kinds
-from equiform.metrics import make
+from equiform.evaluation.metrics import make
+from equiform.geometry.kinds import as_kinds
 
 KINDS = as_kinds(Rows({"boxes": "boxes", "scores": "invariant", "labels": "invariant", "masks": "mask"}))
 

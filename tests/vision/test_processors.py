@@ -14,7 +14,7 @@ from torchvision import transforms
 import photo_pairs
 import test_photos as photos
 from equiform import Upright
-from equiform.photos import to_image
+from equiform.predictors.pairs import to_image
 
 
 def by_torchvision(family: str, name: str, **options: Any) -> Any:

@@ -11,7 +11,7 @@ pytest.importorskip("torchvision", reason="torchvision is tested in an environme
 transformers = pytest.importorskip("transformers")
 
 from equiform import Equivariant, OrbitCanonicalizer, act, adapt, embed
-from equiform.photos import PhotoPredictor, to_image
+from equiform.predictors.pairs import PhotoPredictor, to_image
 from photo_pairs import sam3_images, sam3_vision
 from test_promptable import PROMPTS, make_photo, moved
 from test_transformers import sam2

@@ -13,8 +13,8 @@ timm = pytest.importorskip("timm", reason="timm is tested in an environment of i
 from laws import check
 
 from equiform import adapt
-from equiform.adapters import known_kinds
-from equiform.adapters.timm import ADAPTERS
+from equiform.predictors import known_kinds
+from equiform.predictors.timm import ADAPTERS
 
 
 def made(name: str, **options: Any) -> Callable[[], nn.Module]:

@@ -20,8 +20,8 @@ from torchvision.models.segmentation.fcn import FCN, FCNHead
 from torchvision.ops import MultiScaleRoIAlign
 
 from equiform import OrbitCanonicalizer, Points, Rows, act, adapt
-from equiform.adapters import known_kinds
-from equiform.adapters.torchvision import ADAPTERS
+from equiform.predictors import known_kinds
+from equiform.predictors.torchvision import ADAPTERS
 
 PHOTOS = [(48, 64), (48, 64), (56, 40), (56, 40)]
 

@@ -1,0 +1,1 @@
+"""What finds the pose of an input: images and clouds of points."""

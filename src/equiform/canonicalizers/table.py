@@ -1,0 +1,27 @@
+"""The one table of canonicalizers: what can be saved and loaded, by name."""
+
+from .base import Canonicalizer
+from .cascade import CascadeCanonicalizer
+from .energy import EnergyCanonicalizer
+from .frames import FrameCanonicalizer
+from .group_conv import GroupConvCanonicalizer
+from .orbit import OrbitCanonicalizer
+from .principal_axes import PrincipalAxesCanonicalizer
+from .search import SearchCanonicalizer
+from .tiles import TileCanonicalizer
+from .uniform import UniformCanonicalizer
+
+CANONICALIZERS: dict[str, type[Canonicalizer]] = {
+    cls.name: cls
+    for cls in (
+        OrbitCanonicalizer,
+        GroupConvCanonicalizer,
+        TileCanonicalizer,
+        EnergyCanonicalizer,
+        UniformCanonicalizer,
+        CascadeCanonicalizer,
+        FrameCanonicalizer,
+        PrincipalAxesCanonicalizer,
+        SearchCanonicalizer,
+    )
+}

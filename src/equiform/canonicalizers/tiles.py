@@ -1,0 +1,90 @@
+"""Poses of text: small tiles at full detail, each scored over the orbit."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from .._checks import check_whole
+from ..geometry.arrays import as_tensor
+from ..geometry.groups import Group
+from ..images.files import open_image, to_tensor
+from ..images.tiles import dark_ink, tile_squares, tile_view
+from ..images.views import orbit_views
+from .base import Canonicalizer, Images
+from .networks import ScoreNetwork
+
+
+class TileCanonicalizer(Canonicalizer):
+    """Small tiles at full detail, each judged over the orbit, their posteriors multiplied: for text, lost in a squeezed view.
+
+    Costs |G| passes of a small network for each of at most `num_tiles` tiles. No tile counts for more than a tile that is
+    wrong every so often (`TILE_ERROR`) should.
+    """
+
+    name = "tiles"
+    images_alone = True
+
+    def __init__(
+        self,
+        group: str | Group,
+        *,
+        num_tiles: int = 32,
+        widths: Sequence[int] = (24, 48, 64),
+        resolution: int = 64,
+    ):
+        super().__init__(group, resolution, channels=1)
+        if resolution % 4:  # half a tile is even, so that a grid of them is even about the centre
+            raise ValueError(f"resolution must be a multiple of 4; got {resolution}")
+        check_whole(num_tiles=num_tiles)
+        self.num_tiles, self.widths = num_tiles, tuple(widths)
+        self.network = ScoreNetwork(1, self.widths)
+        self.network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  (torch's stubs forget it)
+
+    def config(self) -> dict[str, Any]:
+        own = {"num_tiles": self.num_tiles, "widths": list(self.widths), "resolution": self.resolution}
+        return {"group": self.group.name} | own
+
+    def view(self, images: Images) -> Float[Tensor, "b t s s"]:
+        """The tiles of every image, as channels."""
+        if isinstance(images, (Tensor, np.ndarray)):
+            images = as_tensor(images)
+            if images.ndim != 4:
+                raise ValueError(f"images have shape (b, channels, height, width); got {tuple(images.shape)}")
+        return tile_view(images, self.view_size, self.num_tiles).to(self._place.device)
+
+    def squares(self, images: Any, side: int) -> Tensor:
+        """The tiles of all images, as images of their own; tiles as they are."""
+        if isinstance(images, Tensor) and images.shape[1:] == (1, side, side):
+            return images
+        return tile_squares(images, side, self.num_tiles)
+
+    def read(self, file: Path, side: int) -> Tensor:
+        return self.squares(to_tensor(open_image(file))[None], side)
+
+    def scores(self, view: Float[Tensor, "b t s s"]) -> Float[Tensor, "b n"]:
+        orbit = orbit_views(dark_ink(view), self.group).to(self._dtype())
+        if self.training:  # batch statistics see every tile and the whole orbit at once
+            scores = self.network(orbit.reshape(-1, 1, *orbit.shape[-2:])).reshape(orbit.shape[:3])
+            return _pooled(scores.movedim(0, -1))
+        # image by image, so that no rounding depends on the other rows; flat tiles, which tell nothing, are left out
+        tells = view.amax((-2, -1)) != view.amin((-2, -1))
+        rows = []
+        for i, keep in enumerate(tells):
+            tiles = orbit[:, i, keep, None]
+            rows.append(torch.stack([self.network(part) for part in tiles], 1) if keep.any() else view.new_zeros(1, len(tiles)))
+        return torch.cat([_pooled(row[None]) for row in rows])
+
+
+TILE_ERROR = 0.1
+
+
+def _pooled(scores: Float[Tensor, "b t n"]) -> Float[Tensor, "b n"]:
+    """The sum over tiles of log-posteriors, each mixed with chance. In float64, so that the order of tiles does not show."""
+    n = scores.shape[-1]
+    posterior = (1 - TILE_ERROR) * scores.double().softmax(-1) + TILE_ERROR / n
+    return posterior.log().sum(1).float()

@@ -1,0 +1,1 @@
+"""The `equiform` command."""

@@ -1,0 +1,54 @@
+"""What `equiform info` tells: versions and known names, or what an adapter holds."""
+
+import importlib.metadata
+import json
+import sys
+
+import torch
+
+from .. import __version__, saving
+from .._optional import optional
+from ..canonicalizers.table import CANONICALIZERS
+from ..evaluation.metrics import METRICS
+from ..geometry.actions import ACTIONS
+
+EXTRAS = {"transformers": "transformers", "timm": "timm", "torchvision": "torchvision", "onnxruntime": "onnx"}
+EXTRAS |= {"scikit-learn": "demo"}
+
+
+def environment() -> list[tuple[str, str]]:
+    cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return [
+        ("equiform", __version__),
+        ("python", sys.version.split()[0]),
+        ("torch", torch.__version__),
+        *((package, package_version(package, extra)) for package, extra in EXTRAS.items()),
+        ("threads", str(torch.get_num_threads())),
+        ("devices", ", ".join(["cpu", *cuda, *(["mps"] if torch.backends.mps.is_available() else [])])),
+        ("groups", "Cn and Dn (C4, D4, C8, ...), SO2, O2"),
+        ("kinds", ", ".join(ACTIONS)),
+        ("canonicalizers", ", ".join(CANONICALIZERS)),
+        ("metrics", ", ".join(METRICS)),
+        ("ready-made", ", ".join(saving.ready_made())),
+    ]
+
+
+def package_version(package: str, extra: str) -> str:
+    try:
+        version = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return f"not installed: pip install 'equiform[{extra}]'"
+    if package == "torchvision":  # the one that is often installed and does not load
+        try:
+            optional(package, extra)
+        except ImportError as error:
+            return f"{version}, which does not load: {error}"
+    return version
+
+
+def contents(adapter: str) -> list[tuple[str, str]]:
+    config, weights = saving.read(adapter)
+    parameters = sum(tensor.numel() for tensor in weights.values() if tensor.dtype.is_floating_point)
+    size = sum(tensor.numel() * tensor.element_size() for tensor in weights.values())
+    rows = [(name, value if isinstance(value, str) else json.dumps(value)) for name, value in config.items()]
+    return [*rows, ("parameters", f"{parameters:,}"), ("size", f"{size / 1e6:.2f} MB")]

@@ -1,0 +1,382 @@
+"""The `equiform` command. Every expected error is one line; --debug shows where it came from."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from .. import __version__
+from .._optional import optional
+from ..canonicalizers.orbit import OrbitCanonicalizer
+from ..cli import demo
+from ..evaluation.evaluate import BASELINES, evaluate
+from ..geometry.groups import group as group_of
+from ..images.files import LabelledImages, find_images
+from ..learning.fitting import EPOCHS, LR, fit
+from ..predictors.references import check_reference, load_reference
+from ..upright import plan, turn_files, write_csv
+from .info import contents, environment
+from .models import (
+    NORMALISATIONS,
+    adapted,
+    add_opinion,
+    check_adapter,
+    check_adapter_folder,
+    check_file,
+    check_folder,
+    check_network,
+    check_predictor,
+    chosen_normalisation,
+    device_of,
+    named,
+    no_predictor,
+    restored,
+    scoring_network,
+    teacher_of,
+    to_fit,
+)
+from .text import Commands, count, list_files, say, size_of, track
+
+REPORTS = (".html", ".json", ".csv")
+METRICS = ("accuracy", "top5_accuracy")  # those that a class index is enough for
+
+
+app = typer.Typer(
+    cls=Commands,
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,  # help as it stands here, examples in their own lines
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+PREDICTOR_HELP = "timm:NAME, torchvision:NAME, transformers:REPO (or a folder), or FILE.py:FUNCTION, which is called for it."
+Predictor = Annotated[str, typer.Argument(metavar="PREDICTOR", help=PREDICTOR_HELP, show_default=False)]
+ADAPTER_HELP = (
+    "What `equiform fit` saved: a folder, or OWNER/NAME on the Hub; or a ready-made one by its name, such as text-c4."
+)
+Adapter = Annotated[str, typer.Option(metavar="DIR", help=ADAPTER_HELP)]
+Backbone = Annotated[
+    str | None,
+    typer.Option(metavar="REF", help="Only for an adapter fitted with --backbone: the same reference again."),
+]
+
+
+def main() -> None:
+    """The entry point."""
+    app(prog_name="equiform")
+
+
+def show_version(value: bool) -> None:
+    if value:
+        say(f"equiform {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from; before or after the command.")] = False,
+) -> None:
+    """Make a pretrained model equivariant: turned and mirrored images are answered as well as upright ones.
+
+    \b
+    equiform demo                                              see it work, in a minute or two, without a download
+    equiform fit timm:resnet18 photos/ --out adapter           learn what upright photos look like
+    equiform evaluate timm:resnet18 test/ --adapter adapter    what it gains: a table, and a report
+    equiform upright scans/ --out straight/ --adapter adapter  turn image files upright
+    """
+
+
+@app.command("demo")
+def demo_command(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the report goes.")] = Path("demo-report"),
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the random numbers.")] = 0,
+) -> None:
+    """See it work, on handwritten digits.
+
+    Adapts a small classifier and measures it; writes a report. Needs no download.
+
+    \b
+    equiform demo
+    equiform demo --out digits --seed 1
+    """
+    demo.run(out, seed)
+
+
+# ---------------------------------------------------------------------------------------------------------------- fit
+
+
+@app.command("fit")
+def fit_command(
+    predictor: Predictor,
+    images: Annotated[
+        Path,
+        typer.Argument(metavar="IMAGES", help="A folder of photos, upright as the predictor knows them; no labels needed."),
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the adapter is saved: config.json, model.safetensors.")],
+    group: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="The poses to undo. C4: quarter turns; D4: mirror images too; C8, C16, ...: finer turns."
+        ),
+    ] = "C4",
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REF", help="Find the pose with this classifier, fine-tuned, and not with a small network of our own."
+        ),
+    ] = None,
+    resolution: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Side in pixels to which photos are reduced for finding the pose.")
+    ] = 64,
+    epochs: Annotated[int, typer.Option(metavar="N", min=1, help="Passes over the photos.")] = EPOCHS,
+    lr: Annotated[float, typer.Option(metavar="X", help="Learning rate; 1e-4 suits a large pretrained backbone better.")] = LR,
+    batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Photos in a training step.")] = 32,
+    teacher: Annotated[
+        str | None,
+        typer.Option(metavar="REF", help="A large classifier that judges each photo once before: better where photos are few."),
+    ] = None,
+    opinion: Annotated[
+        bool,
+        typer.Option(
+            "--opinion",
+            help="Learn too how the predictor's answers tell the pose: better answers from several poses (--top-k).",
+        ),
+    ] = False,
+    size: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Side in pixels of the photos that --teacher and --opinion are shown.")
+    ] = 224,
+    val: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Other upright photos: the epoch that does best on them is kept.")
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the random numbers: two runs with one seed agree.")] = 0,
+    outputs: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND",
+            help="What the predictor gives: logits (a classifier), mask, ... (see `equiform info`). Needed for most FILE.py.",
+        ),
+    ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Keep the state of the run here: the same command goes on where it was stopped."),
+    ] = None,
+) -> None:
+    """Fit an adapter to a folder of photos.
+
+    It learns what upright photos look like, and is saved as a folder that `evaluate`, `upright` and equiform.load take. The
+    predictor is loaded only to see what it gives (with --outputs, not even that), and runs only for --opinion. Wherever a REF
+    is asked for, it is a reference like PREDICTOR.
+
+    \b
+    equiform fit timm:resnet18 photos/ --out adapter
+    equiform fit torchvision:mobilenet_v2 photos/ --out adapter --group D4 --val more-photos/
+    equiform fit my_models.py:classifier photos/ --out adapter --outputs logits --epochs 10
+    equiform fit timm:resnet18 photos/ --out adapter --backbone timm:mobilenetv3_small_100 --lr 1e-4
+    equiform fit timm:resnet18 photos/ --out adapter --teacher timm:resnet50 --opinion
+    """
+    if lr <= 0:
+        raise ValueError(f"--lr is a positive number; got {lr}")
+    group_of(group)
+    for ref in filter(None, (predictor, backbone, teacher)):
+        check_reference(ref)
+    for folder in filter(None, (images, val)):
+        find_images(folder)
+    check_adapter_folder(out)
+    if checkpoint is not None:
+        check_folder("--checkpoint", checkpoint)
+    torch.manual_seed(seed)  # the first weights are drawn here, not in fit
+    canonicalizer = OrbitCanonicalizer(group, scoring_network(backbone), resolution=resolution)
+    check_network(canonicalizer, backbone)
+    model = to_fit(predictor, canonicalizer, outputs, runs=opinion)
+    judge = None if teacher is None else teacher_of(teacher, size)
+    options = {"epochs": epochs, "lr": lr, "batch_size": batch_size, "seed": seed, "checkpoint": checkpoint}
+    start = time.monotonic()
+    if opinion:  # first: it does not depend on the rest, and may be refused
+        add_opinion(model, predictor, images, size, batch_size)
+    result = fit(model, images, val=val, teacher=judge, enable_progress_bar=sys.stderr.isatty(), **options)
+    model.save(out)
+    list_files("skipped", result.skipped)
+    accuracies = [epoch["pose_accuracy"] for epoch in result.history if "pose_accuracy" in epoch]
+    if accuracies:
+        say(f"pose accuracy on {val}: {max(accuracies):.3f}")
+    say(f"fitted {canonicalizer.group.name} in {time.monotonic() - start:.0f} s; saved in {out} ({size_of(out)})")
+
+
+# ----------------------------------------------------------------------------------------------------------- evaluate
+
+
+@app.command("evaluate")
+def evaluate_command(
+    predictor: Predictor,
+    images: Annotated[
+        Path, typer.Argument(metavar="IMAGES", help="A folder of upright photos with one subfolder for each class.")
+    ],
+    adapter: Adapter,
+    group: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The poses to measure: C4, D4, C16, ... [default: the adapter's]")
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.json", help='Class index of each subfolder as JSON, {"cats": 281, ...}. [default: sorted order]'
+        ),
+    ] = None,
+    metric: Annotated[str, typer.Option(metavar="NAME", help="accuracy or top5-accuracy.")] = "accuracy",
+    baseline: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME",
+            help="One more row: bare (the predictor alone), orbit-averaging (the mean over all poses), training-free "
+            "(the pose it is surest of). Repeatable.",
+        ),
+    ] = ["bare"],  # noqa: B006  (typer copies it)
+    top_k: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Answer with the mean over that many likeliest poses. [default: as saved, 1]"),
+    ] = None,
+    coverage: Annotated[
+        float | None,
+        typer.Option(metavar="P", help="Answer with the mean over as many poses as are right with this probability."),
+    ] = None,
+    size: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Side in pixels to which photos are squeezed for the predictor.")
+    ] = 224,
+    normalize: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="What the predictor wants instead of RGB in [0, 1]: imagenet (its mean and deviation), none, or auto: as "
+            "timm, torchvision or transformers say, none for FILE.py.",
+        ),
+    ] = "auto",
+    batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Photos in a batch.")] = 32,
+    device: Annotated[str, typer.Option(metavar="NAME", help="Where to compute: cpu, cuda, cuda:1, mps, ...")] = "cpu",
+    out: Annotated[list[Path], typer.Option(metavar="FILE", help="Write the report as .html, .json or .csv. Repeatable.")] = [],  # noqa: B006  (typer copies it)
+    backbone: Backbone = None,
+) -> None:
+    """Measure an adapted predictor in every pose.
+
+    On labelled upright photos, which are turned here: accuracy upright, on average and in the worst pose, how often the pose
+    is found, how far answers are from equivariant, what it costs. Classifiers only; for others there is equiform.evaluate in
+    Python.
+
+    \b
+    equiform evaluate timm:resnet18 test/ --adapter adapter --labels labels.json
+    equiform evaluate timm:resnet18 test/ --adapter adapter --out report.html --out report.json
+    equiform evaluate my_models.py:classifier test/ --adapter adapter --size 32 --baseline bare --baseline orbit-averaging
+
+    \b
+    test/cats/1.jpg, test/dogs/2.jpg: the class is the position of the subfolder in sorted order (cats 0, dogs 1), or what
+    labels.json says of it: {"cats": 281, "dogs": 207}
+    """
+    for path in out:
+        if path.suffix.lower() not in REPORTS:
+            raise ValueError(f"--out {path}: a report ends in {', '.join(REPORTS)}")
+        check_file("--out", path)
+    metric, normalize = named("metric", metric, METRICS), named("normalization", normalize, NORMALISATIONS)
+    baselines = list(dict.fromkeys(named("baseline", name, BASELINES) for name in baseline))
+    if group is not None:
+        group_of(group)
+    data, place = LabelledImages(images, labels, size), device_of(device)
+    check_reference(predictor)
+    check_adapter(adapter, backbone)
+    loaded = load_reference(predictor)
+    data.normalisation = chosen_normalisation(normalize, predictor, loaded)
+    model = adapted(loaded, adapter, backbone, top_k, coverage).to(place)
+    check_predictor(predictor, loaded, data, labels is None, place)
+    options = {"metric": metric, "group": group, "baselines": baselines, "batch_size": batch_size}
+    report = evaluate(model, data, progress=sys.stdout.isatty(), **options)
+    list_files("skipped", data.skipped)
+    if sys.stdout.isatty():
+        optional("rich", "all").print(report)
+    else:
+        say(report)
+    for path in out:
+        report.save(path)
+        say(f"saved {path}")
+
+
+# ------------------------------------------------------------------------------------------------------------ upright
+
+
+@app.command("upright")
+def upright_command(
+    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT", help="Image files, and folders that are searched for them.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the upright images go: same names, same inner folders.")],
+    adapter: Adapter,
+    backbone: Backbone = None,
+    min_confidence: Annotated[
+        float, typer.Option(metavar="P", min=0, max=1, help="Copy an image as it is where the pose is less certain than this.")
+    ] = 0.0,
+    csv: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The table of poses. [default: poses.csv in the --out folder]")
+    ] = None,
+) -> None:
+    """Turn image files upright.
+
+    Each is written in its own format and colour mode; one that is upright already is copied byte by byte. The inputs are never
+    changed. A table (CSV) says of each file by how many degrees its content was found turned, counter-clockwise (after a
+    left-right flip, where flip is 1), which was undone; how certain that is, 0 to 1; and why a file was skipped.
+
+    \b
+    equiform upright scans/ --out straight/ --adapter adapter
+    equiform upright a.jpg b.png --out straight/ --adapter adapter --min-confidence 0.8 --csv poses.csv
+    """
+    files = plan(inputs, out)
+    check_folder("--out", out)
+    table = out / "poses.csv" if csv is None else csv
+    check_file("--csv", table)
+    if table.resolve() in {path.resolve() for pair in files for path in pair}:
+        raise ValueError(f"--csv {table} is one of the images")
+    canonicalizer = restored(adapter, no_predictor, backbone)[0]
+    if not canonicalizer.learns:
+        raise ValueError(
+            f"{adapter} holds a canonicalizer of kind {canonicalizer.name}, which says nothing without its predictor"
+        )
+    results = list(track(turn_files(files, canonicalizer, min_confidence), len(files)))
+    failed = [result.error for result in results if result.error]
+    list_files("skipped", failed)
+    if len(failed) == len(files):
+        raise ValueError(f"none of {count(len(files), 'image')} can be turned")
+    write_csv(table, results)
+    turned = sum(bool(result.angle or result.flip) for result in results)
+    doubtful = sum(result.doubtful for result in results)
+    sure = sorted(result.confidence for result in results if result.confidence is not None)
+    median, chance = (sure[len(sure) // 2] if sure else 1.0), 1 / len(canonicalizer.elements)
+    if median < 2 * chance:
+        say(f"note: the median confidence is {median:.2f}, where guessing is {chance:.2f}: fit the adapter longer", err=True)
+    left = f", {doubtful} left as found (confidence below {min_confidence:g})" if doubtful else ""
+    say(f"{count(len(files) - len(failed), 'image')} in {out}: {turned} turned{left}; poses in {table}")
+
+
+# --------------------------------------------------------------------------------------------------------------- info
+
+
+@app.command("info")
+def info_command(
+    adapter: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="ADAPTER", help="What `equiform fit` saved, to be described: a folder, or OWNER/NAME on the Hub."
+        ),
+    ] = None,
+) -> None:
+    """Show versions, or what an adapter holds.
+
+    Without an argument: versions, devices and known names, for a bug report.
+
+    \b
+    equiform info
+    equiform info adapter
+    """
+    rows = environment() if adapter is None else contents(adapter)
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        say(f"{name:<{width}}  {value}")

@@ -1,0 +1,210 @@
+"""What the commands build from their options: models, networks and the checks that go before the work."""
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .. import saving
+from ..canonicalizers.base import Canonicalizer
+from ..canonicalizers.networks import scorer
+from ..equivariant import Equivariant, adapt
+from ..geometry import nested
+from ..geometry.actions import ACTIONS
+from ..geometry.nested import first_logits
+from ..images.files import ImageFiles, LabelledImages, Normalisation, find_images, normalised
+from ..learning.fitting import fit_opinion
+from ..learning.teacher import Teacher
+from ..predictors import known_kinds
+from ..predictors.references import IMAGENET, check_reference, load_reference, normalisation
+from .text import say
+
+NORMALISATIONS: dict[str, Normalisation | None] = {"auto": None, "imagenet": IMAGENET, "none": None}
+CLASSIFIED = ("logits", "invariant")  # the kinds that a classifier's answer may have
+
+
+def to_fit(predictor: str, canonicalizer: Canonicalizer, outputs: str | None, runs: bool) -> Equivariant:
+    """The model to fit: around the predictor, or a stand-in where it does not run and the kind of its outputs is given."""
+    if outputs is not None and not runs:
+        return adapt(stand_in, canonicalizer.group, outputs=outputs, canonicalizer=canonicalizer)
+    loaded = load_reference(predictor)
+    if outputs is not None:
+        return adapt(loaded, canonicalizer.group, outputs=outputs, canonicalizer=canonicalizer)
+    if known_kinds(loaded)[1] is None:
+        raise ValueError(
+            f"how the outputs of {predictor} move is not known: add --outputs logits for a classifier, --outputs mask for a "
+            f"segmenter; known kinds: {', '.join(sorted(ACTIONS))}"
+        )
+    return adapt(loaded, canonicalizer.group, canonicalizer=canonicalizer)
+
+
+def teacher_of(ref: str, size: int) -> Teacher:
+    """A teacher that looks at the answers of the classifier that a reference names."""
+    classifier = load_reference(ref)
+    wanted = normalisation(ref, classifier)
+
+    def features(images: Tensor) -> Tensor:
+        logits = answer_of(f"--teacher {ref}", classifier, normalised(images, wanted))
+        if logits is None or logits.ndim != 2:
+            raise ValueError(f"--teacher {ref} gives no logits (b, k): a classifier is needed")
+        return logits
+
+    return Teacher(features, size)
+
+
+def add_opinion(model: Equivariant, ref: str, folder: Path, size: int, batch_size: int) -> None:
+    """Fit the second opinion of the predictor that a reference names on the photos of a folder."""
+    photos = ImageFiles([(file, 0) for file in find_images(folder)], size)
+    photos.normalisation = normalisation(ref, model.predictor)
+    first_answer(ref, model.predictor, photos, torch.device("cpu"))
+    fit_opinion(model, photos, batch_size=batch_size)
+
+
+def stand_in(images: Tensor) -> Tensor:
+    raise RuntimeError("fitting does not run the predictor")
+
+
+def scoring_network(backbone: str | None) -> nn.Module | None:
+    """The scoring network that a reference gives."""
+    if backbone is None:
+        return None
+    module = load_reference(backbone)
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"--backbone {backbone} gives a {type(module).__name__}; a module is needed, to be trained")
+    return scorer(module)
+
+
+def check_network(canonicalizer: Canonicalizer, backbone: str | None) -> None:
+    """Raise ValueError at once where the backbone does not take views of that resolution."""
+    if backbone is None:
+        return
+    side = canonicalizer.resolution
+    try:
+        with torch.no_grad():
+            canonicalizer.eval()(torch.zeros(1, canonicalizer.channels, side, side))
+    except Exception as error:  # modules raise whatever they like
+        raise ValueError(f"--backbone {backbone} does not take {side} x {side} images (see --resolution): {error}") from error
+
+
+def check_adapter_folder(out: Path) -> None:
+    """Raise where no adapter could be saved, before hours are spent."""
+    check_folder("--out", out)
+    if out.is_dir() and any(out.iterdir()) and not (out / saving.CONFIG).is_file():
+        raise FileExistsError(f"--out {out} holds other files; name a new folder, or one with an adapter to replace")
+
+
+def check_folder(option: str, folder: Path) -> None:
+    """Raise where nothing could be written in that folder, new or not."""
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"{option} {folder} is a file; a folder is needed")
+    above = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise PermissionError(f"{option} {folder}: nothing can be written in {above}")
+
+
+def check_file(option: str, file: Path) -> None:
+    """Raise where that file could not be written."""
+    if file.is_dir():
+        raise IsADirectoryError(f"{option} {file} is a folder; name a file")
+    check_folder(option, file.absolute().parent)
+
+
+def named(what: str, given: str, known: Iterable[str]) -> str:
+    """The known name that is meant, whatever joins its words: hyphens, spaces, underscores. Raises ValueError for others."""
+    known = list(known)
+    for name in known:
+        if name.replace("_", " ").replace("-", " ") == given.replace("_", " ").replace("-", " "):
+            return name
+    raise ValueError(f"unknown {what} {given!r}; known: {', '.join(known)}")
+
+
+def chosen_normalisation(choice: str, ref: str, predictor: Any) -> Normalisation | None:
+    return normalisation(ref, predictor) if choice == "auto" else NORMALISATIONS[choice]
+
+
+def device_of(name: str) -> torch.device:
+    try:
+        return torch.zeros(0, device=name).device
+    except Exception as error:  # torch raises RuntimeError, AssertionError or NotImplementedError
+        raise ValueError(f"--device {name} cannot be used here: {str(error).strip().partition(chr(10))[0]}") from error
+
+
+def check_adapter(adapter: str, backbone: str | None) -> None:
+    """Raise where there is no such adapter, or where it wants a backbone, or another one."""
+    network = saving.read(adapter)[0].get("network")
+    if network is not None and backbone is None:
+        raise ValueError(f"{adapter} was fitted with a backbone, a {network}: add --backbone with the reference it was given")
+    if network is None and backbone is not None:
+        raise ValueError(f"{adapter} was fitted without a backbone: leave --backbone {backbone} out")
+    if backbone is not None:
+        check_reference(backbone)
+
+
+def restored(adapter: str, predictor: Any, backbone: str | None) -> tuple[Canonicalizer, dict[str, Any]]:
+    check_adapter(adapter, backbone)
+    return saving.restore(adapter, predictor, scoring_network(backbone))
+
+
+def adapted(predictor: Any, adapter: str, backbone: str | None, top_k: int | None, coverage: float | None) -> Equivariant:
+    """The saved canonicalizer around this classifier: kinds from the table of known predictors, else as they were saved."""
+    canonicalizer, saved = restored(adapter, predictor, backbone)
+    known = known_kinds(predictor)
+    kinds = (
+        {"inputs": known[0], "outputs": known[1]}
+        if None not in known
+        else {name: saved[name] for name in ("inputs", "outputs")}
+    )
+    doubt = {"top_k": saved["top_k"], "coverage": saved["coverage"]}
+    if top_k is not None or coverage is not None:
+        doubt = {"top_k": top_k or 1, "coverage": coverage}
+    model = adapt(predictor, canonicalizer.group, canonicalizer=canonicalizer, **kinds, **doubt)
+    model.opinion = saved.get("opinion")
+    found: list[Any] = []
+    nested.map_kinds(found.append, model.outputs)
+    if not any(getattr(kind, "name", "") in CLASSIFIED for kind in found):
+        raise ValueError(
+            f"outputs that move as {model.outputs!r} (so says {adapter}) are no classes, and this command measures "
+            "classifiers: fit with --outputs logits if the predictor is one, or measure it in Python with equiform.evaluate"
+        )
+    return model
+
+
+def answer_of(ref: str, predictor: Callable[..., Any], images: Tensor) -> Tensor | None:
+    """The logits of images, None where there are none. Raises ValueError naming the predictor and the size it failed on."""
+    try:
+        with torch.no_grad():
+            return first_logits(predictor(images))
+    except Exception as error:  # predictors raise whatever they like
+        size, reason = " x ".join(map(str, images.shape[2:])), f"{type(error).__name__}: {error}"
+        raise ValueError(f"{ref} fails on an image of {size} pixels (see --size): {reason}") from error
+
+
+def first_answer(ref: str, predictor: Callable[..., Any], data: ImageFiles, device: torch.device) -> Tensor | None:
+    """What the predictor says of the first image that can be read."""
+    first = next(iter(data), None)
+    if first is None:
+        raise ValueError(f"none of the {len(data)} images can be read; the first: {data.skipped[0]}")
+    return answer_of(ref, predictor, first[0][None].to(device))
+
+
+def check_predictor(ref: str, predictor: Any, data: LabelledImages, in_order: bool, device: torch.device) -> None:
+    """Run it once: raise where it does not take the images or has too few classes, and warn where labels seem to be missing."""
+    logits = first_answer(ref, predictor, data, device)
+    if logits is None or logits.ndim != 2:
+        return
+    num_classes, greatest = logits.shape[1], max(data.index.values())
+    if greatest >= num_classes:
+        raise ValueError(f"{ref} knows {num_classes} classes, and the class index goes up to {greatest}")
+    if in_order and num_classes != len(data.index):
+        say(
+            f"note: {ref} knows {num_classes} classes and the folder has {len(data.index)} subfolders, taken for classes 0 to "
+            f"{greatest} in sorted order; should there be --labels?",
+            err=True,
+        )
+
+
+def no_predictor(*args: Any) -> Any:
+    raise ValueError("this canonicalizer needs its predictor")

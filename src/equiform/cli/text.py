@@ -1,0 +1,75 @@
+"""What the commands print: lines, errors, lists of files, counts, progress."""
+
+import sys
+import traceback
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from .. import saving
+from .._optional import optional
+
+# ModuleNotFoundError, FileNotFoundError and UnreadableImage are among them
+EXPECTED = (ValueError, TypeError, ImportError, OSError)
+NUM_NAMED = 20  # files that are named one by one before the rest is only counted
+
+
+def say(text: object, *, err: bool = False) -> None:
+    """A line to standard output or standard error; a file name that is no text is shown with escapes."""
+    typer.echo(str(text).encode(errors="backslashreplace").decode(), err=err)
+
+
+class Commands(TyperGroup):
+    """The commands, with what they raise turned into a line and an exit code: 2 for an error, 130 for Ctrl-C."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        # --debug is ours wherever it stands
+        end = args.index("--") if "--" in args else len(args)
+        debug = ["--debug"] if "--debug" in args[:end] else []
+        return super().parse_args(ctx, [*debug, *[arg for arg in args[:end] if arg != "--debug"], *args[end:]])
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # as in `equiform info | head -1`; typer knows what to do
+            raise
+        except EXPECTED as error:
+            if ctx.params.get("debug"):
+                traceback.print_exc()
+            say(f"error: {' '.join(str(error).split()) or type(error).__name__}", err=True)
+            raise typer.Exit(2) from None
+        except (KeyboardInterrupt, SystemExit) as error:
+            # the training engine turns Ctrl-C into an exit
+            if isinstance(error, SystemExit) and not isinstance(error.__context__, KeyboardInterrupt):
+                raise
+            say("interrupted", err=True)
+            raise typer.Exit(130) from None
+
+
+def track(results: Iterable[Any], total: int) -> Iterable[Any]:
+    """With a progress bar, where somebody watches."""
+    if not sys.stderr.isatty():
+        return results
+    console = optional("rich.console", "all").Console(stderr=True)
+    return optional("rich.progress", "all").track(results, "turning", total, console=console, transient=True)
+
+
+def list_files(what: str, lines: list[str]) -> None:
+    """The files that were left out, counted and named, on standard error."""
+    if lines:
+        say(f"{what} {count(len(lines), 'file')}:", err=True)
+        for line in lines[:NUM_NAMED]:
+            say(f"  {line}", err=True)
+        if len(lines) > NUM_NAMED:
+            say(f"  and {len(lines) - NUM_NAMED} more", err=True)
+
+
+def count(n: int, noun: str) -> str:
+    return f"{n:,} {noun}" + ("" if n == 1 else "s")
+
+
+def size_of(folder: Path) -> str:
+    return f"{sum(path.stat().st_size for path in (folder / saving.CONFIG, folder / saving.WEIGHTS)) / 1e6:.1f} MB"

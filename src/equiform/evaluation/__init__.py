@@ -1,0 +1,1 @@
+"""Measuring a model over the orbit of its data."""

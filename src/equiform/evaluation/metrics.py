@@ -1,0 +1,294 @@
+"""Metrics by name, from torchmetrics or from a function, behind one pair of methods: update and compute."""
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from .._optional import optional
+from ..batching.calls import target_kinds
+from ..geometry.arrays import as_tensor
+from ..geometry.moving import find_leaf
+from ..geometry.nested import first_logits
+from .detections import AveragePrecision
+
+
+@runtime_checkable
+class Metric(Protocol):
+    """What `evaluate` needs of a metric; every torchmetrics Metric has it.
+
+    One whose smaller values are better says so by an attribute, `higher_is_better = False`; a function may have it too.
+    """
+
+    def update(self, output: Any, target: Any) -> None: ...
+
+    def compute(self) -> Any: ...
+
+
+class _Mean:
+    """The mean of a function of (output, target) over all rows."""
+
+    def __init__(self, function: Callable[[Any, Any], Any]):
+        self.function, self.total, self.n = function, 0.0, 0
+        self.higher_is_better = getattr(function, "higher_is_better", True)
+
+    def update(self, output: Any, target: Any) -> None:
+        n = len(target) if hasattr(target, "__len__") else 1
+        self.total, self.n = self.total + float(self.function(output, target)) * n, self.n + n
+
+    def compute(self) -> float:
+        return self.total / self.n if self.n else float("nan")
+
+
+class _OnLeaf:
+    """A metric on the part of an answer that it is about: the first leaf of one of those kinds, else the whole.
+
+    So it is with targets that are dicts, by their own kinds or those of the answer.
+    """
+
+    def __init__(self, metric: Any, kinds: Any, names: tuple[str, ...], targets: Any = None):
+        self.metric, self.kinds, self.names, self.targets = metric, kinds, names, targets
+        self.higher_is_better = is_better_higher(metric)
+
+    def update(self, output: Any, target: Any) -> None:
+        part = self._part(output, self.kinds)
+        if part is None:
+            part = output
+        elif _has_names(target):
+            own = self._part(target, target_kinds(None, self.kinds, target) if self.targets is None else self.targets)
+            target = target if own is None else own
+        self.metric.update(as_tensor(part) if hasattr(part, "__array__") else part, target)
+
+    def _part(self, value: Any, kinds: Any) -> Any:
+        found = (find_leaf(value, kinds, name) for name in self.names)
+        return next((leaf for leaf in found if leaf is not None), None)
+
+    def compute(self) -> Any:
+        value = self.metric.compute()
+        if not isinstance(value, Mapping):
+            return value
+        if "map" not in value:  # what torchmetrics' MeanAveragePrecision calls its one number
+            known = ", ".join(map(str, value))
+            raise ValueError(f"{name(self.metric)} computes several numbers ({known}): pass a metric that computes one")
+        return value["map"]
+
+
+def _has_names(target: Any) -> bool:
+    """Whether it is a dict, or a list of them."""
+    return all(isinstance(entry, Mapping) for entry in (target if isinstance(target, (list, tuple)) else [target]))
+
+
+class _MeanIoU:
+    """Intersection over union, averaged over the classes that occur in targets or predictions.
+
+    Predictions are scores (b, k, h, w) or labels (b, h, w) or (b, 1, h, w); targets of 255, or below 0, are ignored.
+    """
+
+    def __init__(self) -> None:
+        self.counts = torch.zeros(3, 0, dtype=torch.long)  # per class: pixels in both, in the target, in the prediction
+
+    def update(self, output: Any, target: Any) -> None:
+        if isinstance(output, (list, tuple)) and isinstance(target, (list, tuple)):
+            for photo, labels in zip(output, target, strict=True):
+                self.update(as_tensor(photo)[None], as_tensor(labels)[None])
+            return
+        predicted, target = _labels(output), as_tensor(target)
+        target = target[:, 0] if target.ndim == 4 else target
+        if predicted.shape != target.shape:
+            shapes = f"{tuple(predicted.shape)} and {tuple(target.shape)}"
+            raise ValueError(f"label maps and targets differ in shape, {shapes}: resize the maps inside the predictor")
+        known = (target != 255) & (target >= 0)
+        predicted, target = predicted[known].long().cpu(), target[known].long().cpu()
+        n = max([self.counts.shape[1], *(int(labels.max()) + 1 for labels in (predicted, target) if len(labels))])
+        new = [torch.bincount(labels, minlength=n) for labels in (target[target == predicted], target, predicted)]
+        self.counts = torch.nn.functional.pad(self.counts, (0, n - self.counts.shape[1])) + torch.stack(new)
+
+    def compute(self) -> float:
+        both, target, predicted = self.counts.double()
+        union = target + predicted - both
+        return float((both / union)[union > 0].mean())
+
+
+class _KeypointError:
+    """The mean distance in pixels between keypoints (b, ..., 2 or 3) over those that are visible in the target.
+
+    In lists, photo by photo, there are as many in both, in the same order. A third number of a target is its visibility, 0 for
+    those that are not; one of a prediction is left aside.
+    """
+
+    higher_is_better = False
+
+    def __init__(self) -> None:
+        self.total, self.n = 0.0, 0
+
+    def update(self, output: Any, target: Any) -> None:
+        if isinstance(output, (list, tuple)) and isinstance(target, (list, tuple)):
+            for photo, points in zip(output, target, strict=True):
+                self.update(as_tensor(photo), as_tensor(points))
+            return
+        predicted, target = (as_tensor(points).double() for points in (output, target))
+        if predicted.shape[:-1] != target.shape[:-1] or min(predicted.shape[-1], target.shape[-1]) < 2:
+            shapes = f"{tuple(predicted.shape)} and {tuple(target.shape)}"
+            raise ValueError(f"keypoints and targets have shapes (b, ..., 2 or 3), alike but for the last axis; got {shapes}")
+        visible = target[..., 2] > 0 if target.shape[-1] > 2 else target.isfinite().all(-1)
+        distances = (predicted[..., :2] - target[..., :2]).norm(dim=-1)[visible]
+        self.total, self.n = self.total + float(distances.sum()), self.n + len(distances)
+
+    def compute(self) -> float:
+        return self.total / self.n if self.n else float("nan")
+
+
+def accuracy(output: Any, target: Tensor) -> float:
+    """The share of rows whose likeliest class is the target."""
+    return float((_class_logits(output, target).argmax(1) == target).float().mean())
+
+
+def top5_accuracy(output: Any, target: Tensor) -> float:
+    """The share of rows whose target is among the five likeliest classes."""
+    logits = _class_logits(output, target)
+    return float((logits.topk(min(5, logits.shape[1]), 1).indices == target[:, None]).any(1).float().mean())
+
+
+class _CharErrorRate:
+    """Edits per character of the truth, over all texts: of the outputs' `text`, or of outputs that are strings."""
+
+    higher_is_better = False
+
+    def __init__(self) -> None:
+        self.read: list[str] = []
+        self.truth: list[str] = []
+
+    def update(self, output: Any, target: Any) -> None:
+        self.read += [_text_of(one) for one in output]
+        self.truth += [_text_of(one) for one in target]
+
+    def compute(self) -> float:
+        return float(optional("torchmetrics.functional.text", "all").char_error_rate(self.read, self.truth))
+
+
+def _text_of(answer: Any) -> str:
+    text = answer.get("text") if isinstance(answer, Mapping) else answer
+    if not isinstance(text, str):
+        raise ValueError(f"the character error rate needs strings, or dicts with a 'text'; got a {type(answer).__name__}")
+    return text
+
+
+def point_accuracy(output: Any, target: Tensor) -> float:
+    """The share of points whose likeliest part is the target, of logits (b, n, parts) and targets (b, n); -1 is no point."""
+    logits, there = _part_logits(output, target), target >= 0
+    return float((logits.argmax(-1) == target)[there].float().mean()) if bool(there.any()) else 0.0
+
+
+def part_iou(output: Any, target: Tensor) -> float:
+    """Intersection over union per cloud, averaged over the parts it has or is said to have; -1 is no point."""
+    logits, there = _part_logits(output, target), target >= 0
+    said, parts = logits.argmax(-1), torch.arange(logits.shape[-1], device=target.device)[:, None, None]
+    a, b = (said == parts) & there, (target == parts) & there
+    union = (a | b).sum(-1)
+    share = (a & b).sum(-1) / union.clamp(min=1)
+    return float(((share * (union > 0)).sum(0) / (union > 0).sum(0).clamp(min=1)).mean())
+
+
+class Named(NamedTuple):
+    """A metric that has a name: how a fresh one is made, and the kinds of the leaf it looks at, the likeliest first."""
+
+    make: Callable[[], Metric]
+    kinds: tuple[str, ...] = ("logits",)
+
+
+METRICS: dict[str, Named] = {
+    "accuracy": Named(lambda: _Mean(accuracy)),
+    "top5_accuracy": Named(lambda: _Mean(top5_accuracy)),
+    "miou": Named(_MeanIoU, ("mask", "image", "logits")),
+    "keypoint_error": Named(_KeypointError, ("points",)),
+    "box_map": Named(lambda: AveragePrecision("boxes"), ("rows",)),
+    "box_ap50": Named(lambda: AveragePrecision("boxes", 0.5), ("rows",)),
+    "mask_map": Named(lambda: AveragePrecision("masks"), ("rows",)),
+    "cer": Named(_CharErrorRate, ()),
+    "point_accuracy": Named(lambda: _Mean(point_accuracy)),
+    "part_iou": Named(lambda: _Mean(part_iou)),
+}
+
+
+def make(metric: str | Callable[[Any, Any], Any], kinds: Any, targets: Any = None) -> Metric:
+    """A fresh metric for outputs of those kinds: named ones and torchmetrics look at one leaf, functions at everything.
+
+    `targets`: the kinds of the targets, where the outputs do not tell.
+    Raises ValueError for an unknown name, TypeError for something that is no metric."""
+    if isinstance(metric, str):
+        if metric not in METRICS:
+            raise ValueError(f"unknown metric {metric!r}; known: {', '.join(METRICS)}, a torchmetrics Metric, or a function")
+        return _OnLeaf(METRICS[metric].make(), kinds, METRICS[metric].kinds, targets)
+    if hasattr(metric, "update") and hasattr(metric, "compute"):
+        fresh: Any = copy.deepcopy(metric)
+        fresh.reset()
+        return _OnLeaf(fresh, kinds, ("logits",), targets)
+    if not callable(metric):
+        raise TypeError(f"a metric is a name, a torchmetrics Metric or a function; got a {type(metric).__name__}")
+    return _Mean(metric)
+
+
+def is_better_higher(metric: Any) -> bool:
+    """Whether greater values of a metric are better, which is so unless it says otherwise."""
+    said = getattr(metric, "higher_is_better", None)  # None: a torchmetrics Metric that does not say
+    return said is None or bool(said)
+
+
+def name(metric: Any) -> str:
+    """What to call it in a report."""
+    return metric if isinstance(metric, str) else getattr(metric, "__name__", type(metric).__name__)
+
+
+def _logits(output: Any) -> Tensor:
+    logits = first_logits(output)
+    if logits is None:
+        raise ValueError(f"no logits (b, k, ...) in the output, a {type(output).__name__}: pass your own metric function")
+    return logits if isinstance(logits, Tensor) else torch.as_tensor(logits)
+
+
+def _shape_of_labels(target: Any) -> tuple[int, ...]:
+    try:
+        return tuple(as_tensor(target).shape)
+    except (TypeError, ValueError, RuntimeError):
+        first = target[0] if isinstance(target, (list, tuple)) and target else None
+        came = f"a {type(target).__name__}" + ("" if first is None else f" of {type(first).__name__}")
+        raise ValueError(
+            f"targets of this metric are labels, one tensor; got {came}: the metrics of dicts are box_map, box_ap50, mask_map, "
+            "keypoint_error (points), miou (label maps) and cer (text)"
+        ) from None
+
+
+def _class_logits(output: Any, target: Any) -> Tensor:
+    """The logits (b, k, ...) of targets (b, ...)."""
+    wanted = _shape_of_labels(target)
+    logits = _logits(output)
+    if logits.ndim == 3 and logits.shape[:2] == wanted:
+        raise ValueError(f"targets of shape {wanted} label every point: the metrics of points are point_accuracy and part_iou")
+    if (logits.shape[0], *logits.shape[2:]) != wanted:
+        raise ValueError(f"logits (b, k) need one label a row, (b,); got {tuple(logits.shape)} and targets of shape {wanted}")
+    return logits
+
+
+def _part_logits(output: Any, target: Any) -> Tensor:
+    """The logits (b, n, parts) of targets (b, n)."""
+    wanted = _shape_of_labels(target)
+    logits = _logits(output)
+    if logits.shape[:-1] != wanted:
+        came = f"{tuple(logits.shape)} and targets of shape {wanted}"
+        raise ValueError(f"logits of points (b, n, parts) need one label a point, (b, n); got {came}")
+    return logits
+
+
+def _labels(output: Any) -> Tensor:
+    """The label maps (b, h, w) of an answer that holds them, or scores."""
+    maps = as_tensor(output) if hasattr(output, "__array__") else _logits(output)
+    if not maps.dtype.is_floating_point and maps.ndim in (3, 4):
+        return maps[:, 0] if maps.ndim == 4 and maps.shape[1] == 1 else maps
+    if maps.ndim != 4 or maps.shape[1] < 2:
+        raise ValueError(
+            f"scores have shape (b, k, h, w) with two classes or more, labels are whole numbers (b, h, w); got {maps.dtype} of "
+            f"shape {tuple(maps.shape)}"
+        )
+    return maps.argmax(1)

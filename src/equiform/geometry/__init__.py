@@ -1,0 +1,1 @@
+"""Groups, kinds of data, and how each kind moves under a group."""

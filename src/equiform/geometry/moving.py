@@ -1,0 +1,245 @@
+"""Nested values moved leaf by leaf, each by its kind; coordinates rounded to what a move keeps; the image among the leaves."""
+
+import math
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..geometry import actions, nested
+from .actions import ACTIONS, Size
+from .arrays import as_tensor
+from .kinds import Kind, Leaf, Rows, as_kinds
+
+
+def act(
+    g: Float[Tensor, "b n n"],
+    x: Any,
+    kind: Any = "image",
+    canvas: Size | list[Size] | None = None,
+    *,
+    batch: Tensor | None = None,
+    name: str = "x",
+) -> Any:
+    """Move x by g: a tensor, an array, or a nested value with a kind (or a structure of kinds) for its leaves.
+
+    Row i moves by g[i]; one element moves every row. `canvas` is the (height, width) that points and boxes live on, before
+    the move, or a list with that of every row; without it, the size of the first image in x. In space there is none; `batch`
+    is the row of every point of a flat batch of clouds, whose points, vectors and matrices are (N, ...). `name`: what errors
+    call x.
+
+    >>> import torch
+    >>> from equiform import group
+    >>> x = torch.rand(2, 3, 4, 6)
+    >>> quarter = group("C4").elements[1:2]
+    >>> torch.equal(act(quarter, x), torch.rot90(x, 1, (-2, -1)))
+    True
+
+    Raises ValueError or TypeError naming the leaf that does not fit its kind.
+    """
+    if not isinstance(g, Tensor) or g.ndim != 3 or g.shape[1:] not in ((3, 3), (4, 4)) or not g.dtype.is_floating_point:
+        came = f"{tuple(g.shape)} of {g.dtype}" if isinstance(g, Tensor) else f"a {type(g).__name__}"
+        raise ValueError(f"g must be elements, floating point of shape (b, 3, 3), or (b, 4, 4) in space; got {came}")
+    kinds = as_kinds(kind)
+    if g.shape[-1] == 4:
+        return nested.walk(partial(_act_in_space, g, batch), kinds, x, name)
+    sizes = canvas if isinstance(canvas, list) else [canvas] if canvas is not None else image_sizes(x, kinds, name) or []
+    return nested.walk(partial(_act_leaf, g, sizes), kinds, x, name)
+
+
+def _act_leaf(g: Tensor, sizes: list[Size], kind: Leaf, x: Any, path: str) -> Any:
+    """`sizes`: the canvas of every row, or one for all, or none where it is not known."""
+    if isinstance(kind, Rows):
+        if not isinstance(x, (list, tuple)):
+            hint = ", such as lambda samples: tuple(zip(*samples)) makes of those of a DataLoader, its collate_fn"
+            raise TypeError(f"{path}: a list with an entry per row is expected; got a {type(x).__name__}{hint}")
+        elements = g.expand(len(x), -1, -1) if len(g) == 1 else g
+        check_rows(len(x), len(elements), path)
+        each = sizes * len(x) if len(sizes) == 1 else sizes
+        return type(x)(
+            _row(partial(_act_leaf, elements[i : i + 1], each[i : i + 1]), kind.kinds, value, f"{path}[{i}]")
+            for i, value in enumerate(x)
+        )
+    row, canvas = ACTIONS[kind.name], sizes[0] if len(set(sizes)) == 1 else None
+    if g.shape[-1] == 4 and not row.in_space:
+        known = ", ".join(name for name, row in ACTIONS.items() if row.in_space)
+        raise ValueError(f"{path}: {kind!r} does not move in three dimensions; kinds that do: {known}")
+    if row.act is actions.act_invariant:
+        shape = tuple(getattr(x, "shape", ()))
+        if kind.name == "logits" and canvas is not None and len(shape) > 2 and shape[-2:] in (canvas, canvas[::-1]):
+            raise ValueError(f"{path}: {shape} looks like a map: say 'image' for scores of pixels, 'mask' for their labels")
+        return x
+    if not isinstance(x, (Tensor, np.ndarray)):
+        raise TypeError(f"{path}: {kind!r} is for a tensor or an array, got a {type(x).__name__}")
+    tensor = as_tensor(x)
+    if tensor.ndim == 0 or len(g) not in (1, len(tensor)):
+        raise ValueError(f"{path}: {len(g)} elements for {kind!r} of shape {tuple(tensor.shape)}: one element per row, or one")
+    several = row.on_canvas and canvas is None and g.shape[-1] == 3
+    if several and (not sizes or len(sizes) != len(tensor)):
+        raise ValueError(
+            f"{path}: {kind!r} needs the canvas it lives on: pass canvas=(height, width), or a list of them by row"
+        )
+    g = g.to(tensor.device).expand(len(tensor), -1, -1)
+    options = dict(kind.options)
+    try:
+        if several:
+            parts = zip(g.split(1), tensor.split(1), sizes, strict=True)
+            moved = torch.cat([row.act(element, part, size, **options) for element, part, size in parts])
+        else:
+            moved = row.act(g, tensor, canvas, **options)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return moved.numpy() if isinstance(x, np.ndarray) else moved
+
+
+def _act_in_space(g: Tensor, batch: Tensor | None, kind: Leaf, x: Any, path: str) -> Any:
+    if batch is not None and len(g) > 1 and getattr(x, "shape", ())[:1] == batch.shape:
+        g = g[batch.to(g.device)]
+    return _act_leaf(g, [], kind, x, path)
+
+
+def _row(function: Any, kinds: Any, value: Any, path: str) -> Any:
+    """`function` on the leaves of one entry of a `Rows` list, given a batch axis for the time being."""
+
+    def on_row(kind: Leaf, x: Any, where: str) -> Any:
+        batched = isinstance(x, (Tensor, np.ndarray))
+        y = function(kind, x[None] if batched else x, where)
+        return y[0] if batched else y
+
+    return nested.walk(on_row, kinds, value, path)
+
+
+def precision(x: Any) -> torch.dtype:
+    """What elements should have to move x: float64 where a leaf is of float64, else torch's default."""
+    leaves = (leaf for _, leaf, _ in nested.leaves(None, x) if isinstance(leaf, (Tensor, np.ndarray)))
+    return torch.float64 if any(as_tensor(leaf).dtype == torch.float64 for leaf in leaves) else torch.get_default_dtype()
+
+
+def check_rows(got: int, expected: int, path: str) -> None:
+    """Raise ValueError where a list has not one entry per row."""
+    if got != expected:
+        raise ValueError(f"{path}: expected one entry per row, {expected} in all; got {got}")
+
+
+def unstacked(x: Any, kinds: Any) -> Any:
+    """The same, with a tensor or an array as the list of its rows where the kinds say that there is a list."""
+
+    def unstack(kind: Leaf, leaf: Any, path: str) -> Any:
+        if not isinstance(kind, Rows) or not isinstance(leaf, (Tensor, np.ndarray)):
+            return leaf
+        if isinstance(kind.kinds, Kind) and kind.kinds.name == "image" and leaf.ndim == 3:
+            raise ValueError(f"{path}: a list of images (c, h, w) is expected; got one alone, {tuple(leaf.shape)}: pass [x]")
+        return list(leaf)
+
+    return nested.walk(unstack, kinds, x, "input")
+
+
+def check_boxes(x: Any, kinds: Any) -> None:
+    """Raise ValueError for a box with its corners the wrong way round, which a turn would put right without a word."""
+    for kind, leaf, path in nested.leaves(kinds, x, "input"):
+        if isinstance(kind, Rows) or kind.name != "boxes" or dict(kind.options).get("format", "xyxy") != "xyxy":
+            continue
+        boxes = as_tensor(leaf)
+        wrong = (boxes[..., 2:] < boxes[..., :2]).any(-1) if boxes.shape[-1:] == (4,) else boxes.new_zeros(1, dtype=torch.bool)
+        if bool(wrong.any()):
+            raise ValueError(f"{path}: boxes are x1, y1, x2, y2 with x1 <= x2 and y1 <= y2; got {boxes[wrong][0].tolist()}")
+
+
+def first_image(x: Any, kinds: Any, name: str = "input") -> Any:
+    """The leaf that the canonicalizer looks at: (b, c, h, w), or a list of (c, h, w) for `Rows`; None without an image."""
+    for kind, leaf, path in nested.leaves(kinds, x, name):
+        if isinstance(kind, Rows):
+            images = [first_image(value, kind.kinds, f"{path}[{i}]") for i, value in enumerate(leaf)]
+            if all(image is not None for image in images):
+                return [as_tensor(image) for image in images]
+        elif kind.name == "image":
+            if not isinstance(leaf, (Tensor, np.ndarray)):
+                raise TypeError(
+                    f"{path}: an image is a tensor or an array, got a {type(leaf).__name__} (files and PIL images are for "
+                    "a pair, adapt((processor, model), group))"
+                )
+            return leaf
+    return None
+
+
+def find_leaf(x: Any, kinds: Any, name: str) -> Any:
+    """The first leaf of the kind of that name; within a list with one entry per row, the list of those leaves.
+
+    "rows" is the name of such a list as it is. None where there is none.
+    """
+    for kind, leaf, _ in nested.leaves(kinds, x):
+        if isinstance(kind, Rows) and name != "rows":
+            found = [find_leaf(entry, kind.kinds, name) for entry in leaf]
+            if found and all(one is not None for one in found):
+                return found
+        elif isinstance(kind, Rows) or (isinstance(kind, Kind) and kind.name == name):
+            return leaf
+    return None
+
+
+def find_logits(x: Any, kinds: Any) -> Any:
+    """The leaf of the kind logits, one row per row of the batch; None where there is none."""
+    found = (
+        leaf for kind, leaf, _ in nested.leaves(kinds, x) if isinstance(kind, Kind) and (kind.name, kind.axis) == ("logits", 0)
+    )
+    return next(found, None)
+
+
+def image_sizes(x: Any, kinds: Any, name: str = "input") -> list[Size] | None:
+    """The (height, width) of every row, from the first image among the leaves; None where there is no image."""
+    images = first_image(x, kinds, name)
+    if images is None:
+        return None
+    return [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
+
+
+def snap(x: Any, kinds: Any, canvas: Size | None) -> Any:
+    """Round coordinates to the float grid of the canvas, so that quarter turns and flips move them without rounding.
+
+    The step is the spacing of floats just beyond the canvas (0.0001 pixels at 512 in float32), so it costs no more than
+    float rounding does at the far edge. Half precision is left alone: its spacing there is a visible part of a pixel.
+    Without a canvas, in space, nothing is rounded.
+    """
+    if canvas is None:
+        return x
+
+    def snap_leaf(kind: Leaf, leaf: Any, path: str) -> Any:
+        if isinstance(kind, Rows):
+            return type(leaf)(_row(snap_leaf, kind.kinds, value, f"{path}[{i}]") for i, value in enumerate(leaf))
+        places = ACTIONS[kind.name].places
+        if not places or not isinstance(leaf, (Tensor, np.ndarray)):
+            return leaf
+        tensor = as_tensor(leaf)
+        if tensor.dtype not in (torch.float32, torch.float64):
+            return leaf
+        extent = 1 if dict(kind.options).get("normalized") else max(canvas)
+        step = 2.0 ** (math.ceil(math.log2(extent)) + 1) * torch.finfo(tensor.dtype).eps
+        pixels, rest = tensor[..., :places], tensor[..., places:]
+        # the gradient passes as if nothing had been rounded
+        snapped = torch.cat([pixels + ((pixels / step).round() * step - pixels).detach(), rest], -1)
+        return snapped.numpy() if isinstance(leaf, np.ndarray) else snapped
+
+    return nested.walk(snap_leaf, kinds, x, "output")
+
+
+def add(x: Any, y: Any, kinds: Any, weight: Float[Tensor, " b"], batch: Tensor | None = None) -> Any:
+    """x + weight y, row by row, on the leaves that can be averaged and have the same shape in both.
+
+    `batch`: the row of every point of a flat batch of clouds.
+    """
+
+    def add_leaf(kind: Leaf, leaf: Any, path: str) -> Any:
+        other = next(others)
+        if isinstance(kind, Rows) or not (isinstance(leaf, Tensor) and leaf.dtype.is_floating_point):
+            return leaf
+        row = ACTIONS[kind.name]
+        if row.act is actions.act_invariant or not row.averaged or leaf.shape != other.shape:
+            return leaf
+        by_leaf = weight[batch.to(weight.device)] if batch is not None and len(leaf) == len(batch) else weight
+        return leaf + other * by_leaf.to(leaf).reshape(-1, *[1] * (leaf.ndim - 1))
+
+    others = iter([leaf for _, leaf, _ in nested.leaves(kinds, y)])
+    return nested.walk(add_leaf, kinds, x, "value")

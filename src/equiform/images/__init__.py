@@ -1,0 +1,1 @@
+"""Images: reading files, and the views that canonicalizers look at."""

@@ -1,0 +1,237 @@
+"""Reading image files as people have them: rotated by EXIF, CMYK, 16-bit, palettes, truncated, far too large."""
+
+import contextlib
+import json
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+from torch.utils.data import IterableDataset
+
+from .._optional import optional
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif"})
+Normalisation = tuple[Sequence[float], Sequence[float]]
+MAX_MEGAPIXELS = 178  # the limit at which pillow takes a file for a decompression bomb
+ORIENTATION = 0x0112  # the EXIF tag
+
+
+class UnreadableImage(ValueError):
+    """An image file that cannot be read; the message names the file and the reason in one line."""
+
+
+def find_images(path: str | Path) -> list[Path]:
+    """The image files below a folder, sorted, hidden ones left out; a file is itself.
+
+    Raises FileNotFoundError where there is nothing, ValueError for a folder without images.
+    """
+    path = Path(path)
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise FileNotFoundError(f"no file or folder {path}")
+    found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    found = [p for p in found if not any(part.startswith(".") for part in p.relative_to(path).parts)]
+    if not found:
+        raise ValueError(f"no images in {path} or below it; known endings: {' '.join(sorted(SUFFIXES))}")
+    return found
+
+
+def open_image(path: str | Path, *, at_least: int | None = None) -> "Image":
+    """The first frame, decoded and turned as its EXIF orientation says, in the file's own mode; `.format` is the file's.
+
+    `at_least`: a side of pixels that is enough, which lets large JPEGs decode at a fraction of their size.
+    Raises UnreadableImage for a damaged file, a file that is no image, or one above 178 megapixels.
+    """
+    with _opened(path) as image:
+        if at_least:
+            image.draft(None, (at_least, at_least))
+        image.load()
+        return exif_upright(image)
+
+
+def open_pages(path: str | Path) -> Iterator["Image"]:
+    """The same of every page of a TIFF, one after another; of any other file its first frame."""
+    with _opened(path) as image:
+        for page in range(image.n_frames if image.format == "TIFF" else 1):
+            image.seek(page)
+            _check_size(image)
+            image.load()
+            yield exif_upright(image)
+
+
+def exif_upright(image: "Image") -> "Image":
+    """The image turned as its EXIF orientation says."""
+    upright = optional("PIL.ImageOps", "all").exif_transpose(image)
+    upright.format = image.format  # pillow forgets it
+    return upright
+
+
+def frames_and_orientation(path: str | Path) -> tuple[int, int]:
+    """How many pictures a file holds, and its EXIF orientation, 1 where it says none. Raises UnreadableImage."""
+    with _opened(path) as image:
+        # the second picture of an MPO, as phones write them, is a preview or a depth map
+        frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+        return frames, image.getexif().get(ORIENTATION, 1)
+
+
+@contextlib.contextmanager
+def _opened(path: str | Path) -> Iterator[Any]:
+    """The file opened by pillow, with whatever goes wrong in the block as an UnreadableImage."""
+    if str(path).startswith(("http://", "https://")):
+        raise FileNotFoundError(f"no file {path}: photos are files on this machine, download it first")
+    pillow = optional("PIL.Image", "all")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pillow warns of odd metadata and of large images; here they are read or refused
+            with pillow.open(path) as image:
+                _check_size(image)
+                yield image
+    except FileNotFoundError:
+        raise
+    except pillow.DecompressionBombError:
+        raise UnreadableImage(f"{path}: more than {MAX_MEGAPIXELS} megapixels; make it smaller first") from None
+    except Exception as error:  # decoders raise whatever they like: OSError, SyntaxError, ValueError, struct.error, EOFError
+        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = "not an image, or of an unknown format" if "cannot identify" in reason else reason
+        raise UnreadableImage(f"{path}: {reason}") from None
+
+
+def _check_size(image: "Image") -> None:
+    if image.width * image.height > MAX_MEGAPIXELS * 1_000_000:
+        raise optional("PIL.Image", "all").DecompressionBombError  # pillow itself leaves some formats unchecked
+
+
+def rgb(image: "Image") -> "Image":
+    """Eight-bit RGB: 16-bit is scaled by its depth, palettes and CMYK converted, transparency laid on white."""
+    pillow = optional("PIL.Image", "all")
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image).astype(np.float64)
+        image = pillow.fromarray((values / _white(image, values) * 255).clip(0, 255).round().astype(np.uint8))
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = pillow.new("RGBA", image.size, "white")
+        image = pillow.alpha_composite(white, image)
+    return image.convert("RGB")
+
+
+def _white(image: "Image", values: np.ndarray) -> float:
+    """The value of white: what the depth of the file says, and the brightest pixel where it says nothing (32 bits, floats)."""
+    # pillow scales any PGM to 16 bits, and its older releases give 16-bit PNG files as mode I
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        return 65535.0
+    brightest = values.max(initial=0)
+    if image.mode == "I":
+        return 65535.0 if brightest > 255 else 255.0
+    return 255.0 if brightest > 1 else 1.0
+
+
+def to_tensor(image: "Image") -> UInt8[Tensor, "3 h w"]:
+    """The pixels of an image as RGB."""
+    return torch.from_numpy(np.array(rgb(image))).permute(2, 0, 1).contiguous()
+
+
+def read_square(path: Path, size: int) -> UInt8[Tensor, "3 s s"]:
+    """The whole image squeezed to a square with antialiasing, RGB."""
+    image = rgb(open_image(path, at_least=size))
+    return to_tensor(image.resize((size, size), optional("PIL.Image", "all").Resampling.BILINEAR, reducing_gap=2.0))
+
+
+def read_squares(
+    path: str | Path | Sequence[str | Path], size: int, read: Callable[[Path, int], Tensor] = read_square
+) -> tuple[UInt8[Tensor, "n c s s"], list[str]]:
+    """All readable images below a folder, or of a list of files, as squares, and a line for each that was skipped.
+
+    `read`: from a file and the size to one square, or to the several that are cut of it.
+    Raises ValueError where none is readable.
+    """
+    squares, skipped = [], []
+    for file in find_images(path) if isinstance(path, (str, Path)) else map(Path, path):
+        try:
+            found = read(file, size)
+            squares.append(found.reshape(-1, *found.shape[-3:]))
+        except UnreadableImage as error:
+            skipped.append(str(error))
+    if not squares:
+        where = f"in {path}" if isinstance(path, (str, Path)) else "of the list"
+        raise ValueError(f"none of the {len(skipped)} images {where} can be read; the first: {skipped[0]}")
+    return torch.cat(squares), skipped
+
+
+def read_images(files: list[Path]) -> Iterator[tuple[Path, UInt8[Tensor, "3 h w"] | UnreadableImage]]:
+    """The pixels of each file, or why it cannot be read."""
+    for file in files:
+        try:
+            yield file, to_tensor(open_image(file))
+        except UnreadableImage as error:
+            yield file, error
+
+
+def normalised(images: Tensor, normalisation: Normalisation | None) -> Tensor:
+    """RGB (..., 3, h, w) in [0, 1] less the mean and over the deviation per channel; as they are where there is neither."""
+    if normalisation is None:
+        return images
+    mean, deviation = (torch.tensor(values).to(images)[:, None, None] for values in normalisation)
+    return (images - mean) / deviation
+
+
+class ImageFiles(IterableDataset):
+    """(image, label) of each file, squeezed to a square, in [0, 1] and then normalised; unreadable files are listed."""
+
+    def __init__(self, files: Sequence[tuple[Path, int]], size: int):
+        self.files, self.size = list(files), size
+        self.normalisation: Normalisation | None = None
+        self.skipped: list[str] = []
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, int]]:
+        self.skipped.clear()
+        for file, label in self.files:
+            try:
+                image = read_square(file, self.size).float() / 255
+            except UnreadableImage as error:
+                self.skipped.append(str(error))
+                continue
+            yield normalised(image, self.normalisation), label
+
+
+class LabelledImages(ImageFiles):
+    """The images of a folder with a subfolder for each class, with their class indices, class by class in turn."""
+
+    def __init__(self, folder: Path, labels: Path | None, size: int):
+        if not folder.is_dir():
+            raise FileNotFoundError(f"no folder {folder}")
+        classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        if not classes:
+            raise ValueError(f"{folder} has no subfolders: one for each class is expected, such as {folder}/cats/1.jpg")
+        self.index = {path.name: i for i, path in enumerate(classes)}
+        if labels is not None:
+            self.index = read_labels(labels, list(self.index))
+        rows = zip_longest(*([(file, self.index[path.name]) for file in find_images(path)] for path in classes))
+        super().__init__([pair for pair in chain(*rows) if pair is not None], size)
+
+
+def read_labels(path: Path, classes: list[str]) -> dict[str, int]:
+    """The class index of each subfolder. Raises FileNotFoundError, or ValueError naming the subfolders it says nothing of."""
+    if not path.is_file():
+        raise FileNotFoundError(f'no file {path}; it should hold the class index of each subfolder, {{"cats": 281, ...}}')
+    try:
+        labels = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from None
+    if not isinstance(labels, dict) or not all(type(index) is int and index >= 0 for index in labels.values()):
+        raise ValueError(f'{path} should hold the class index of each subfolder, {{"cats": 281, ...}}')
+    if missing := [name for name in classes if name not in labels]:
+        raise ValueError(f"{path} says nothing of {len(missing)} of {len(classes)} subfolders: {', '.join(missing[:20])}")
+    return {name: labels[name] for name in classes}

@@ -1,0 +1,105 @@
+"""The small square view of an image that canonicalizers look at, the same for every numeric range and every size."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..geometry.actions import act_image
+from ..geometry.groups import Group, inverse
+
+VIEW_STEP = 2.0**-12
+
+
+def square_view(
+    images: Shaped[Tensor, "b k h w"] | Sequence[Tensor], resolution: int, channels: int = 3
+) -> Float[Tensor, "b c r r"]:
+    """The whole image, squeezed to (resolution, resolution) with antialiasing and standardised by `standardise`.
+
+    Every step is computed in float64 and rounded once at the end, so that the view of a turned image is the turned view
+    to the bit, although sums run in another order. One channel is repeated to `channels`.
+    Raises ValueError for another shape or number of channels.
+    """
+    if not isinstance(images, Tensor):
+        parts = [square_view(image[None], resolution, channels) for image in images]
+        return torch.cat(parts) if parts else torch.zeros(0, channels, resolution, resolution)
+    if images.ndim != 4 or images.is_complex():
+        came = f"{tuple(images.shape)} of {images.dtype}"
+        clouds = "; clouds of points: a group of space, such as SO3" if images.ndim == 3 and images.shape[2] == 3 else ""
+        raise ValueError(f"images have shape (b, channels, height, width); got {came} (one image: x[None]{clouds})")
+    if images.shape[1] not in (1, channels):
+        last = images.shape[3] in (1, channels)
+        build = f"build it for them, OrbitCanonicalizer(group, channels={images.shape[1]})"
+        way_out = "the axis of channels comes before height and width" if last else build
+        raise ValueError(f"the canonicalizer looks at {channels} channels (or 1), the images have {images.shape[1]}: {way_out}")
+    if 0 in images.shape[2:]:
+        raise ValueError(f"images are empty: {tuple(images.shape)}")
+    if len(images) == 0:
+        return torch.zeros(0, channels, resolution, resolution, device=images.device)
+    # a few photos at a time stay in the processor's cache, which the batch as a whole does not
+    parts = images.split(4) if images.device.type == "cpu" else [images]
+    view = torch.cat([standardise(_squeezed(part, resolution)) for part in parts])
+    return view.expand(-1, channels, -1, -1).contiguous(memory_format=torch.channels_last)
+
+
+def _squeezed(images: Tensor, resolution: int) -> Tensor:
+    size = (resolution, resolution)
+    return F.interpolate(images.to(working_dtype(images)), size=size, mode="bilinear", antialias=True, align_corners=False)
+
+
+def working_dtype(images: Tensor) -> torch.dtype:
+    """float64, in which another order of summation does not show once the result is rounded."""
+    return torch.float32 if images.device.type == "mps" else torch.float64  # Apple's GPUs have no float64
+
+
+def standardise(x: Tensor) -> Float[Tensor, "*b h w"]:
+    """Mean 0.5 and deviation 0.25 per image and channel, like a picture in [0, 1]; a constant channel becomes 0.5."""
+    centred = x - x.mean((-2, -1), keepdim=True)
+    deviation = centred.square().mean((-2, -1), keepdim=True).sqrt()
+    flat = deviation <= 1e-6 * x.abs().amax((-2, -1), keepdim=True)
+    scaled = torch.where(flat, torch.zeros_like(x), centred / deviation) * 0.25 + 0.5
+    return ((scaled / VIEW_STEP).round() * VIEW_STEP).float()
+
+
+def view_size(group: Group, resolution: int) -> int:
+    """The side of the view: the resolution on the grid; twice that elsewhere, to turn it before the last reduction."""
+    return resolution if group.on_grid else 2 * resolution
+
+
+def orbit_views(view: Float[Tensor, "b c s s"], group: Group) -> Float[Tensor, "n b c r r"]:
+    """The view turned back by every element, g^-1.x: by index on the grid, otherwise at twice the size and then halved.
+
+    Views of other groups are masked to a disc, so that no corner tells how far they were turned.
+    """
+    back = inverse(group.elements.to(view))
+    turned = [act_image(g.expand(len(view), 3, 3), view, None, border="edge") for g in back]
+    if not group.on_grid:
+        turned = [disc(F.avg_pool2d(x, 2)) for x in turned]
+    return torch.stack(turned)
+
+
+def squares(images: Any, side: int) -> Tensor:
+    """Images squeezed to (b, c, side, side), antialiased; uint8 where they were, else float32.
+
+    Raises ValueError for anything that is no tensor of images and no list of them.
+    """
+    if isinstance(images, list):
+        return torch.cat([squares(image[None], side) for image in images])
+    if not isinstance(images, Tensor) or images.ndim != 4 or 0 in images.shape[1:]:
+        came = f"shape {tuple(images.shape)}" if isinstance(images, Tensor) else f"a {type(images).__name__}"
+        raise ValueError(f"training images have shape (b, channels, height, width); got {came}")
+    if images.shape[2:] == (side, side):
+        return images if images.dtype == torch.uint8 else images.float()
+    small = F.interpolate(images.float(), size=(side, side), mode="bilinear", antialias=True, align_corners=False)
+    return small.round().clamp(0, 255).to(torch.uint8) if images.dtype == torch.uint8 else small
+
+
+def disc(x: Float[Tensor, "b c r r"]) -> Float[Tensor, "b c r r"]:
+    """The view with everything outside the inscribed circle set to 0.5, softly over two pixels."""
+    r = x.shape[-1]
+    axis = torch.arange(r, device=x.device, dtype=x.dtype) + 0.5 - r / 2
+    radius = (axis.square()[:, None] + axis.square()).sqrt()
+    return (x - 0.5) * ((r / 2 - 0.5 - radius) / 2).clamp(0, 1) + 0.5

@@ -1,0 +1,101 @@
+"""Priors over the poses of the predictor's training data, and the loss that ties a canonicalizer to them.
+
+A prior is a histogram over the elements of a finite group, (n,), summing to one.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..geometry import actions
+from ..geometry.groups import Group
+
+
+def identity_prior(group: Group) -> Float[Tensor, " n"]:
+    """All mass on the identity: the data is upright (Mondal et al. 2023, arXiv 2310.01647, sec. 4)."""
+    return histogram_prior(group, torch.arange(group.elements.shape[0]) == 0)
+
+
+def uniform_prior(group: Group) -> Float[Tensor, " n"]:
+    """Every pose alike: no preference."""
+    return histogram_prior(group, torch.ones(group.elements.shape[0]))
+
+
+def histogram_prior(group: Group, counts: Tensor) -> Float[Tensor, " n"]:
+    """A prior from how often each element occurs. Raises ValueError unless counts are (order,), >= 0 and not all zero."""
+    n = group.elements.shape[0]
+    counts = torch.as_tensor(counts).float()
+    if counts.shape != (n,) or not bool((counts >= 0).all()) or not bool(counts.sum() > 0):
+        raise ValueError(f"a prior over {group.name} is {n} counts, none negative, not all zero; got {counts.tolist()}")
+    return counts / counts.sum()
+
+
+PRIORS = {"identity": identity_prior, "uniform": uniform_prior}
+
+
+def prior(group: Group, which: str | Tensor) -> Float[Tensor, " n"]:
+    """The prior of that name, or of that histogram. Raises ValueError for an unknown name."""
+    if isinstance(which, str):
+        if which not in PRIORS:
+            raise ValueError(f"unknown prior {which!r}; known: {', '.join(PRIORS)}, or a histogram of {group.order} counts")
+        return PRIORS[which](group)
+    return histogram_prior(group, which)
+
+
+def moved_prior(prior: Float[Tensor, "*b n"], g: Float[Tensor, "b 3 3"], group: Group) -> Float[Tensor, "b n"]:
+    """The prior (one, or one per row) of inputs that were moved by g: p'(h) = p(g^-1 h)."""
+    return actions.act_regular(g, prior.to(g).expand(len(g), -1), None, group=group.name)
+
+
+def prior_loss(scores: Float[Tensor, "b n"], prior: Float[Tensor, "*b n"], smoothing: float = 0.0) -> Float[Tensor, ""]:
+    """The cross-entropy -sum_g P(g) log p(g | x), averaged over rows, with p = softmax(scores).
+
+    For the identity prior this is -log p(e | x) (Mondal et al. 2023, sec. 4; the KL divergence to P up to a constant).
+    `smoothing` mixes that share of the uniform prior in.
+    """
+    n = scores.shape[-1]
+    target = prior.to(scores) * (1 - smoothing) + smoothing / n
+    return -(target * scores.log_softmax(-1)).sum(-1).mean()
+
+
+# ------------------------------------------------------------------------------------------ continuous groups of space
+
+# how much each axis of the canonical frame counts: all of them, or that z is up and nothing else
+FRAME_PRIORS = {"identity": (1.0, 1.0, 1.0), "upright": (0.0, 0.0, 1.0)}
+CONCENTRATION = 10.0
+
+
+def frame_prior(which: str | Tensor) -> Float[Tensor, " 3"]:
+    """How much each axis counts, for a prior of frames: by name, or three numbers >= 0, not all zero."""
+    if isinstance(which, str):
+        if which not in FRAME_PRIORS:
+            raise ValueError(f"unknown prior {which!r} of frames; known: {', '.join(FRAME_PRIORS)}, or a weight for each axis")
+        which = torch.tensor(FRAME_PRIORS[which])
+    which = torch.as_tensor(which)
+    if which.shape != (3,) or not bool((which >= 0).all()) or not bool(which.sum() > 0):
+        raise ValueError(f"a prior of frames is three weights, none negative, not all zero; got {which.tolist()}")
+    return which.float()
+
+
+def frame_distance(
+    frames: Float[Tensor, "*b 3 3"], target: Float[Tensor, "*c 3 3"], weights: Float[Tensor, " 3"]
+) -> Float[Tensor, " *d"]:
+    """The squared distance of frames to the target, axis by axis; with equal weights |F - T|^2 (Kaba et al. 2023, sec. 4)."""
+    return ((frames - target).square().sum(-2) * weights.to(frames)).sum(-1)
+
+
+def frame_loss(
+    scores: Float[Tensor, "b n"],
+    frames: Float[Tensor, "b n 3 3"],
+    target: Float[Tensor, "b 3 3"],
+    weights: Float[Tensor, " 3"],
+    concentration: float = CONCENTRATION,
+) -> Float[Tensor, ""]:
+    """-log of the target's density under the posterior, averaged over rows and up to a constant.
+
+    The density is a mixture, by softmax(scores), of exp(-concentration/2 |F - T|^2) about each frame: on one axis that of von
+    Mises and Fisher, on whole frames with equal weights its matrix form. With one frame the loss is half the concentration
+    times the squared distance.
+    """
+    apart = frame_distance(frames, target[:, None], weights)
+    return -torch.logsumexp(scores.log_softmax(-1) - concentration / 2 * apart, -1).mean()

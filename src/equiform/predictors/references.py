@@ -1,0 +1,189 @@
+"""Predictors by reference, as the command line names them: timm:NAME, torchvision:NAME, transformers:REPO, FILE.py:FUNCTION."""
+
+import hashlib
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from .._optional import optional
+from ..images.files import Normalisation
+
+FORMS = "timm:NAME, torchvision:NAME, transformers:REPO (or a folder), FILE.py:FUNCTION"
+IMAGENET: Normalisation = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+class Reference(NamedTuple):
+    """A reference taken apart: the library, or "file" with its path as the name, and the function in that file."""
+
+    source: str
+    name: str
+    function: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.function}" if self.source == "file" else f"{self.source}:{self.name}"
+
+
+def parse_reference(ref: str) -> Reference:
+    """The parts of a reference; nothing is imported or fetched. Raises ValueError for one of no known form."""
+    source, _, name = ref.partition(":")
+    if source in LOADERS and source != "file" and name:
+        return Reference(source, name)
+    path, _, function = ref.rpartition(":")  # the last colon: a Windows path has one of its own
+    if path.endswith(".py") and function.isidentifier():
+        return Reference("file", path, function)
+    hint = " (name the function that returns the predictor)" if ref.endswith((".py", ".py:")) else ""
+    raise ValueError(f"{ref!r} is no reference to a predictor{hint}; known forms: {FORMS}")
+
+
+def check_reference(ref: str) -> None:
+    """Raise ValueError or FileNotFoundError for a reference that cannot be meant; nothing is imported or fetched."""
+    parsed = parse_reference(ref)
+    if parsed.source == "file" and not Path(parsed.name).is_file():
+        raise FileNotFoundError(f"no file {parsed.name} (from {ref!r})")
+
+
+def load_reference(ref: str) -> Callable[..., Any]:
+    """The predictor that a reference names, in eval mode where it is a module.
+
+    timm, torchvision and transformers give it with its pretrained weights, downloaded where they are not cached; a file gives
+    what its function returns when called without arguments.
+    Raises ValueError, FileNotFoundError, TypeError or ModuleNotFoundError naming what came.
+    """
+    check_reference(ref)
+    parsed = parse_reference(ref)
+    predictor = LOADERS[parsed.source](parsed)
+    if isinstance(predictor, nn.Module):
+        return predictor.eval()
+    if not callable(predictor):
+        raise TypeError(f"{ref} gives a {type(predictor).__name__}; a predictor is a module or a callable")
+    return predictor
+
+
+def normalisation(ref: str, predictor: Any) -> Normalisation | None:
+    """The mean and deviation per channel that a predictor was trained with; None for a file, whose inputs are in [0, 1].
+
+    timm and transformers say it themselves. torchvision's classifiers share ImageNet's, which stands in where nothing is said.
+    """
+    parsed = parse_reference(ref)
+    if parsed.source == "file":
+        return None
+    said: dict[str, Any] = {}
+    if parsed.source == "timm":
+        said = getattr(predictor, "pretrained_cfg", None) or {}
+        said = {"image_mean": said.get("mean"), "image_std": said.get("std")}
+    if parsed.source == "transformers":
+        said = _processor(parsed.name)
+        if said.get("do_normalize") is False:
+            return None
+    mean, deviation = said.get("image_mean"), said.get("image_std")
+    return (mean, deviation) if mean and deviation else IMAGENET
+
+
+def _processor(name: str) -> dict[str, Any]:
+    base = optional("transformers.image_processing_base", "transformers")
+    try:
+        return base.ImageProcessingMixin.get_image_processor_dict(name)[0]
+    except (OSError, ValueError):  # a repository without a preprocessor_config.json
+        return {}
+
+
+# ------------------------------------------------------------------------------------------------------- one per form
+
+
+def _timm(ref: Reference) -> Any:
+    timm = optional("timm", "timm")
+    with _told(ref):
+        return timm.create_model(ref.name, pretrained=True)
+
+
+def _torchvision(ref: Reference) -> Any:
+    models = optional("torchvision.models", "torchvision")
+    with _told(ref):
+        return models.get_model(ref.name, weights="DEFAULT")
+
+
+def _transformers(ref: Reference) -> Any:
+    transformers = optional("transformers", "transformers")
+    with _told(ref), _bars_for_terminals_only(transformers.utils.logging):
+        return transformers.AutoModelForImageClassification.from_pretrained(ref.name)
+
+
+@contextmanager
+def _bars_for_terminals_only(logging: Any) -> Iterator[None]:
+    """Without the progress bars of transformers where standard error is a file or a pipe."""
+    silence = logging.is_progress_bar_enabled() and not sys.stderr.isatty()
+    if silence:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if silence:
+            logging.enable_progress_bar()
+
+
+@contextmanager
+def _told(ref: Reference) -> Iterator[None]:
+    """What a library raises where it has no such model, or cannot fetch it, as one ValueError: each has its own errors."""
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(f"{ref} cannot be loaded: {_reason(error)}") from error
+
+
+def _file(ref: Reference) -> Any:
+    path = Path(ref.name)
+    folder = str(path.resolve().parent)
+    sys.path.insert(0, folder)
+    try:
+        module = _module(path.resolve())
+        function = getattr(module, ref.function, None)
+        if not callable(function):
+            missing = "there is no function" if function is None else f"a {type(function).__name__} is no function:"
+            raise ValueError(f"{missing} {ref.function} in {path}; functions there: {_functions(module)}")
+        try:
+            return function()
+        except Exception as error:
+            raise ValueError(f"{ref.function}() in {path} failed: {_reason(error)}") from error
+    finally:
+        sys.path.remove(folder)
+
+
+def _module(path: Path) -> ModuleType:
+    """The file as a module of a private name, so that it hides no other; kept, as its classes are looked up there."""
+    name = f"_equiform_reference_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None  # a path that ends in .py always has one
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise ValueError(f"{path} cannot be imported: {_reason(error)}") from error
+    return module
+
+
+def _functions(module: ModuleType) -> str:
+    own = (name for name, value in vars(module).items() if callable(value) and not name.startswith("_"))
+    return ", ".join(name for name in own if getattr(vars(module)[name], "__module__", "") == module.__name__) or "none"
+
+
+def _reason(error: Exception) -> str:
+    """The class and the first paragraph of an error, in one line."""
+    first = str(error).strip().partition("\n\n")[0]
+    return f"{type(error).__name__}: {' '.join(first.split())}" if first else type(error).__name__
+
+
+LOADERS: dict[str, Callable[[Reference], Any]] = {
+    "timm": _timm,
+    "torchvision": _torchvision,
+    "transformers": _transformers,
+    "file": _file,
+}
