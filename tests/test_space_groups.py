@@ -113,6 +113,23 @@ def test_distance():
     assert float(O3().distance(p[0], p[0] @ torch.diag(torch.tensor([-1.0, 1, 1, 1])).double())) == pytest.approx(math.pi)
 
 
+def test_labels_and_small_turns():
+    quarter, mirrored = AboutZ(4).elements[1], -Octahedral().elements[0]
+    mirrored[3, 3] = 1
+    assert [O3().label(g) for g in (quarter, mirrored, AboutZ(4).elements[3])] == ["90°", "flip 0°", "90°"]
+    near = SO3().near_identity(2000, 10.0, torch.Generator().manual_seed(0))
+    angle = torch.rad2deg(SO3().distance(torch.eye(4).double().expand_as(near), near))
+    assert belongs(SO3(), near)
+    assert float(angle.square().mean().sqrt()) == pytest.approx(10, rel=0.1)
+
+
+@pytest.mark.parametrize("g", GROUPS, ids=by_name)
+def test_a_finite_group_stands_for_each(g):
+    assert g.finite.order
+    assert g.finite == g or g.order is None
+    assert all(belongs(g, element[None]) for element in g.finite.elements)
+
+
 def test_quarter_turns_about_z_are_exact_and_take_x_to_y():
     quarter = AboutZ(4).elements[1]
     assert torch.equal(quarter[:3, :3], torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]))
