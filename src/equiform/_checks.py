@@ -1,4 +1,4 @@
-"""Numbers and ranges, checked in one way."""
+"""Numbers checked in one way, and the errors of others told in one line."""
 
 from typing import Any
 
@@ -8,3 +8,8 @@ def check_whole(least: int = 1, **values: Any) -> None:
     for name, value in values.items():
         if not isinstance(value, int) or value < least:
             raise ValueError(f"{name} must be a whole number >= {least}; got {value!r}")
+
+
+def reason(error: BaseException) -> str:
+    """What an error of another package says, in one line; its class where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__

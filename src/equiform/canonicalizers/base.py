@@ -28,6 +28,7 @@ class Canonicalizer(nn.Module):
 
     name = ""
     learns = True
+    estimates = True  # whether its poses are right or wrong
     images_alone = False  # whether it cannot look at clouds
     _place: Tensor
 
@@ -62,6 +63,11 @@ class Canonicalizer(nn.Module):
     def device(self) -> torch.device:
         """Where the canonicalizer computes."""
         return self._place.device
+
+    @property
+    def predictor_passes(self) -> int:
+        """How often the predictor runs for the pose of one row."""
+        return 0
 
     def config(self) -> dict[str, Any]:
         """The arguments that build this canonicalizer again, but for a network of the caller's own."""

@@ -60,6 +60,10 @@ class EnergyCanonicalizer(Canonicalizer):
     def config(self) -> dict[str, Any]:
         return {"group": self.group.name, "confidence": self.confidence}
 
+    @property
+    def predictor_passes(self) -> int:
+        return self.num_poses
+
     def forward(self, images: Images) -> Pose:
         if not isinstance(images, (Tensor, np.ndarray)):
             rows = [self.forward(image[None]).scores for image in images]

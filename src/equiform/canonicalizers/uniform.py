@@ -14,6 +14,7 @@ class UniformCanonicalizer(Canonicalizer):
 
     name = "uniform"
     learns = False
+    estimates = False
 
     def __init__(self, group: str | Group):
         super().__init__(group)

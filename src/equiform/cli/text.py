@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from rich import progress
+from rich.console import Console
 from typer.core import TyperGroup
 
 from .. import saving
-from .._optional import optional
 
 # ModuleNotFoundError, FileNotFoundError and UnreadableImage are among them
 EXPECTED = (ValueError, TypeError, ImportError, OSError)
@@ -53,8 +54,7 @@ def track(results: Iterable[Any], total: int) -> Iterable[Any]:
     """With a progress bar, where somebody watches."""
     if not sys.stderr.isatty():
         return results
-    console = optional("rich.console", "all").Console(stderr=True)
-    return optional("rich.progress", "all").track(results, "turning", total, console=console, transient=True)
+    return progress.track(results, "turning", total, console=Console(stderr=True), transient=True)
 
 
 def list_files(what: str, lines: list[str]) -> None:
