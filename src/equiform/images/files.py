@@ -265,7 +265,7 @@ def read_labels(path: Path, classes: list[str]) -> dict[str, int]:
     try:
         labels = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
+        raise ValueError(f"{path} is not JSON: {reason(error)}") from None
     if not isinstance(labels, dict) or not all(type(index) is int and index >= 0 for index in labels.values()):
         raise ValueError(f'{path} should hold the class index of each subfolder, {{"cats": 281, ...}}')
     if missing := [name for name in classes if name not in labels]:
