@@ -31,9 +31,6 @@ class Augmentation:
     blend: float = 0.5
 
 
-NO_AUGMENTATION = Augmentation((1.0, 1.0), 1.0, degrees=0.0, flip=False, grey=0.0, mix=0.0, gamma=1.0, blend=0.0)
-
-
 def blended(
     images: Tensor, targets: Float[Tensor, "b n"], odds: float, generator: torch.Generator
 ) -> tuple[Tensor, Float[Tensor, "b n"]]:
