@@ -1,5 +1,6 @@
 """Numbers checked in one way, and the errors of others told in one line."""
 
+import math
 from typing import Any
 
 
@@ -9,6 +10,13 @@ def check_whole(least: int = 1, most: int | None = None, **values: Any) -> None:
         if not isinstance(value, int) or isinstance(value, bool) or value < least or (most is not None and value > most):
             limits = f">= {least}" if most is None or (isinstance(value, int) and value < least) else f"from {least} to {most}"
             raise ValueError(f"{name} must be a whole number {limits}; got {value!r}")
+
+
+def check_positive(**values: Any) -> None:
+    """Raise ValueError naming the first value that is no finite number above 0."""
+    for name, value in values.items():
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
+            raise ValueError(f"{name} must be a number above 0; got {value!r}")
 
 
 def reason(error: BaseException) -> str:

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from .._checks import check_whole
+from ..geometry.actions import act_regular
 from ..geometry.arrays import as_tensor
 from ..geometry.groups import Group
 from ..images.files import read_square
@@ -27,6 +28,8 @@ class ImageCanonicalizer(Canonicalizer):
     A view is what `view` makes of an image; training works on views, so that it can keep a whole data set of them.
     """
 
+    continuous = False  # whether it is for continuous groups
+
     def __init__(self, group: str | Group, resolution: int = 64, channels: int = 3):
         super().__init__(group)
         if self.group.dim != 2:
@@ -34,7 +37,8 @@ class ImageCanonicalizer(Canonicalizer):
             raise ValueError(
                 f"the {self.name} canonicalizer looks at images, {name} moves clouds: use SearchCanonicalizer({name!r})"
             )
-        self._check_finite()
+        if not self.continuous:
+            self._check_finite()
         check_whole(most=MAX_RESOLUTION, resolution=resolution)
         check_whole(most=MAX_CHANNELS, channels=channels)
         self.resolution, self.channels = resolution, channels
@@ -64,6 +68,14 @@ class ImageCanonicalizer(Canonicalizer):
     def scores(self, view: Float[Tensor, "b c s s"]) -> Float[Tensor, "b n"]:
         """One score per element and row: how much the view, brought back by that element, looks like canonical input."""
         raise TypeError(f"{type(self).__name__} has no scores of views")
+
+    def target(self, prior: Float[Tensor, "*b n"], g: Float[Tensor, "b 3 3"]) -> Float[Tensor, "b n"]:
+        """What scores should say of canonical views moved by g: the prior (one, or one per row), p'(h) = p(g^-1 h)."""
+        return act_regular(g, prior.to(g).expand(len(g), -1), None, group=self.group.name)
+
+    def right(self, scores: Float[Tensor, "b n"], target: Float[Tensor, "b n"]) -> Bool[Tensor, " b"]:
+        """Whether the likeliest pose is the right one."""
+        return pose_of(scores, self.elements).index == target.argmax(1)
 
     def forward(self, inputs: Images) -> Pose:
         """The pose of every image."""

@@ -1,56 +1,113 @@
-"""Canonicalizers: from images to poses. A score per element; the likeliest element is the pose.
+"""A score per element, from views of the image turned back by every element; the likeliest element is the pose.
 
 Turning the input permutes the scores, which makes the pose equivariant whatever the weights are.
 """
+
+import math
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ..geometry.groups import Group
+from .._checks import check_positive
+from ..geometry.groups import Group, inverse
 from ..geometry.nested import first_logits, is_container
 from ..images.views import orbit_views
 from .images import ImageCanonicalizer
-from .networks import ScoreNetwork
+from .networks import MobileNetwork, ScoreNetwork
 
 PAIRS = 64  # scored at once: more take memory, fewer take time
+STEP = 2.0**-14  # of scores that are summed over the orbit: sums of whole steps are exact in any order
 
 
 class OrbitCanonicalizer(ImageCanonicalizer):
     """Score element g by what a network thinks of g^-1.x: equivariant by construction, costs |G| small forward passes.
 
-    `network` maps views (b, channels, resolution, resolution) to one score per row; see `equiform.scorer` for using a
-    pretrained backbone. Optimised over the orbit as in Panigrahi & Mondal 2024, arXiv 2405.14089.
+    `network` maps views (b, channels, resolution, resolution) to one score per row: how much the view looks upright. One whose
+    attribute `outputs` is |G| says of each view which way it is turned, (b, |G|): the answers to all views are averaged, and
+    in training one view, drawn at random, speaks for all of them, at one pass. A name takes one of the package's own networks
+    (`PLANS`); see `equiform.scorer` for a pretrained backbone. Optimised over the orbit as in Panigrahi & Mondal 2024, arXiv
+    2405.14089. `temperature` divides the scores; see `equiform.calibrate`.
     """
 
     name = "orbit"
 
-    def __init__(self, group: str | Group, network: nn.Module | None = None, *, resolution: int = 64, channels: int = 3):
+    def __init__(
+        self,
+        group: str | Group,
+        network: nn.Module | str | None = None,
+        *,
+        resolution: int = 64,
+        channels: int = 3,
+        temperature: float = 1.0,
+    ):
         super().__init__(group, resolution, channels)
-        self.given_network = None if network is None else type(network).__qualname__
+        check_positive(temperature=temperature)
+        self.temperature = temperature
+        self.given_network = type(network).__qualname__ if isinstance(network, nn.Module) else None
+        self.own_network = None if isinstance(network, nn.Module) else network
+        if isinstance(network, str):
+            network = MobileNetwork(network, self.num_poses, channels=channels)
         self.network = ScoreNetwork(channels) if network is None else network
+        self.register_buffer("_products", products(self.group), persistent=False)
+
+    _products: Tensor
+
+    def config(self) -> dict[str, Any]:
+        unusual = {} if self.temperature == 1 else {"temperature": self.temperature}
+        return super().config() | ({} if self.own_network is None else {"network": self.own_network}) | unusual
 
     def scores(self, view: Float[Tensor, "b c s s"]) -> Float[Tensor, "b n"]:
-        """Raises ValueError where the network gives more than one score per row."""
+        """Raises ValueError where the network gives another number of scores."""
         orbit = orbit_views(view, self.group).to(self._dtype())
-        # batch statistics see the whole orbit at once; otherwise element by element, which is easier on memory and caches,
-        # and lets no rounding depend on where in a batch a view comes to lie
-        parts = orbit.flatten(0, 1)[None] if self.training else orbit
-        return torch.cat([self._scores_of(part) for part in parts]).reshape(len(orbit), len(view)).mT
+        if not self.training:
+            # element by element, which is easier on memory and caches, and lets no rounding depend on where in a batch a view
+            # comes to lie
+            answers = torch.stack([self._answer(part) for part in orbit])
+            return (self._over_orbit(answers) if self.sees_turns else answers.mT) / self.temperature
+        return self._in_training(orbit) / self.temperature
+
+    def _in_training(self, orbit: Float[Tensor, "n b c r r"]) -> Float[Tensor, "b n"]:
+        n, b = orbit.shape[:2]
+        if not self.sees_turns:  # batch statistics see the whole orbit at once
+            return self._answer(orbit.flatten(0, 1)).reshape(n, b).mT
+        drawn, rows = torch.randint(n, (b,)).to(orbit.device), torch.arange(b, device=orbit.device)
+        return self._answer(orbit[drawn, rows]).gather(1, self._products[drawn])
+
+    @property
+    def sees_turns(self) -> bool:
+        """Whether the network says of one view which way it is turned."""
+        return getattr(self.network, "outputs", 1) == self.num_poses > 1
+
+    def _over_orbit(self, answers: Float[Tensor, "n b n"]) -> Float[Tensor, "b n"]:
+        """The mean over h of what the view h^-1.x says of h^-1 g."""
+        whole = (answers.double() / STEP).round()
+        index = self._products[:, None].expand_as(whole)
+        return (whole.gather(2, index).sum(0) * (STEP / len(whole))).to(answers.dtype)
 
     def scores_of(
         self, view: Float[Tensor, "b c s s"], row: Int[Tensor, " m"], index: Int[Tensor, " m"]
     ) -> Float[Tensor, " m"]:
         """The scores of some pairs of a row and the index of an element alone, each at one pass of the network."""
+        if self.sees_turns:
+            return self.scores(view)[row, index]
         pairs = orbit_views(view, self.group).to(self._dtype())[index, row]
-        return torch.cat([self._scores_of(part) for part in pairs.split(PAIRS)]) if len(pairs) else view.new_zeros(0)
+        scores = [self._answer(part) for part in pairs.split(PAIRS)] or [view.new_zeros(0)]
+        return torch.cat(scores) / self.temperature
 
-    def _scores_of(self, views: Float[Tensor, "m c r r"]) -> Float[Tensor, " m"]:
+    def _answer(self, views: Float[Tensor, "m c r r"]) -> Float[Tensor, "m *k"]:
         answer = self.network(views.contiguous(memory_format=torch.channels_last))
         scores = first_logits(answer) if is_container(answer) else answer  # transformers classifiers answer with a dict
-        if not isinstance(scores, Tensor) or scores.numel() != len(views):
+        shape = (len(views), self.num_poses) if self.sees_turns else (len(views),)
+        if not isinstance(scores, Tensor) or scores.numel() != math.prod(shape):
             came = f"shape {tuple(scores.shape)}" if isinstance(scores, Tensor) else f"a {type(answer).__name__}"
-            raise ValueError(
-                f"the network must give one score per row, ({len(views)},); got {came}: see equiform.scorer(backbone)"
-            )
-        return scores.flatten()
+            what = "element" if self.sees_turns else "row"
+            raise ValueError(f"the network must give one score per {what}, {shape}; got {came}: see equiform.scorer(backbone)")
+        return scores.reshape(shape)
+
+
+def products(group: Group) -> Int[Tensor, "n n"]:
+    """The index of h^-1 g in row h and column g."""
+    elements = group.elements.double()
+    return group.index((inverse(elements)[:, None] @ elements).flatten(0, 1)).reshape(len(elements), -1)

@@ -7,6 +7,7 @@ from .frames import FrameCanonicalizer
 from .group_conv import GroupConvCanonicalizer
 from .orbit import OrbitCanonicalizer
 from .principal_axes import PrincipalAxesCanonicalizer
+from .ring import RingCanonicalizer
 from .search import SearchCanonicalizer
 from .tiles import TileCanonicalizer
 from .uniform import UniformCanonicalizer
@@ -23,5 +24,6 @@ CANONICALIZERS: dict[str, type[Canonicalizer]] = {
         FrameCanonicalizer,
         PrincipalAxesCanonicalizer,
         SearchCanonicalizer,
+        RingCanonicalizer,
     )
 }

@@ -15,16 +15,18 @@ VIEW_STEP = 2.0**-12
 
 
 def square_view(
-    images: Shaped[Tensor, "b k h w"] | Sequence[Tensor], resolution: int, channels: int = 3
+    images: Shaped[Tensor, "b k h w"] | Sequence[Tensor], resolution: int, channels: int = 3, *, in_disc: bool = False
 ) -> Float[Tensor, "b c r r"]:
     """The whole image, squeezed to (resolution, resolution) with antialiasing and standardised by `standardise`.
+
+    `in_disc`: its central square instead, standardised over the inscribed disc, which is all that may be looked at.
 
     Every step is computed in float64 and rounded once at the end, so that the view of a turned image is the turned view
     to the bit, although sums run in another order. One channel is repeated to `channels`.
     Raises ValueError for another shape or number of channels.
     """
     if not isinstance(images, Tensor):
-        parts = [square_view(image[None], resolution, channels) for image in images]
+        parts = [square_view(image[None], resolution, channels, in_disc=in_disc) for image in images]
         return torch.cat(parts) if parts else torch.zeros(0, channels, resolution, resolution)
     if images.ndim != 4 or images.is_complex():
         came = f"{tuple(images.shape)} of {images.dtype}"
@@ -41,7 +43,11 @@ def square_view(
         return torch.zeros(0, channels, resolution, resolution, device=images.device)
     # a few photos at a time stay in the processor's cache, which the batch as a whole does not
     parts = images.split(4) if images.device.type == "cpu" else [images]
-    view = torch.cat([standardise(_squeezed(part, resolution)) for part in parts])
+    if in_disc:
+        inside = (radius(resolution) < resolution / 2).to(images.device)
+        view = torch.cat([standardise(_squeezed(central_square(part), resolution), inside) for part in parts])
+    else:
+        view = torch.cat([standardise(_squeezed(part, resolution)) for part in parts])
     return view.expand(-1, channels, -1, -1).contiguous(memory_format=torch.channels_last)
 
 
@@ -55,10 +61,31 @@ def working_dtype(images: Tensor) -> torch.dtype:
     return torch.float32 if images.device.type == "mps" else torch.float64  # Apple's GPUs have no float64
 
 
-def standardise(x: Tensor) -> Float[Tensor, "*b h w"]:
-    """Mean 0.5 and deviation 0.25 per image and channel, like a picture in [0, 1]; a constant channel becomes 0.5."""
-    centred = x - x.mean((-2, -1), keepdim=True)
-    deviation = centred.square().mean((-2, -1), keepdim=True).sqrt()
+def central_square(images: Shaped[Tensor, "*b h w"]) -> Shaped[Tensor, "*b s t"]:
+    """The middle of the longer side, as much as the shorter one is long.
+
+    Where what is left over is odd, one row or column less: the middle then stays the middle when the image is turned.
+    """
+    h, w = images.shape[-2:]
+    top, left = max(0, h - w + 1) // 2, max(0, w - h + 1) // 2
+    return images[..., top : h - top, left : w - left]
+
+
+def radius(size: int) -> Float[Tensor, "r r"]:
+    """How far the centre of each pixel of a (size, size) view is from the centre of the view."""
+    axis = torch.arange(size) + 0.5 - size / 2
+    return (axis.square()[:, None] + axis.square()).sqrt()
+
+
+def standardise(x: Tensor, inside: Tensor | None = None) -> Float[Tensor, "*b h w"]:
+    """Mean 0.5 and deviation 0.25 per image and channel, like a picture in [0, 1]; a constant channel becomes 0.5.
+
+    `inside` (h, w): the pixels that count for the mean and the deviation.
+    """
+    part = x if inside is None else x[..., inside][..., None]
+    mean = part.mean((-2, -1), keepdim=True)
+    centred = x - mean
+    deviation = (part - mean).square().mean((-2, -1), keepdim=True).sqrt()
     flat = deviation <= 1e-6 * x.abs().amax((-2, -1), keepdim=True)
     scaled = torch.where(flat, torch.zeros_like(x), centred / deviation) * 0.25 + 0.5
     return ((scaled / VIEW_STEP).round() * VIEW_STEP).float()
@@ -100,6 +127,4 @@ def squares(images: Any, side: int) -> Tensor:
 def disc(x: Float[Tensor, "b c r r"]) -> Float[Tensor, "b c r r"]:
     """The view with everything outside the inscribed circle set to 0.5, softly over two pixels."""
     r = x.shape[-1]
-    axis = torch.arange(r, device=x.device, dtype=x.dtype) + 0.5 - r / 2
-    radius = (axis.square()[:, None] + axis.square()).sqrt()
-    return (x - 0.5) * ((r / 2 - 0.5 - radius) / 2).clamp(0, 1) + 0.5
+    return (x - 0.5) * ((r / 2 - 0.5 - radius(r).to(x)) / 2).clamp(0, 1) + 0.5

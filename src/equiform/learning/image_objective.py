@@ -12,15 +12,15 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from ..batching.calls import fitting_kinds, images_of
-from ..canonicalizers.poses import Pose, pose_of
+from ..canonicalizers.poses import Pose
 from ..equivariant import Equivariant
 from ..geometry.moving import first_image
 from ..images.files import is_picture, read_squares
 from ..predictors.pairs import read_photo
 from .augmentation import Augmentation, blended, random_crops, training_views
 from .objective import Objective
-from .priors import moved_prior, prior_loss
 from .priors import prior as prior_of
+from .priors import prior_loss
 from .teacher import Teacher
 
 SQUARE = 1.5  # side of the images kept for training, in sides of the view: crops down to 2/3 of it lose no detail
@@ -77,7 +77,7 @@ class ImageObjective(Objective):
                 yield list(cut.to(images.dtype)) if alike else cut.to(images.dtype)
 
     def orbit(self) -> Float[Tensor, "n 3 3"]:
-        return self.canonicalizer.elements
+        return self.canonicalizer.group.finite.elements.to(self.canonicalizer.device)
 
     def loss(
         self, batch: Any, augmentation: Augmentation | None, generator: torch.Generator
@@ -89,8 +89,8 @@ class ImageObjective(Objective):
         images, target = blended(images, target, augmentation.blend if augmentation else 0.0, generator)
         views, g = training_views(images, group, canonicalizer.view_size, augmentation, generator)
         scores = canonicalizer.scores(views).float()
-        target = moved_prior(target, g, group).to(scores)
-        return prior_loss(scores, target), pose_of(scores, canonicalizer.elements).index == target.argmax(1)
+        target = canonicalizer.target(target, g).to(scores)
+        return prior_loss(scores, target), canonicalizer.right(scores, target)
 
     def pose_loss(self, pose: Pose, target: Tensor | None = None) -> Float[Tensor, ""]:
         return prior_loss(pose.scores, self.prior.to(pose.scores))

@@ -7,7 +7,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..geometry import actions
 from ..geometry.groups import Group
 
 
@@ -34,17 +33,16 @@ PRIORS = {"identity": identity_prior, "uniform": uniform_prior}
 
 
 def prior(group: Group, which: str | Tensor) -> Float[Tensor, " n"]:
-    """The prior of that name, or of that histogram. Raises ValueError for an unknown name."""
+    """The prior of that name, or of that histogram; of a continuous group "identity" alone. Raises ValueError for others."""
+    if group.order is None:
+        if isinstance(which, str) and which == "identity":
+            return torch.ones(1)
+        raise ValueError(f"the prior of a continuous group such as {group.name} is 'identity'; got {which!r}")
     if isinstance(which, str):
         if which not in PRIORS:
             raise ValueError(f"unknown prior {which!r}; known: {', '.join(PRIORS)}, or a histogram of {group.order} counts")
         return PRIORS[which](group)
     return histogram_prior(group, which)
-
-
-def moved_prior(prior: Float[Tensor, "*b n"], g: Float[Tensor, "b 3 3"], group: Group) -> Float[Tensor, "b n"]:
-    """The prior (one, or one per row) of inputs that were moved by g: p'(h) = p(g^-1 h)."""
-    return actions.act_regular(g, prior.to(g).expand(len(g), -1), None, group=group.name)
 
 
 def prior_loss(scores: Float[Tensor, "b n"], prior: Float[Tensor, "*b n"]) -> Float[Tensor, ""]:

@@ -1,8 +1,9 @@
-"""Small networks that score poses, and one whose answers are vectors."""
+"""Networks that score poses, and one whose answers are vectors."""
 
 from .groupconv import GroupConvNetwork
+from .mobile import PLANS, MobileNetwork
 from .occupancy import OccupancyNetwork
 from .plain import ScoreNetwork, scorer
 from .vectorneurons import VectorNetwork
 
-__all__ = ["GroupConvNetwork", "OccupancyNetwork", "ScoreNetwork", "VectorNetwork", "scorer"]
+__all__ = ["PLANS", "GroupConvNetwork", "MobileNetwork", "OccupancyNetwork", "ScoreNetwork", "VectorNetwork", "scorer"]

@@ -106,7 +106,8 @@ class MobileNetwork(nn.Module):
     def __init__(self, plan: str, outputs: int, *, channels: int = 3, dropout: float = 0.2):
         super().__init__()
         if plan not in PLANS:
-            raise ValueError(f"unknown network {plan!r}; known: {', '.join(PLANS)}")
+            raise ValueError(f"unknown network {plan!r}; known: {', '.join(PLANS)}, or a module")
+        self.outputs = outputs
         stem, stages, head = PLANS[plan]
         layers: list[nn.Module] = [NormedConv(channels, stem, 3, 2)]
         inputs = stem
