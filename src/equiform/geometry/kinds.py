@@ -239,6 +239,13 @@ def as_kinds(kinds: Any, group: Group | None = None) -> Any:
     return kinds
 
 
+def are_sigmoids(kinds: Any) -> bool:
+    """Whether the logits among these kinds are for one sigmoid a class."""
+    found: list[Leaf] = []
+    nested.map_kinds(found.append, kinds)
+    return any(isinstance(kind, Kind) and bool(dict(kind.options).get("sigmoid")) for kind in found)
+
+
 def to_json(kinds: Any) -> Any:
     """Kinds as plain JSON values; `from_json` reads them back."""
     if isinstance(kinds, Rows):

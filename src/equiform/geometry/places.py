@@ -12,6 +12,7 @@ from .grid import Size, empty_stays, moved_sizes
 BOX_FORMATS = ("xyxy", "xywh", "cxcywh", "yxyx")
 ANGLE_UNITS = ("degrees", "radians")
 FAR = 1000  # a cloud that a turn about the origin takes this many times its own extent away was not meant to be turned so
+ROUNDING = 1e-12  # what rounding leaves of equal points is no extent
 
 
 def _affine(g: Tensor, size: Size, normalized: bool, like: Tensor, index: bool = False) -> tuple[Tensor, Tensor]:
@@ -80,7 +81,8 @@ def _points_in_space(g: Tensor, x: Float[Tensor, "b *k 3"]) -> Float[Tensor, "b 
             before, after = (p.reshape(len(p) if p.ndim > 2 else 1, -1, 3) for p in (x, turned))
             centroid = before.mean(1)
             extent = (before - centroid[:, None]).norm(dim=-1).amax(1)
-            far = ((after.mean(1) - centroid).norm(dim=-1) > FAR * extent) & (extent > 0)
+            share = extent / (after.mean(1) - centroid).norm(dim=-1)
+            far = (share < 1 / FAR) & (share > ROUNDING)
         if bool(far.any()):
             warnings.warn(
                 "points far from the origin are turned about the origin, and end far away from where they were: subtract a "
