@@ -565,7 +565,7 @@ BAD = [
     ("points", torch.rand(2), r"points have shape"),
     (Points(extra=1), torch.rand(2, 5, 2), r"points have shape \(b, ..., 3\); got \(2, 5, 2\)"),
     ("vectors", torch.rand(2, 3), "vectors have shape"),
-    ("boxes", torch.rand(2, 5), r"boxes have shape \(b, ..., 4\); got \(2, 5\)"),
+    ("boxes", torch.rand(2, 5), r"boxes have shape \(b, ..., 4\); got \(2, 5\): .*extra=1"),
     ("rotated_boxes", torch.rand(2, 4), r"rotated_boxes have shape \(b, ..., 5\)"),
     ("field", torch.rand(2, 3, 4, 4), r"a field has shape \(b, 2, h, w\).*got \(2, 3, 4, 4\)"),
     ("tokens", torch.rand(2, 5), r"tokens have shape \(b, n, d\); got \(2, 5\)"),

@@ -79,6 +79,7 @@ def test_average_by_kind():
     mean = (pairs * w[..., None]).sum(1)
     assert torch.allclose(average(x, Kind("invariant"), chosen), mean, atol=1e-3)
     assert np.allclose(average(x.numpy(), Kind("invariant"), chosen), mean, atol=1e-3)
+    assert torch.allclose(average(torch.complex(x, -x), Kind("invariant"), chosen), torch.complex(mean, -mean), atol=1e-3)
     expected = (pairs.softmax(-1) * w[..., None]).sum(1)
     assert torch.allclose(average(x, Kind("logits"), chosen).softmax(-1), expected, atol=1e-3)
     assert torch.allclose(average(x[[0, 0, 2, 2]], Kind("logits"), chosen), x[[0, 2]], atol=1e-5), "not made log-probabilities"

@@ -263,9 +263,11 @@ def from_json(value: Any) -> Any:
         case {"rows": inner}:
             return Rows(from_json(inner))
         case {"kind": str(name), **options} if name in ACTIONS:
-            axis, averaged = options.pop("axis", 0), options.pop("averaged", True)
-            plain = MAKERS[name](**options) if options and name in MAKERS else Kind(name)
-            return replace(plain, axis=axis, averaged=averaged)
+            more = {key: options.pop(key) for key in ("axis", "averaged") if key in options}
+            try:
+                return replace(MAKERS[name](**options) if options else Kind(name), **more)
+            except (KeyError, TypeError):
+                raise ValueError(f"not the description of a kind: {value!r}: it has no such options") from None
         case {"dict": dict(inner)}:
             return {key: from_json(kind) for key, kind in inner.items()}
         case {"list": list(inner)}:
