@@ -415,6 +415,8 @@ def test_off_the_grid_large_labels_survive(dtype, label):
     x = torch.full((1, 1, 9, 9), label).to(dtype)
     for kind in ("mask", Image(border="edge")):
         assert set(act(Cyclic(8).elements[1:2], x, kind).long().flatten().tolist()) <= {0, label}
+    with pytest.raises(ValueError, match=r"uint64 pixels are not resampled.*use int64 or float64"):
+        act(Cyclic(8).elements[1:2], x.to(torch.uint64))
 
 
 def test_complex_pixels_and_arrows_move_as_their_parts():
@@ -559,6 +561,7 @@ def test_radians_taken_for_degrees_are_suspected():
 
 BAD = [
     ("points", torch.zeros(2, 5, 2, dtype=torch.complex64), "points are real numbers; got torch.complex64"),
+    ("pseudoscalars", torch.rand(2, 1, 4, 4), r"looks like a map.*Image\(pseudoscalar=True\)"),
     ("pseudoscalars", torch.zeros(2, dtype=torch.uint8), "torch.uint8 has no sign, use float32 or int64"),
     ("image", torch.rand(2, 5), r"shape \(b, ..., h, w\); got \(2, 5\)"),
     ("points", torch.rand(2, 5, 3), r"points have shape \(b, ..., 2\); got \(2, 5, 3\)"),

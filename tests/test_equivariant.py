@@ -807,8 +807,9 @@ def test_printing_says_what_the_model_is():
 
 def test_boxes_the_wrong_way_round_are_refused():
     """A turn takes the lesser corner for the first, and would hide it."""
-    model = adapt(lambda x, boxes: boxes, "C4", inputs={"x": "image", "boxes": "boxes"}, outputs="boxes")
     x, boxes = torch.rand(2, 3, 8, 8), torch.tensor([[[1.0, 1, 5, 5]], [[5, 1, 3, 5]]])
-    with pytest.raises(ValueError, match=r"input\['boxes'\]: boxes are x1, y1, x2, y2 with x1 <= x2.*got \[5.0, 1.0, 3.0"):
-        model(x, boxes)
+    for kind, value in [(Boxes("yxyx", extra=1), torch.cat([boxes, boxes[..., :1]], -1)), (Boxes(), boxes)]:
+        model = adapt(lambda x, boxes: boxes, "C4", inputs={"x": "image", "boxes": kind}, outputs=kind)
+        with pytest.raises(ValueError, match=r"input\['boxes'\]: boxes are x1, y1, x2, y2 with x1 <= x2.*got \[5.0, 1.0, 3.0"):
+            model(x, value)
     assert model(x, boxes.where(boxes != 5, 3)).shape == boxes.shape  # empty ones, as of padding, will do
