@@ -227,6 +227,15 @@ def test_points_and_arrows_go_where_the_pixels_go(g, canvas):
     assert torch.equal(moved[torch.arange(h * w), :, bright[:, 0], bright[:, 1]], after.flip(0) - after)
 
 
+def test_the_sign_of_vorticity_turns_in_a_mirror():
+    def vorticity(flow: torch.Tensor) -> torch.Tensor:
+        return (flow[:, 1:, 1:-1, 2:] - flow[:, 1:, 1:-1, :-2]) - (flow[:, :1, 2:, 1:-1] - flow[:, :1, :-2, 1:-1])
+
+    flow, kind = torch.randn(1, 2, 6, 9), Image(pseudoscalar=True)
+    for g in D4.split(1):
+        assert torch.allclose(vorticity(act(g, flow, "field")), act(g, vorticity(flow), kind), atol=1e-6)
+
+
 def patches(x: torch.Tensor, size: int | tuple[int, int]) -> torch.Tensor:
     """One class token, and the largest values of every patch, row after row."""
     grid = torch.nn.functional.max_pool2d(x, size).flatten(2).mT

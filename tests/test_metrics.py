@@ -32,12 +32,12 @@ LABELS = torch.tensor([[1, 0, 1], [0, 0, -1]])
 @pytest.mark.parametrize(
     ("output", "target", "kinds", "expected"),
     [
-        ([[0.3], [-4.0], [0.2], [2.0]], [1, 0, 0, 1], "logits", 0.75),
-        ([[0.3], [-4.0], [0.2], [2.0]], [[1.0], [0], [0], [1]], "logits", 0.75),
-        ([0.3, -4.0, 0.2, 2.0], [1, 0, 0, -1], "logits", 2 / 3),
+        ([[0.3], [-4.0], [0.7], [2.0]], [1, 0, 0, 1], "logits", 0.75),
+        ([[0.3], [-4.0], [0.7], [2.0]], [[1.0], [0], [0], [1]], "logits", 0.75),
+        ([0.3, -4.0, 0.7, 2.0], [1, 0, 0, -1], "logits", 2 / 3),
         ([[1.0, 2, 0], [0, 1, 0], [9, 0, 0]], [1, 0, -1], "logits", 0.5),
-        ([[0.2, 0.1, -3], [-1, -1, 5]], LABELS, SIGMOIDS, 3 / 5),
-        ([[0.2, 0.1, -3], [-1, -1, 5]], LABELS.float(), {"scores": SIGMOIDS}, 3 / 5),
+        ([[0.2, 0.1, -3], [-1, -1, -5]], LABELS, SIGMOIDS, 3 / 5),
+        ([[0.2, 0.1, -3], [-1, -1, -5]], LABELS.float(), {"scores": SIGMOIDS}, 3 / 5),
     ],
 )
 def test_accuracy_of_one_logit_of_classes_and_of_labels(output, target, kinds, expected):
