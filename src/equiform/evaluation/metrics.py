@@ -145,7 +145,7 @@ class _KeypointError:
 class _Accuracy:
     """The share of rows whose target is among the `top` likeliest classes, of logits (b, k) and targets (b,) from 0 up.
 
-    One logit a row says yes from 0 on, of targets 0 or 1. With `sigmoid` so does each of k, and the share is that of all
+    One logit a row says yes above 0, of targets 0 or 1. With `sigmoid` so does each of k, and the share is that of all
     labels, of targets (b, k). Targets below 0 are ignored.
     """
 
