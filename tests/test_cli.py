@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -185,6 +186,16 @@ def test_info_on_an_adapter(home):
     network = equiform.load(home / "adapter", lambda x: x).canonicalizer
     assert int(lines["parameters"].replace(",", "")) >= sum(p.numel() for p in network.parameters())
     assert lines["size"].endswith("MB")
+
+
+def test_info_forges_no_row(home, tmp_path):
+    shutil.copytree(home / "adapter", tmp_path / "a")
+    config = json.loads((tmp_path / "a" / "config.json").read_text())
+    config |= {"note": "kind\nsize  0 MB \x1b[31m", "odd\nsize": 1}
+    (tmp_path / "a" / "config.json").write_text(json.dumps(config))
+    lines = ok("info", tmp_path / "a").stdout.splitlines()
+    assert sum(line.startswith("size") for line in lines) == 1
+    assert any("kind\\nsize  0 MB \\x1b[31m" in line for line in lines)
 
 
 # ---------------------------------------------------------------------------------------------------------------- fit
