@@ -76,8 +76,7 @@ def evaluate(
         for batch in _progress(loader, progress):
             x, target = _pair(batch)
             x = arguments(x, model.inputs)
-            if _takes_photos(model):
-                x = model.predictor.read(x)
+            x = getattr(model.predictor, "read_photos", _as_it_is)(x)
             x = to_device(unstacked(x, fitting_kinds(model.inputs, x)), model.canonicalizer.device)
             target = to_device(target, model.canonicalizer.device)
             samples = samples or _samples(model, x, elements)
@@ -146,11 +145,11 @@ def _loader(data: Any, model: Equivariant, batch_size: int) -> Iterable[Any]:
             came += f" of {' and '.join(f'a {type(part).__name__}' for part in data[:3])}"
         raise TypeError(f"data is (inputs, targets) tensors or lists, a Dataset or a DataLoader of such pairs; {came}")
     # the photos of a batch are a list, and so are their targets, as they may differ in size and number
-    return batches(data, model.inputs, batch_size, lists=_takes_photos(model))
+    return batches(data, model.inputs, batch_size, lists=hasattr(model.predictor, "read_photos"))
 
 
-def _takes_photos(model: Equivariant) -> bool:
-    return getattr(model.predictor, "takes_photos", False)
+def _as_it_is(batch: Any) -> Any:
+    return batch
 
 
 def _baselines(model: Equivariant, names: Sequence[str]) -> dict[str, Callable[..., Any]]:
