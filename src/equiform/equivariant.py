@@ -163,11 +163,15 @@ class Equivariant(nn.Module):
 
     def save(self, folder: str | Path) -> None:
         """Write config.json and model.safetensors: the canonicalizer and the kinds, nothing of the predictor."""
-        saving.save(self, folder)
+        saving.save(folder, self.canonicalizer, self._settings())
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
         """Save to the Hugging Face Hub; `options` go to `HfApi.create_repo` (private, token, ...). Returns the address."""
-        return saving.push(self, repo_id, **options)
+        return saving.push(repo_id, self.canonicalizer, self._settings(), **options)
+
+    def _settings(self) -> dict[str, Any]:
+        names = ("inputs", "outputs", "top_k", "coverage", "opinion")
+        return {name: getattr(self, name) for name in names}
 
 
 def _check_in_space(kinds: Any, name: str, group: Group) -> None:

@@ -6,54 +6,41 @@ Nothing is ever unpickled. config.json holds the checksum of the weights, so tha
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import safetensors.torch
 import torch
 from torch import nn
 
+from ._files import write
 from ._optional import optional
 from .canonicalizers.base import Canonicalizer
-from .canonicalizers.cascade import CascadeCanonicalizer
-from .canonicalizers.energy import EnergyCanonicalizer
-from .canonicalizers.orbit import OrbitCanonicalizer
 from .canonicalizers.table import CANONICALIZERS
 from .geometry import kinds
 from .second_opinion import Opinion
 
-if TYPE_CHECKING:
-    from .equivariant import Equivariant
-from ._files import write
-
 FORMAT_VERSION = 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 OPINION = "opinion.weight"
-PARTS = ("quick", "thorough")  # of a cascade
+KINDS, NUMBERS = ("inputs", "outputs"), ("top_k", "coverage")  # settings of the wrapper, beside the opinion
 READY = Path(__file__).with_name("ready")  # fitted adapters that come with the package, a folder each
 
 
-def save(model: "Equivariant", folder: str | Path) -> None:
-    """Write the canonicalizer, the kinds and the doubt settings. Each file is written beside its place, then renamed."""
-    canonicalizer = model.canonicalizer
-    if CANONICALIZERS.get(canonicalizer.name) is not type(canonicalizer):
-        raise ValueError(f"{type(canonicalizer).__name__} is not in the table of canonicalizers and cannot be saved")
+def save(folder: str | Path, canonicalizer: Canonicalizer, settings: Mapping[str, Any]) -> None:
+    """Write a canonicalizer and the settings of its wrapper: inputs, outputs, top_k, coverage and opinion.
+
+    Each file is written beside its place, then renamed.
+    """
+    config = {"format": "equiform", "format_version": FORMAT_VERSION, **_described(canonicalizer)}
+    config |= {name: kinds.to_json(settings[name]) for name in KINDS} | {name: settings[name] for name in NUMBERS}
     # cloned, since safetensors refuses weights that share memory
     weights = {name: tensor.detach().clone().contiguous() for name, tensor in canonicalizer.state_dict().items()}
-    if model.opinion is not None:
-        weights[OPINION] = model.opinion.weight.contiguous()
+    if settings.get("opinion") is not None:
+        weights[OPINION] = settings["opinion"].weight.contiguous()
     data = safetensors.torch.save(weights)
-    config = {
-        "format": "equiform",
-        "format_version": FORMAT_VERSION,
-        **_described(canonicalizer),
-        "inputs": kinds.to_json(model.inputs),
-        "outputs": kinds.to_json(model.outputs),
-        "top_k": model.top_k,
-        "coverage": model.coverage,
-        "sha256": hashlib.sha256(data).hexdigest(),
-    }
+    config["sha256"] = hashlib.sha256(data).hexdigest()
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"{folder} is a file; save needs a folder")
@@ -63,42 +50,40 @@ def save(model: "Equivariant", folder: str | Path) -> None:
 
 
 def _described(canonicalizer: Canonicalizer) -> dict[str, Any]:
-    """What builds a canonicalizer again, but for its weights; a cascade is described with its parts."""
-    own = getattr(canonicalizer, "own_network", True)
-    described = {
+    """What builds a canonicalizer again, but for its weights."""
+    if CANONICALIZERS.get(canonicalizer.name) is not type(canonicalizer):
+        raise ValueError(f"{type(canonicalizer).__name__} is not in the table of canonicalizers and cannot be saved")
+    return {
         "canonicalizer": canonicalizer.name,
         "arguments": canonicalizer.config(),
-        "network": None if own else type(canonicalizer.network).__qualname__,
+        "network": canonicalizer.given_network,
+        "parts": {name: _described(part) for name, part in canonicalizer.parts.items()},
     }
-    if isinstance(canonicalizer, CascadeCanonicalizer):
-        described["parts"] = {name: _described(getattr(canonicalizer, name)) for name in PARTS}
-    return described
 
 
-def _built(described: dict[str, Any], networks: list[nn.Module], predictor: Callable[..., Any]) -> Canonicalizer:
+def _built(described: Mapping[str, Any], networks: list[nn.Module], predictor: Callable[..., Any]) -> Canonicalizer:
     """The canonicalizer that was described; takes the networks of the caller's own from the list."""
-    cls, arguments = CANONICALIZERS[described["canonicalizer"]], dict(described["arguments"])
-    if issubclass(cls, CascadeCanonicalizer):
-        arguments |= {name: _built(described["parts"][name], networks, predictor) for name in PARTS}
-    if issubclass(cls, EnergyCanonicalizer):
+    cls = CANONICALIZERS[described["canonicalizer"]]
+    arguments = dict(described["arguments"])
+    arguments |= {name: _built(part, networks, predictor) for name, part in described.get("parts", {}).items()}
+    if cls.needs_predictor:
         arguments["predictor"] = predictor
-    if described["network"] is not None and issubclass(cls, OrbitCanonicalizer):
+    if described["network"] is not None:
         arguments["network"] = networks.pop(0)
     return cls(**arguments)
 
 
-def _own_networks(described: dict[str, Any]) -> list[str]:
-    """The names of the networks of the caller's own."""
-    is_cascade = issubclass(CANONICALIZERS[described["canonicalizer"]], CascadeCanonicalizer)
-    inner = [name for part in PARTS for name in _own_networks(described["parts"][part])] if is_cascade else []
+def _given_networks(described: Mapping[str, Any]) -> list[str]:
+    """The classes of the networks of the caller's own, in the order in which they are asked for."""
+    inner = [name for part in described.get("parts", {}).values() for name in _given_networks(part)]
     return inner + ([] if described["network"] is None else [str(described["network"])])
 
 
-def push(model: "Equivariant", repo_id: str, **options: Any) -> str:
+def push(repo_id: str, canonicalizer: Canonicalizer, settings: Mapping[str, Any], **options: Any) -> str:
     """Upload a save to the Hub, creating the repository where needed. Returns its address."""
     hub = optional("huggingface_hub", "all")
     with tempfile.TemporaryDirectory() as folder:
-        save(model, folder)
+        save(folder, canonicalizer, settings)
         api = hub.HfApi(token=options.pop("token", None))
         url = api.create_repo(repo_id, exist_ok=True, **options)
         api.upload_folder(repo_id=repo_id, folder_path=folder)
@@ -162,9 +147,9 @@ def restore(
     config, weights = read(path_or_repo)
     networks = [network] if isinstance(network, nn.Module) else list(network or [])
     try:
-        settings = {name: kinds.from_json(config[name]) for name in ("inputs", "outputs")}
-        settings |= {name: config[name] for name in ("top_k", "coverage")}
-        names = _own_networks(config)
+        settings = {name: kinds.from_json(config[name]) for name in KINDS}
+        settings |= {name: config[name] for name in NUMBERS}
+        names = _given_networks(config)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path_or_repo}: config.json is damaged: {error}") from None
     if len(names) != len(networks):
