@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import equiform
 from equiform import Canonicalizer, EnergyCanonicalizer, Equivariant, UniformCanonicalizer, adapt, evaluate
-from equiform.canonicalizers.base import Images
+from equiform.canonicalizers.images import Images
 from equiform.canonicalizers.poses import Pose, pose_of
 from equiform.evaluation.evaluate import _Clock
 from equiform.geometry.kinds import Kind

@@ -22,7 +22,6 @@ from ..geometry import kinds, nested
 from ..geometry.groups import PROTOCOLS, Group, inverse, protocol, turn
 from ..geometry.kinds import as_kinds
 from ..geometry.moving import act, first_image, image_sizes, precision, unstacked
-from ..geometry.rotations import rotation_angle
 from ..learning.data import batches
 from .report import OrbitReport
 from .results import Method, Sample
@@ -88,8 +87,9 @@ def evaluate(
         while clock.rounds < MIN_TIMINGS:
             clock.measure(methods, model.predictor, x)
     rows = [tally.method(clock.ratio(tally.name), mean_from) for tally in tallies]
-    angles, flips = _angles(elements)
-    return OrbitReport(metrics.name(metric), name, _labels(elements), angles, flips, num_samples, rows, samples)
+    angles, flips = model.group.angles(elements)
+    labels = [model.group.label(element) for element in elements]
+    return OrbitReport(metrics.name(metric), name, labels, angles, flips, num_samples, rows, samples)
 
 
 # ------------------------------------------------------------------------------------------------ what is evaluated
@@ -115,20 +115,6 @@ def _elements(model: Equivariant, which: str | Group | Sequence[float] | None) -
     if angles.ndim != 1 or len(angles) == 0 or not bool(angles.isfinite().all()):
         raise ValueError(f"group is a group, its name or a list of angles in degrees; got {which!r}")
     return turn(torch.deg2rad(angles)), "angles", 0
-
-
-def _angles(elements: Tensor) -> tuple[list[float], list[bool]]:
-    if elements.shape[-1] == 4:  # about whatever axis
-        linear = elements[:, :3, :3].double()
-        angle = torch.rad2deg(rotation_angle(linear * torch.linalg.det(linear)[:, None, None].sign()))
-    else:
-        angle = torch.rad2deg(torch.atan2(elements[:, 0, 1], elements[:, 1, 1])) % 360
-    return [round(float(a), 3) % 360 for a in angle], (torch.linalg.det(elements) < 0).tolist()
-
-
-def _labels(elements: Tensor) -> list[str]:
-    angles, flips = _angles(elements)
-    return [("flip " if flip else "") + f"{angle:g}°" for angle, flip in zip(angles, flips, strict=True)]
 
 
 def _loader(data: Any, model: Equivariant, batch_size: int) -> Iterable[Any]:
@@ -332,7 +318,7 @@ def _samples(model: Equivariant, x: Any, elements: Tensor) -> list[Sample]:
         pose = model.canonicalizer(image)
         right = bool(model.group.index(g)[0] == pose.index[0])
         picture, canonical = _picture(image), _picture(act(inverse(pose.g), image))
-        label = _labels(elements)[i % len(elements)]
+        label = model.group.label(elements[i % len(elements)])
         chosen.append(Sample(picture, canonical, label, float(pose.confidence[0]), right))
     return chosen
 
