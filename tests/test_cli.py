@@ -460,7 +460,7 @@ def test_debug_shows_where_an_error_came_from(home):
 
 def test_a_bug_is_no_expected_error(home, monkeypatch):
     """The control: what nobody expected keeps its traceback."""
-    monkeypatch.setattr("equiform.cli.plan", lambda *_: {}["key"])
+    monkeypatch.setattr("equiform.cli.main.plan", lambda *_: {}["key"])
     result = run("upright", home / "photos", "--out", home / "out", "--adapter", home / "adapter")
     assert isinstance(result.exception, KeyError)
 
@@ -523,9 +523,11 @@ def test_ctrl_c_while_writing_leaves_whole_files(home, tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "replace", replace)
     result = run("upright", home / "photos", "--out", tmp_path / "out", "--adapter", home / "adapter")
     assert (result.exit_code, result.stderr) == (130, "interrupted\n")
-    left = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
-    assert sorted(left) == sorted(replaced), "temporary files are gone"
-    for path in left:
+    left = {path for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    table = tmp_path / "out" / "poses.csv"
+    assert left == {*replaced, table}, "temporary files are gone"
+    assert len(table.read_text().splitlines()) == 1 + len(replaced), "what is done is kept"
+    for path in replaced:
         Image.open(path).load()
 
 

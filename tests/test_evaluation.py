@@ -9,6 +9,7 @@ import equiform
 from equiform import Canonicalizer, EnergyCanonicalizer, Equivariant, UniformCanonicalizer, adapt, evaluate
 from equiform.canonicalizers.base import Images
 from equiform.canonicalizers.poses import Pose, pose_of
+from equiform.geometry.kinds import Kind
 from equiform.testing import check_equivariant, equivariance_error
 
 
@@ -172,7 +173,7 @@ def test_public_checks_measure_and_judge():
     with pytest.raises(AssertionError, match="element 2 differs"):
         check_equivariant(TopIsBright(), x, "C4", outputs="logits")
     assert equivariance_error(lambda v: v.flatten(2), x[:, :, :4], "C4", outputs="image")[1] == float("inf")
-    assert equiform.testing.difference([torch.ones(2)], [torch.zeros(2)], [equiform.kinds.Kind("invariant")]) == 1
+    assert equiform.testing.difference([torch.ones(2)], [torch.zeros(2)], [Kind("invariant")]) == 1
 
 
 class Marking(nn.Module):

@@ -381,8 +381,11 @@ def test_callbacks_of_ones_own():
 
 def test_images_that_are_not_finite_stop_the_fit_before_a_weight_is_spoilt():
     m = model()
-    with pytest.raises(ValueError, match="the loss is nan in epoch 1"):
-        fit(m, torch.full((8, 3, 24, 24), float("nan")), epochs=1, **QUIET)
+    images = skies(8).float()
+    images[5] = torch.inf
+    for data, message in ((images, "1 of 8, the first at index 5"), (TensorDataset(images), "the loss is nan in epoch 1")):
+        with pytest.raises(ValueError, match=message):
+            fit(m, data, epochs=1, **QUIET)
     assert all(p.isfinite().all() for p in m.canonicalizer.parameters())
 
 

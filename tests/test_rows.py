@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from equiform import Boxes, Cyclic, Invariant, Likeliest, Logits, OrbitCanonicalizer, Rows, act, adapt, evaluate, group
+from equiform import Boxes, Cyclic, Invariant, Likeliest, Logits, OrbitCanonicalizer, Points, Rows, act, adapt, evaluate, group
 from equiform.batching.chosen import choose
 from equiform.batching.rows import average, join, take
 from equiform.geometry.kinds import Kind, as_kinds
@@ -79,8 +79,13 @@ def test_average_by_kind():
     mean = (pairs * w[..., None]).sum(1)
     assert torch.allclose(average(x, Kind("invariant"), chosen), mean, atol=1e-3)
     assert np.allclose(average(x.numpy(), Kind("invariant"), chosen), mean, atol=1e-3)
-    expected = (pairs.softmax(-1) * w[..., None]).sum(1).log()
-    assert torch.allclose(average(x, Kind("logits"), chosen), expected, atol=1e-3)
+    expected = (pairs.softmax(-1) * w[..., None]).sum(1)
+    assert torch.allclose(average(x, Kind("logits"), chosen).softmax(-1), expected, atol=1e-3)
+    assert torch.allclose(average(x[[0, 0, 2, 2]], Kind("logits"), chosen), x[[0, 2]], atol=1e-5), "not made log-probabilities"
+    expected = (pairs.sigmoid() * w[..., None]).sum(1)
+    assert torch.allclose(average(x, Logits(sigmoid=True), chosen).sigmoid(), expected, atol=1e-3)
+    assert torch.allclose(average(x[:, :1], Kind("logits"), chosen).sigmoid(), expected[:, :1], atol=1e-3), "one is a sigmoid"
+    assert torch.equal(average(x, Points(absent=0), chosen), x[[0, 2]]), "a mark and a place have no mean"
     for kind, value in [("boxes", torch.rand(4, 3, 4)), ("invariant", torch.arange(4)), ("mask", torch.rand(4, 1, 2, 2) > 0.5)]:
         assert torch.equal(average(value, Kind(kind), chosen), value[[0, 2]]), "the likeliest pose answers"
     assert average([1, 2, 3, 4], Rows(Kind("invariant")), chosen) == [1, 3]

@@ -31,7 +31,20 @@ from .geometry.groups import (
     group,
     inverse,
 )
-from .geometry.kinds import Boxes, Field, Image, Invariant, Likeliest, Logits, Mask, Points, Regular, Rows, Tokens
+from .geometry.kinds import (
+    Boxes,
+    Field,
+    Image,
+    Invariant,
+    Likeliest,
+    Logits,
+    Mask,
+    Points,
+    Regular,
+    RotatedBoxes,
+    Rows,
+    Tokens,
+)
 from .geometry.moving import act
 from .learning.augmentation import Augmentation
 from .learning.cloud_augmentation import CloudAugmentation
@@ -80,6 +93,7 @@ __all__ = [
     "Prediction",
     "PrincipalAxesCanonicalizer",
     "Regular",
+    "RotatedBoxes",
     "Rows",
     "SearchCanonicalizer",
     "Teacher",

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..geometry import actions, nested
 from ..geometry.actions import ACTIONS
@@ -118,21 +119,21 @@ def can_average(kinds: Any) -> bool:
     """Whether a leaf of such kinds may be averaged: boxes and the entries of `Rows` never are."""
     found: list[Leaf] = []
     nested.map_kinds(found.append, kinds)
-    return any(isinstance(kind, Kind) and kind.averaged and ACTIONS[kind.name].averaged for kind in found)
+    return any(isinstance(kind, Kind) and kind.averaging != "likeliest" for kind in found)
 
 
 def is_averaged(kind: Leaf, leaf: Any) -> bool:
     """Whether this leaf is: whole numbers never are."""
     if isinstance(kind, Rows) or not isinstance(leaf, (Tensor, np.ndarray)) or leaf.ndim == 0:
         return False
-    return kind.averaged and ACTIONS[kind.name].averaged and as_tensor(leaf).dtype.is_floating_point
+    return kind.averaging != "likeliest" and as_tensor(leaf).dtype.is_floating_point
 
 
 def average(x: Any, kinds: Any, chosen: Chosen, points: Chosen | None = None) -> Any:
     """One answer per row from the answers of its chosen poses: their mean by posterior weight, or the likeliest pose's.
 
     `points`: in flat batches of clouds the poses of every point, for the leaves that are as long.
-    Logits are averaged as probabilities and come back as log-probabilities; boxes, lists and whole numbers are not averaged.
+    Logits are averaged as probabilities and come back as logits of the mean; boxes, lists and whole numbers are not averaged.
     A leaf that is not as long as the chosen poses is shared by all rows and stays as it is.
     """
     each = [(one, _ranks(one)) for one in (points, chosen) if one is not None]
@@ -150,8 +151,8 @@ def average(x: Any, kinds: Any, chosen: Chosen, points: Chosen | None = None) ->
         tensor = tensor.movedim(axis, 0)
         if not is_averaged(kind, tensor):
             mean = tensor[ranks[0].to(tensor.device)]
-        elif kind.name == "logits":
-            mean = _log_mean(tensor, one, ranks)
+        elif kind.averaging in ("softmax", "sigmoid"):
+            mean = _mean_logits(tensor, kind.averaging == "sigmoid", one, ranks)
         else:
             mean = _weighted(tensor, one, ranks)
         mean = mean.movedim(0, axis)
@@ -165,15 +166,28 @@ def _ranks(chosen: Chosen) -> list[Tensor]:
     return [(chosen.rank == r).nonzero()[:, 0] for r in range(int(chosen.rank.max()) + 1 if len(chosen.rank) else 1)]
 
 
+def _mean_logits(x: Tensor, sigmoid: bool, chosen: Chosen, ranks: Sequence[Tensor]) -> Tensor:
+    """The logits of the mean of the probabilities: of the sigmoids, or of the softmax, which one class does not have.
+
+    A softmax does not see a common constant; the mean one is kept, so that where all poses say the same logits, whatever was
+    made of them, the answer is those.
+    """
+    work = x.to(x.dtype if x.dtype == torch.float64 else torch.float32)
+    if sigmoid or x.ndim < 2 or x.shape[-1] == 1:
+        yes, no = (_log_mean(F.logsigmoid(sign * work), chosen, ranks) for sign in (1, -1))
+        return (yes - no).to(x.dtype)
+    common = work.logsumexp(-1, keepdim=True)
+    return (_log_mean(work.log_softmax(-1), chosen, ranks) + _weighted(common, chosen, ranks)).to(x.dtype)
+
+
 def _log_mean(x: Tensor, chosen: Chosen, ranks: Sequence[Tensor]) -> Tensor:
-    """The log of the mean of the probabilities, without leaving logarithms: a class may be unlikely, never impossible."""
-    work = x.dtype if x.dtype == torch.float64 else torch.float32
-    logs = x.to(work).log_softmax(-1) + chosen.weight.to(x.device, work).log().reshape(-1, *[1] * (x.ndim - 1))
+    """The log of the weighted mean of exp(x), without leaving logarithms: a class may be unlikely, never impossible."""
+    logs = x + chosen.weight.to(x).log().reshape(-1, *[1] * (x.ndim - 1))
     total = logs[ranks[0].to(x.device)]
     for i in ranks[1:]:
         rows = chosen.row[i].to(x.device)
         total = total.index_copy(0, rows, torch.logaddexp(total[rows], logs[i.to(x.device)]))
-    return total.to(x.dtype)
+    return total
 
 
 def _weighted(x: Tensor, chosen: Chosen, ranks: Sequence[Tensor]) -> Tensor:

@@ -12,9 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from .. import testing
-from .._optional import optional
 from ..batching.calls import arguments, fitting_kinds, invoke, seen_cloud, target_kinds, to_device
-from ..canonicalizers.clouds import CloudCanonicalizer
 from ..canonicalizers.energy import EnergyCanonicalizer
 from ..canonicalizers.principal_axes import PrincipalAxesCanonicalizer
 from ..canonicalizers.uniform import UniformCanonicalizer
@@ -26,8 +24,8 @@ from ..geometry.kinds import as_kinds
 from ..geometry.moving import act, first_image, image_sizes, precision, unstacked
 from ..geometry.rotations import rotation_angle
 from ..learning.data import batches
-from ..predictors.pairs import PhotoPredictor
-from .report import Method, OrbitReport, Sample
+from .report import OrbitReport
+from .results import Method, Sample
 
 BASELINES = ("bare", "orbit averaging", "training-free")
 NUM_SAMPLES_SHOWN = 8
@@ -51,12 +49,12 @@ def evaluate(
 
     data: (inputs, targets) tensors or lists, a Dataset or a DataLoader of such pairs; inputs may be tuples or dicts of
     arguments, and targets move as the outputs do, or as `targets` says. Where the model takes a list with an entry per row
-    (photos of many sizes), batches are lists. metric: "accuracy", "top5_accuracy", "miou", "keypoint_error", "box_map",
-    "box_ap50", "mask_map", "point_accuracy", "part_iou", a torchmetrics Metric, or a callable (output, target) -> mean over the
-    batch; the greater the better, unless its attribute `higher_is_better` is False. group: a group or its name, or a list
-    of angles in degrees; by default the group of the model. Of a continuous group come the upright pose and 15 elements drawn
-    with a seed, which alone count for the mean. Clouds: a group of space, or a protocol, "z/z", "z/SO3" or "SO3/SO3", whose
-    second part says how the data are turned here.
+    (photos of many sizes), batches are lists. metric: a name of `metrics.METRICS`, such as
+    "accuracy", "miou" or "box_map", a torchmetrics Metric, or a callable (output, target) -> mean over the batch; the greater
+    the better, unless its attribute `higher_is_better` is False. group: a group or its name, or a list of angles in degrees; by
+    default the group of the model. Of a continuous group come the upright pose and 15 elements drawn with a seed, which alone
+    count for the mean. Clouds: a group of space, or a protocol, "z/z", "z/SO3" or "SO3/SO3", whose second part says how the
+    data are turned here.
 
     baselines, in the same table: "bare" (the predictor), "orbit averaging" (|G| passes), "training-free" (the predictor's own
     confidence); of clouds: frame averaging, and principal axes. others: more models by name, such as the same with top_k=2.
@@ -78,7 +76,7 @@ def evaluate(
         for batch in _progress(loader, progress):
             x, target = _pair(batch)
             x = arguments(x, model.inputs)
-            if isinstance(model.predictor, PhotoPredictor):
+            if _takes_photos(model):
                 x = model.predictor.read(x)
             x = to_device(unstacked(x, fitting_kinds(model.inputs, x)), model.canonicalizer.device)
             target = to_device(target, model.canonicalizer.device)
@@ -148,7 +146,11 @@ def _loader(data: Any, model: Equivariant, batch_size: int) -> Iterable[Any]:
             came += f" of {' and '.join(f'a {type(part).__name__}' for part in data[:3])}"
         raise TypeError(f"data is (inputs, targets) tensors or lists, a Dataset or a DataLoader of such pairs; {came}")
     # the photos of a batch are a list, and so are their targets, as they may differ in size and number
-    return batches(data, model.inputs, batch_size, lists=isinstance(model.predictor, PhotoPredictor))
+    return batches(data, model.inputs, batch_size, lists=_takes_photos(model))
+
+
+def _takes_photos(model: Equivariant) -> bool:
+    return getattr(model.predictor, "takes_photos", False)
 
 
 def _baselines(model: Equivariant, names: Sequence[str]) -> dict[str, Callable[..., Any]]:
@@ -159,7 +161,7 @@ def _baselines(model: Equivariant, names: Sequence[str]) -> dict[str, Callable[.
     if isinstance(names, str):
         raise TypeError(f"baselines is a list of names; got {names!r}: baselines=[{names!r}]")
     made: dict[str, Callable[..., Any]] = {}
-    found_in_points = isinstance(model.canonicalizer, CloudCanonicalizer) and model.group.order is None
+    found_in_points = model.group.dim == 3 and model.group.order is None
     for name in names:
         if name == "bare":
             made[name] = model.predictor
@@ -198,7 +200,11 @@ def _evaluating(methods: Iterable[Any]) -> Iterator[None]:
 
 
 def _progress(loader: Iterable[Any], show: bool) -> Iterable[Any]:
-    return optional("rich.progress", "all").track(loader, "evaluating", transient=True) if show else loader
+    if not show:
+        return loader
+    from rich.progress import track
+
+    return track(loader, "evaluating", transient=True)
 
 
 def _pair(batch: Any) -> tuple[Any, Any]:
@@ -245,10 +251,10 @@ class _Tally:
             return invoke(self.model, self.reference.predictor, moved)
         output, pose = invoke(self.model.predict, self.reference.predictor, moved)
         self.passes += len(self.model.choose(pose).row)
-        if isinstance(self.model.canonicalizer, EnergyCanonicalizer):
-            self.passes += pose.scores.numel()
+        self.passes += b * self.model.canonicalizer.predictor_passes
         # elsewhere no pose is right; of frames, which differ by what the prior leaves open, none is known to be
-        if self.model.group.order is not None and float((self.model.group.nearest(g) - g).abs().max()) < 1e-3:
+        estimates = self.model.canonicalizer.estimates and self.model.group.order is not None
+        if estimates and float((self.model.group.nearest(g) - g).abs().max()) < 1e-3:
             self.right += int((pose.index == self.model.group.index(g)).sum())
             self.num_poses += b
         return output
@@ -261,11 +267,10 @@ class _Tally:
     def method(self, ratio: float, mean_from: int) -> Method:
         """The row of the table."""
         canonicalizer = self.model.canonicalizer if isinstance(self.model, Equivariant) else None
-        estimates = canonicalizer is not None and not isinstance(canonicalizer, UniformCanonicalizer)
         return Method(
             name=self.name,
             values=[float(metric.compute()) for metric in self.metrics],
-            pose_accuracy=self.right / self.num_poses if estimates and self.num_poses else None,
+            pose_accuracy=self.right / self.num_poses if self.num_poses else None,
             equivariance_error=self.error,
             passes=self.passes / self.num_answers,
             time=ratio,

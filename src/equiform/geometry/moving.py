@@ -236,7 +236,7 @@ def add(x: Any, y: Any, kinds: Any, weight: Float[Tensor, " b"], batch: Tensor |
         if isinstance(kind, Rows) or not (isinstance(leaf, Tensor) and leaf.dtype.is_floating_point):
             return leaf
         row = ACTIONS[kind.name]
-        if row.act is actions.act_invariant or not row.averaged or leaf.shape != other.shape:
+        if row.act is actions.act_invariant or kind.averaging == "likeliest" or leaf.shape != other.shape:
             return leaf
         by_leaf = weight[batch.to(weight.device)] if batch is not None and len(leaf) == len(batch) else weight
         return leaf + other * by_leaf.to(leaf).reshape(-1, *[1] * (leaf.ndim - 1))

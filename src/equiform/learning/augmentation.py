@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..geometry.groups import Group, inverse, turn
+from ..geometry.pixels import sample_affine
 from ..images.views import standardise
 
 
@@ -29,9 +30,6 @@ class Augmentation:
     mix: float = 0.15  # the deviation with which channels are mixed into each other
     gamma: float = 1.6
     blend: float = 0.5
-
-
-NO_AUGMENTATION = Augmentation((1.0, 1.0), 1.0, degrees=0.0, flip=False, grey=0.0, mix=0.0, gamma=1.0, blend=0.0)
 
 
 def blended(
@@ -98,8 +96,7 @@ def random_crops(
     theta = torch.cat([scale[:, :, None] * back, centre[:, :, None]], -1).to(x)
     # sampled at twice the size and halved where the crop is reduced, against aliasing
     factor = 2 if size < x.shape[-1] else 1
-    grid = F.affine_grid(theta, [b, x.shape[1], factor * size, factor * size], align_corners=False)
-    moved = F.grid_sample(x, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    moved = sample_affine(x, theta, factor * size)
     return F.avg_pool2d(moved, factor) if factor > 1 else moved
 
 

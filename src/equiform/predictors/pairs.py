@@ -9,9 +9,8 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor, nn
 
-from .._optional import optional
 from ..geometry.kinds import Rows
-from ..images.files import exif_upright, open_image, to_tensor
+from ..images.files import exif_upright, is_picture, open_image, to_tensor
 from ..predictors import prompts
 from .photo_tasks import photo_task, run
 
@@ -23,7 +22,7 @@ def read_photo(photo: Any) -> UInt8[Tensor, "3 h w"]:
     """
     if isinstance(photo, (str, Path)):
         return to_tensor(open_image(photo))
-    if isinstance(photo, optional("PIL.Image", "all").Image):
+    if is_picture(photo):
         return to_tensor(exif_upright(photo))
     if photo is None:
         raise TypeError("no photo: pass a path, a PIL image, an array or a tensor, or a list of them")
@@ -41,7 +40,9 @@ def read_photo(photo: Any) -> UInt8[Tensor, "3 h w"]:
 
 def to_image(photo: UInt8[Tensor, "3 h w"]) -> Any:
     """A PIL image of the pixels."""
-    return optional("PIL.Image", "all").fromarray(photo.permute(1, 2, 0).contiguous().cpu().numpy())
+    import PIL.Image
+
+    return PIL.Image.fromarray(photo.permute(1, 2, 0).contiguous().cpu().numpy())
 
 
 class PhotoPredictor(nn.Module):
@@ -51,6 +52,8 @@ class PhotoPredictor(nn.Module):
     of photos, of any sizes, a list of answers (or a dict of batched tensors, for classes and scores).
     Raises TypeError for a model whose class is not known, or for what is no pair of a processor and a model.
     """
+
+    takes_photos = True  # batches of data are lists of photos, which `read` reads
 
     def __init__(self, processor: Any, model: nn.Module):
         super().__init__()
