@@ -265,6 +265,8 @@ DAMAGES: dict[str, tuple[Change, type[Exception], str]] = {
         ValueError,
         "no config",
     ),
+    "longer": (lambda folder: os.truncate(folder / "model.safetensors", 1 << 40), ValueError, "model.safetensors is damaged"),
+    "a long config": (forge(text='"' + "a" * (1 << 20) + '"'), ValueError, "its config has 1048578 characters"),
     # the config, signed
     "deep": (forge(text=DEEP), ValueError, "model.safetensors is damaged: maximum recursion"),
     "not a number": (forge(text='{"a": NaN}'), ValueError, "model.safetensors is damaged: NaN is no number"),

@@ -116,6 +116,7 @@ class Saved(NamedTuple):
 
     path: Path
     file: BinaryIO
+    size: int  # in bytes, as the header has it
     config: dict[str, Any]
     text: str
     checksum: str
@@ -124,7 +125,7 @@ class Saved(NamedTuple):
     def weights(self) -> dict[str, Tensor]:
         """The tensors. Raises ValueError where they, or the config, are not those that were saved."""
         self.file.seek(0)
-        data = self.file.read()
+        data = self.file.read(self.size + 1)
         try:
             weights = safetensors.torch.load(data)
         except (safetensors.SafetensorError, KeyError, ValueError) as error:
@@ -175,15 +176,18 @@ def _head(path: Path, file: BinaryIO) -> Saved:
         early = "a release before format 2 saved it" if (path.parent / CONFIG).is_file() else "equiform did not write it"
         raise ValueError(f"{path} holds no config: {early}; save it anew with this release")
     try:
-        tensors = {name: (str(entry["dtype"]), tuple(entry["shape"])) for name, entry in header.items()}
-    except (KeyError, TypeError):
+        tensors = {name: (str(entry["dtype"]), tuple(int(n) for n in entry["shape"])) for name, entry in header.items()}
+        end = 8 + size + max((int(entry["data_offsets"][1]) for entry in header.values()), default=0)
+    except (KeyError, TypeError, ValueError, IndexError):
         raise ValueError(f"{path} is damaged: its header does not describe tensors") from None
     text = str(metadata[FORMAT])
+    if len(text) > MAX_CONFIG:
+        raise ValueError(f"{path} is damaged: its config has {len(text)} characters, more than {MAX_CONFIG}")
     config = _json(path, text.encode())
     version = config.get("format_version")
     if type(version) is not int or version != FORMAT_VERSION:
         raise ValueError(f"{path} has format version {version!r}, this release reads {FORMAT_VERSION}: upgrade equiform")
-    return Saved(path, file, config, text, str(metadata.get(CHECKSUM)), tensors)
+    return Saved(path, file, max(end, 0), config, text, str(metadata.get(CHECKSUM)), tensors)
 
 
 def _json(path: Path, data: bytes) -> dict[str, Any]:
@@ -290,7 +294,13 @@ def _checked(saved: Saved, networks: Sequence[nn.Module], predictor: Callable[..
         raise ValueError(f"{saved.path}: its config is damaged: {error}") from None
     except (TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise ValueError(f"{saved.path} does not fit this canonicalizer: {reason(error)}") from None
-    expected = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in canonicalizer.state_dict().items()}
+    _check_tensors(saved, {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in canonicalizer.state_dict().items()})
+    return canonicalizer
+
+
+def _check_tensors(saved: Saved, expected: Mapping[str, tuple[torch.dtype, tuple[int, ...]]]) -> None:
+    """Raise ValueError unless the tensors have those names and shapes, and their types: all floating ones may share another."""
+    unfit = f"{saved.path} does not fit this canonicalizer: the tensor"
     for name, (dtype, shape) in saved.tensors.items():
         if name == OPINION:
             right, wanted = dtype in FLOATS and len(shape) == 1, "one number for each class"
@@ -301,11 +311,9 @@ def _checked(saved: Saved, networks: Sequence[nn.Module], predictor: Callable[..
             right = shape == expected[name][1] and (alike or DTYPES.get(dtype) == expected[name][0])
             wanted = f"{expected[name][0]} of shape {expected[name][1]}"
         if not right:
-            came = f"the tensor {name!r} is {dtype} of shape {shape}; expected {wanted}"
-            raise ValueError(f"{saved.path} does not fit this canonicalizer: {came}")
+            raise ValueError(f"{unfit} {name!r} is {dtype} of shape {shape}; expected {wanted}")
     if missing := sorted(expected.keys() - saved.tensors.keys()):
-        raise ValueError(f"{saved.path} does not fit this canonicalizer: the tensor {missing[0]!r} is missing")
-    return canonicalizer
+        raise ValueError(f"{unfit} {missing[0]!r} is missing")
 
 
 def _one_float(saved: Saved) -> torch.dtype | None:
