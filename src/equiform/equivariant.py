@@ -162,7 +162,7 @@ class Equivariant(nn.Module):
         return moved
 
     def save(self, folder: str | Path) -> None:
-        """Write config.json and model.safetensors: the canonicalizer and the kinds, nothing of the predictor."""
+        """Write model.safetensors, and config.json to read: the canonicalizer and the kinds, nothing of the predictor."""
         saving.save(folder, self.canonicalizer, self._settings())
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
