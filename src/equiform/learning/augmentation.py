@@ -89,7 +89,7 @@ def random_crops(
     centre = torch.stack([uniform(-1.0, 1.0), uniform(-1.0, 1.0)], -1) * (1 - crop)
     odds = 0.5 if augmentation.flip and not group.reflections else 0.0
     mirror = torch.where(uniform(0.0, 1.0) < odds, -1.0, 1.0)
-    back = group.near_identity(b, augmentation.degrees, generator)[:, :2, :2] @ inverse(g)[:, :2, :2]
+    back = group.near_identity(b, float(augmentation.degrees), generator)[:, :2, :2] @ inverse(g)[:, :2, :2]
     # target -> source: first turned back, then mirrored, then into the crop
     scale = crop * torch.stack([mirror, torch.ones(b)], -1)
     theta = torch.cat([scale[:, :, None] * back, centre[:, :, None]], -1).to(x)
