@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from . import saving
+from . import ready, saving
 from .batching.calls import Call, in_order, parameter_names
 from .batching.chosen import Chosen, choose, chosen_points, reweighted
 from .batching.rows import average, can_average, check_logits, is_averaged, join, rows_if_listed
 from .canonicalizers.base import Canonicalizer
 from .canonicalizers.orbit import OrbitCanonicalizer
 from .canonicalizers.poses import Pose, straight_through
+from .canonicalizers.ring import RingCanonicalizer
 from .canonicalizers.search import SearchCanonicalizer
 from .geometry import groups, nested
 from .geometry.actions import ACTIONS, Size
@@ -197,7 +198,7 @@ def adapt(
     *,
     inputs: Any = None,
     outputs: Any = None,
-    canonicalizer: Canonicalizer | None = None,
+    canonicalizer: Canonicalizer | str | Path | None = None,
     top_k: int = 1,
     coverage: float | None = None,
 ) -> Equivariant:
@@ -208,6 +209,9 @@ def adapt(
 
     `inputs`, `outputs`: how the arguments and the result move: a kind ("image", "mask", "points", "boxes", "logits", ...), or
     a dict, list or tuple of kinds shaped like them. Left out, they are looked up by the predictor's class.
+    canonicalizer: one of your own, the name of a ready-made one ("photos-c4", "photos-c4-small", "photos-so2"), or the folder
+    or repository of a saved one. Left out, known models of images take the ready-made one for their group, which needs no
+    `fit`; all others an `OrbitCanonicalizer` (in space a `SearchCanonicalizer`), to be fitted.
     `top_k`: answer with the mean over that many likeliest poses; `coverage`: with as many as cover that share of the posterior.
 
     Raises ValueError or TypeError for an unknown group or kind, or where `outputs` is not known and not given.
@@ -225,16 +229,29 @@ def adapt(
             f"how the outputs of {_name(single)} move is not known: pass outputs=, for example outputs='logits' for a "
             f"classifier, {clouds if in_space else images}{pair}"
         )
-    make = SearchCanonicalizer if in_space else OrbitCanonicalizer
-    if canonicalizer is None:
-        parameter = next(single.parameters(), None) if isinstance(single, nn.Module) else None
-        canonicalizer = make(group).to(parameter.device if parameter is not None else "cpu")
-    if not isinstance(canonicalizer, Canonicalizer):
-        name, came = groups.group(group).name, type(canonicalizer).__name__
-        raise TypeError(f"canonicalizer is a Canonicalizer, such as {make.__name__}({name!r}); got a {came}")
-    if canonicalizer.group != groups.group(group):
-        raise ValueError(f"the canonicalizer is for {canonicalizer.group.name}, not for {groups.group(group).name}")
-    return Equivariant(single, canonicalizer.eval(), inputs, outputs, top_k, coverage)
+    chosen = _chosen(canonicalizer, groups.group(group), single, known[1] is not None)
+    return Equivariant(single, chosen.eval(), inputs, outputs, top_k, coverage)
+
+
+def _chosen(given: Any, group: Group, predictor: Callable[..., Any], is_known: bool) -> Canonicalizer:
+    """The canonicalizer that was given, by itself or by name, or else the one for such a predictor and group."""
+    make = SearchCanonicalizer if group.dim == 3 else RingCanonicalizer if group.order is None else OrbitCanonicalizer
+    if given is None:
+        given = (ready.default(group.name) if is_known else None) or make(group)
+        parameter = next(predictor.parameters(), None) if isinstance(predictor, nn.Module) else None
+        device = parameter.device if parameter is not None else "cpu"
+        return (saving.restore(given, predictor, None)[0] if isinstance(given, str) else given).to(device)
+    name = str(given) if isinstance(given, (str, Path)) else ""
+    if name:
+        given = saving.restore(given, predictor, None)[0]
+    if not isinstance(given, Canonicalizer):
+        came = type(given).__name__
+        raise TypeError(f"canonicalizer is a Canonicalizer, such as {make.__name__}({group.name!r}), or a name; got a {came}")
+    if given.group != group:
+        other = ready.default(group.name)
+        way_out = f"adapt to {given.group.name!r}" + (f", or take {other!r}" if other else f", or fit one for {group.name}")
+        raise ValueError(f"the canonicalizer {name}".rstrip() + f" is for {given.group.name}, not for {group.name}: {way_out}")
+    return given
 
 
 def _callable(predictor: Any) -> Callable[..., Any]:
@@ -257,7 +274,8 @@ def load(
 ) -> Equivariant:
     """A saved model around its predictor: a ready-made one by its name, from a folder, or from a Hub repository (owner/name).
 
-    Ready-made: "text-c4", for text in any quarter turn; the predictor takes a list of photos and gives for each a dict with
+    Ready-made: "photos-c4", "photos-c4-small" and "photos-so2", for photos and any predictor of images whose class is known (for
+    others `adapt(predictor, group, outputs=..., canonicalizer=name)`); "text-c4", for text in any quarter turn: the predictor takes a list of photos and gives for each a dict with
     `text`, `words` and `boxes` (k, 4), xyxy. A folder that happens to have such a name is a `Path`, or begins with "./".
     Nothing is unpickled.
     `network`: the module of a canonicalizer that was given its own; the saved weights are loaded into it. Of a cascade of two
@@ -266,6 +284,8 @@ def load(
     """
     single = _callable(predictor)
     canonicalizer, settings = saving.restore(path_or_repo, single, network)
+    if settings["outputs"] is None:  # one for any predictor
+        return adapt(single, canonicalizer.group, canonicalizer=canonicalizer)
     saved = settings["inputs"]
     of_pair = isinstance(saved, dict) and saved.get("images") == Rows(Kind("image"))
     if of_pair and "images" not in parameter_names(single, ()):

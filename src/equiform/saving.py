@@ -17,6 +17,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from . import ready
 from ._checks import reason
 from ._files import write
 from ._optional import optional
@@ -30,7 +31,6 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 CHECKSUM = "sha256"
 OPINION = "opinion.weight"
 KINDS, NUMBERS = ("inputs", "outputs"), ("top_k", "coverage")  # settings of the wrapper, beside the opinion
-READY = Path(__file__).with_name("ready")  # fitted adapters that come with the package, a folder each
 MAX_CONFIG, MAX_HEADER = 1 << 20, 1 << 24  # bytes; real ones have a thousand, and a hundred for each tensor
 FLOATS = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
 DTYPES = FLOATS | {"I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8}
@@ -40,8 +40,12 @@ DTYPES |= {"BOOL": torch.bool}
 # ------------------------------------------------------------------------------------------------------------- writing
 
 
-def save(folder: str | Path, canonicalizer: Canonicalizer, settings: Mapping[str, Any]) -> None:
+def save(
+    folder: str | Path, canonicalizer: Canonicalizer, settings: Mapping[str, Any], card: Mapping[str, Any] | None = None
+) -> None:
     """Write a canonicalizer and the settings of its wrapper: inputs, outputs, top_k, coverage and opinion.
+
+    `card`: what else is to be known of it, in plain JSON values: data, licences, figures, limits.
 
     Raises ValueError for what could not be loaded: a class that is not in the table, weights that are not finite.
     """
@@ -52,6 +56,8 @@ def save(folder: str | Path, canonicalizer: Canonicalizer, settings: Mapping[str
     if settings.get("opinion") is not None:
         weights[OPINION] = settings["opinion"].weight.contiguous()
     _check_finite(weights, type(canonicalizer).__name__)
+    if card is not None:
+        config["card"] = dict(card)
     text = _text(config)
     data = safetensors.torch.save(weights, {FORMAT: text})
     data = safetensors.torch.save(weights, {FORMAT: text, CHECKSUM: _checksum(text, data)})
@@ -146,14 +152,9 @@ def read(path_or_repo: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         return saved.config, saved.weights()
 
 
-def ready_made() -> list[str]:
-    """The names of the adapters that come with the package."""
-    return sorted(path.name for path in READY.iterdir())
-
-
 @contextlib.contextmanager
 def _opened(path_or_repo: str | Path) -> Iterator[Saved]:
-    folder = READY / path_or_repo if path_or_repo in ready_made() else Path(path_or_repo)
+    folder = ready.FOLDER / path_or_repo if path_or_repo in ready.names() else Path(path_or_repo)
     if not _is_folder(folder):
         folder = _download(str(path_or_repo))
     path = folder / WEIGHTS
@@ -229,7 +230,7 @@ def _download(repo: str) -> Path:
     if repo.count("/") != 1 or repo.startswith((".", "/", "~")):
         raise FileNotFoundError(
             f"no folder {name}, and not the name of a repository (owner/name) or of a ready-made adapter "
-            f"({', '.join(ready_made())})"
+            f"({', '.join(ready.names())})"
         )
     hub = optional("huggingface_hub", "all")
     try:
@@ -255,9 +256,12 @@ def restore(
     if OPINION in weights:
         settings["opinion"] = Opinion(weights.pop(OPINION))
     canonicalizer = _checked(saved, networks, predictor)
-    if (dtype := _one_float(saved)) is not None:  # one that was saved in half precision comes back so
+    dtype = _one_float(saved)
+    # saved in bfloat16 it comes back so; float16 is a form to store alone, since few processors compute in it
+    if dtype is not None and dtype != torch.float16:
         canonicalizer = canonicalizer.to(dtype=dtype)
     canonicalizer.load_state_dict(weights)
+    canonicalizer.fitted = True
     return canonicalizer.eval(), settings
 
 

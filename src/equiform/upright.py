@@ -38,7 +38,8 @@ INDEXED = ("1", "P", "PA")  # values that name a colour: there is nothing betwee
 class Upright(nn.Module):
     """Photos turned upright, as one step of a `torchvision.transforms` chain or before a `transformers.pipeline`.
 
-    canonicalizer: one that was fitted, or the folder, name or repository of a saved one. What comes in comes out, in its own
+    canonicalizer: one that was fitted, or the folder, repository or name of a saved one: "photos-c4" for photos in quarter turns,
+    "text-c4" for pages of text. What comes in comes out, in its own
     type: a PIL image (its EXIF orientation honoured, its mode kept), a path (as a PIL image), an array (h, w, 3) or (h, w), a
     tensor (c, h, w) or (b, c, h, w), or a list of those. Below `min_confidence` a photo is left as it is.
 
@@ -46,7 +47,7 @@ class Upright(nn.Module):
     Raises ValueError where the rows of a tensor would end with different canvases: pass a list.
     """
 
-    def __init__(self, canonicalizer: Canonicalizer | str | Path, *, min_confidence: float = 0.0):
+    def __init__(self, canonicalizer: Canonicalizer | str | Path = "photos-c4", *, min_confidence: float = 0.0):
         super().__init__()
         if isinstance(canonicalizer, (str, Path)):
             canonicalizer = restore(canonicalizer, _no_predictor, None)[0]
@@ -58,6 +59,7 @@ class Upright(nn.Module):
         if not isinstance(min_confidence, int | float) or not 0 <= min_confidence <= 1:
             raise ValueError(f"min_confidence is a share of the posterior, 0 to 1; got {min_confidence!r}")
         self.canonicalizer, self.min_confidence = canonicalizer.eval(), min_confidence
+        canonicalizer.warn_untrained()
 
     @torch.no_grad()
     def forward(self, photo: Any) -> Any:

@@ -1,5 +1,6 @@
 """What every canonicalizer is, whatever it looks at: a module that finds poses, and says how it is built again."""
 
+import warnings
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -24,7 +25,9 @@ class Canonicalizer(nn.Module, ABC):
     name = ""  # in the table of canonicalizers
     learns = True  # whether there is anything to fit
     estimates = True  # whether its poses are right or wrong
+    ready_made = ""  # those of the package that could stand in its place
     needs_predictor = False  # whether its constructor takes the predictor, as `predictor`
+    fitted = False  # whether its weights were learnt: set by `fit` and `load`; yours to set after a training of your own
     given_network: str | None = None  # the class of the network that its constructor was given, as `network`
     _place: Tensor
 
@@ -38,6 +41,23 @@ class Canonicalizer(nn.Module, ABC):
     @abstractmethod
     def forward(self, inputs: Any) -> Pose:
         """The pose of every row."""
+
+    @property
+    def untrained(self) -> bool:
+        """Whether it has weights of its own into which nothing was learnt. A network that was given counts as trained, unless
+        it is a backbone with a new last layer (`equiform.scorer`)."""
+        given = self.given_network is not None and not getattr(self.network, "untrained", False)
+        return (self.learns and not self.fitted and not given) or any(part.untrained for part in self.parts.values())
+
+    def warn_untrained(self) -> None:
+        """Warn where its poses would be those of random weights."""
+        if self.untrained and not self.training:
+            made = f"; for photos there are ready-made ones, {known}" if (known := self.ready_made) else ""
+            warnings.warn(
+                f"this {self.name} canonicalizer is not fitted, and its poses mean nothing: equiform.fit(model, inputs) in the "
+                f"poses the predictor knows{made}",
+                stacklevel=3,
+            )
 
     def config(self) -> dict[str, Any]:
         """The plain arguments that build this canonicalizer again; its parts, its given network and the predictor are beside

@@ -29,6 +29,7 @@ class ImageCanonicalizer(Canonicalizer):
     """
 
     continuous = False  # whether it is for continuous groups
+    ready_made = "canonicalizer='photos-c4' or 'photos-so2'"
 
     def __init__(self, group: str | Group, resolution: int = 64, channels: int = 3):
         super().__init__(group)

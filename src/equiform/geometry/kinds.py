@@ -247,7 +247,9 @@ def are_sigmoids(kinds: Any) -> bool:
 
 
 def to_json(kinds: Any) -> Any:
-    """Kinds as plain JSON values; `from_json` reads them back."""
+    """Kinds as plain JSON values; `from_json` reads them back. None, of what is for any predictor, stays None."""
+    if kinds is None:
+        return None
     if isinstance(kinds, Rows):
         return {"rows": to_json(kinds.kinds)}
     if isinstance(kinds, Kind):
@@ -260,6 +262,8 @@ def to_json(kinds: Any) -> Any:
 def from_json(value: Any) -> Any:
     """The kinds of `to_json`. Raises ValueError where the value is something else."""
     match value:
+        case None:
+            return None
         case {"rows": inner}:
             return Rows(from_json(inner))
         case {"kind": str(name), **options} if name in ACTIONS:

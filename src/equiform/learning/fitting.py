@@ -115,6 +115,7 @@ def fit(
                 model, objective, options, task_loss, prior_weight, train_predictor, turning, targets
             )
         training.run(module, loader, held_out, patience, checkpoint, trainer_options)
+    model.canonicalizer.fitted = True
     return Fit(module.history, skipped)
 
 
