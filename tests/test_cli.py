@@ -280,7 +280,9 @@ def test_fit_refuses_before_it_starts(home, tmp_path):
     assert "holds other files" in error_of(*fit(home, tmp_path / "full"))
     assert "unknown group 'Q4'" in error_of(*fit(home, tmp_path / "a", "--group", "Q4"))
     assert "SO2 is continuous" in error_of(*fit(home, tmp_path / "a", "--group", "SO2"))
-    assert "known kinds: " in error_of("fit", f"{home}/models.py:net", home / "photos", "--out", tmp_path / "a")
+    assert "known kinds: axial_vectors, batch" in error_of(
+        "fit", f"{home}/models.py:net", home / "photos", "--out", tmp_path / "a"
+    )
     assert "unknown kind 'sound'" in error_of(
         "fit", f"{home}/models.py:net", home / "photos", "--out", tmp_path / "a", "--outputs", "sound"
     )
