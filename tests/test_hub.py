@@ -1,9 +1,11 @@
 """Saving and loading: a round trip for every canonicalizer, nothing unpickled, every damage named, no half-written save."""
 
-import hashlib
 import io
 import json
+import os
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from equiform import (
     adapt,
     saving,
 )
+from equiform._files import write
 from equiform.geometry.kinds import as_kinds
 from small_canonicalizers import CLOUDS, IMAGES, Classifier, CloudClassifier
 
@@ -141,10 +144,25 @@ def test_saving_again_replaces_the_save(saved):
         assert path.stat().st_mode & 0o600 == 0o600
 
 
-def test_the_config_is_plain_json_with_a_version(saved):
-    config = json.loads((saved[1] / "config.json").read_text())
-    assert (config["format"], config["format_version"], config["canonicalizer"]) == ("equiform", 1, "orbit")
-    assert config["sha256"] == hashlib.sha256((saved[1] / "model.safetensors").read_bytes()).hexdigest()
+def test_config_json_is_a_copy_to_read(saved):
+    model, folder = saved
+    copy, config = json.loads((folder / "config.json").read_text()), saving.read(folder)[0]
+    assert (copy["format"], copy["format_version"], copy["canonicalizer"]) == ("equiform", 2, "orbit")
+    assert {name: value for name, value in copy.items() if name != "sha256"} == config
+    (folder / "config.json").unlink()
+    x = torch.rand(2, 3, 12, 12)
+    assert torch.equal(equiform.load(folder, model.predictor)(x), model(x)), "it decides nothing"
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
+def test_precision_comes_back(dtype, tmp_path):
+    model = trained(orbit())
+    model.canonicalizer.to(dtype=dtype)
+    model.save(tmp_path)
+    fresh = equiform.load(tmp_path, model.predictor).canonicalizer.state_dict()
+    for name, tensor in model.canonicalizer.state_dict().items():
+        assert fresh[name].dtype == tensor.dtype
+        assert torch.equal(fresh[name], tensor)
 
 
 def test_a_model_keeps_its_mode_and_is_not_touched_by_saving(saved):
@@ -159,7 +177,12 @@ def test_a_model_keeps_its_mode_and_is_not_touched_by_saving(saved):
 # ------------------------------------------------------------------------------------------------------------- damages
 
 
-def edit(**changes: Any) -> Callable[[Path], Any]:
+Change = Callable[[Path], Any]
+
+
+def edit(**changes: Any) -> Change:
+    """config.json in an editor."""
+
     def change(folder: Path) -> None:
         config = json.loads((folder / "config.json").read_text())
         (folder / "config.json").write_text(json.dumps({k: v for k, v in (config | changes).items() if v != "remove"}))
@@ -167,13 +190,40 @@ def edit(**changes: Any) -> Callable[[Path], Any]:
     return change
 
 
-def replace(name: str, data: bytes, *, sign: bool = False) -> Callable[[Path], Any]:
+def replace(name: str, data: bytes) -> Change:
+    return lambda folder: (folder / name).write_bytes(data)
+
+
+def forge(tensors: dict[str, Any] | None = None, *, text: str | None = None, sign: bool = True, **changes: Any) -> Change:
+    """A file as somebody else may write it, with a config and tensors of theirs and, signed, with the right checksum."""
+
     def change(folder: Path) -> None:
-        (folder / name).write_bytes(data)
-        if sign:
-            edit(sha256=hashlib.sha256(data).hexdigest())(folder)
+        config, weights = saving.read(folder)
+        config = {k: v for k, v in (config | changes).items() if v != "remove"}
+        weights = {k: v for k, v in (weights | (tensors or {})).items() if v is not None}
+        written = json.dumps(config) if text is None else text
+        data = safetensors.torch.save(weights, {"equiform": written})
+        checksum = saving._checksum(written, data) if sign else "0" * 64
+        (folder / "config.json").unlink()
+        (folder / "model.safetensors").write_bytes(safetensors.torch.save(weights, {"equiform": written, "sha256": checksum}))
 
     return change
+
+
+def flip_a_bit(of: str) -> Change:
+    """In the last number, or in the config or the shapes of the header."""
+
+    def change(folder: Path) -> None:
+        data = bytearray((folder / "model.safetensors").read_bytes())
+        place = len(data) - 1 if of == "weights" else data.index(b'resolution\\": 16') + len(b'resolution\\": 1')
+        data[place] ^= 1
+        (folder / "model.safetensors").write_bytes(bytes(data))
+
+    return change
+
+
+def header(text: bytes, size: int | None = None) -> Change:
+    return replace("model.safetensors", (len(text) if size is None else size).to_bytes(8, "little") + text)
 
 
 def truncate(folder: Path) -> None:
@@ -181,45 +231,79 @@ def truncate(folder: Path) -> None:
     (folder / "model.safetensors").write_bytes(data[: len(data) // 2])
 
 
-def mixture(folder: Path) -> None:
-    """The weights of another save beside this config."""
-    trained(orbit()).save(folder / "other")
-    (folder / "other" / "model.safetensors").replace(folder / "model.safetensors")
+def arguments(**more: Any) -> Change:
+    return forge(arguments={"group": "D4", "resolution": 16, "channels": 3} | more)
 
 
-def other_tensors(folder: Path) -> None:
-    replace("model.safetensors", safetensors.torch.save({"a": torch.zeros(2)}), sign=True)(folder)
-
-
-OTHER_WIDTH = {"group": "D4", "resolution": 16, "channels": 1}
-DAMAGES = {
-    "no config": (lambda folder: (folder / "config.json").unlink(), FileNotFoundError, "it has no config.json"),
+WEIGHT, BIAS = "network.features.0.0.weight", "network.classifier.bias"
+DEEP = "[" * 100_000
+PART = {"canonicalizer": "group-conv", "arguments": {"group": "D360", "resolution": 16}, "network": None, "parts": {}}
+COPY = "config.json was edited, and is only a copy"
+UNFIT = "model.safetensors does not fit this canonicalizer: "
+DAMAGES: dict[str, tuple[Change, type[Exception], str]] = {
     "no weights": (lambda folder: (folder / "model.safetensors").unlink(), FileNotFoundError, "it has no model.safetensors"),
+    # config.json
     "empty config": (replace("config.json", b""), ValueError, "config.json is damaged"),
     "binary config": (replace("config.json", b"\xff\xfe\x00"), ValueError, "config.json is damaged"),
-    "config of a list": (replace("config.json", b"[1, 2]"), ValueError, "config.json was not written by equiform"),
-    "foreign": (replace("config.json", b'{"model_type": "bert"}'), ValueError, "config.json was not written by equiform"),
-    "newer": (edit(format_version=2), ValueError, "format version 2, this release reads 1: upgrade equiform"),
-    "no version": (edit(format_version="remove"), ValueError, "format version None"),
-    "truncated": (truncate, ValueError, "model.safetensors is damaged or belongs to another save"),
-    "mixture": (mixture, ValueError, "model.safetensors is damaged or belongs to another save"),
-    "no checksum": (edit(sha256="remove"), ValueError, "model.safetensors is damaged or belongs to another save"),
-    "garbage, signed": (replace("model.safetensors", b"garbage", sign=True), ValueError, "model.safetensors is damaged"),
-    "other tensors": (other_tensors, ValueError, "does not fit this canonicalizer"),
-    "unknown canonicalizer": (edit(canonicalizer="magic"), ValueError, "config.json is damaged: 'magic'"),
-    "unhashable canonicalizer": (edit(canonicalizer=[1]), ValueError, "does not fit this canonicalizer: unhashable"),
-    "no arguments": (edit(arguments="remove"), ValueError, "config.json is damaged: 'arguments'"),
-    "wrong arguments": (edit(arguments={"group": "D4", "typo": 1}), ValueError, "does not fit this canonicalizer.*typo"),
-    "unknown group": (edit(arguments={"group": "Q8"}), ValueError, "does not fit this canonicalizer: unknown group 'Q8'"),
-    "other shapes": (edit(arguments=OTHER_WIDTH), ValueError, "does not fit this canonicalizer"),
-    "kinds": (edit(outputs={"kind": "smell"}), ValueError, "config.json is damaged: not the description of a kind"),
-    "kind options": (
-        edit(outputs={"kind": "boxes", "format": "yolo"}),
+    "config of a list": (replace("config.json", b"[1, 2]"), ValueError, "config.json is damaged: it holds a list"),
+    "deep config": (replace("config.json", DEEP.encode()), ValueError, "config.json is damaged: maximum recursion"),
+    "large config": (replace("config.json", b"{" + b" " * (1 << 20) + b"}"), ValueError, COPY),
+    "another resolution": (edit(arguments={"group": "D4", "resolution": 17, "channels": 3}), ValueError, COPY),
+    "no checksum": (edit(sha256="remove"), ValueError, COPY),
+    # the file itself
+    "empty": (replace("model.safetensors", b""), ValueError, "model.safetensors is damaged"),
+    "garbage": (replace("model.safetensors", b"garbage" * 9), ValueError, "model.safetensors is damaged: its header has"),
+    "a huge header": (header(b"{}", 1 << 60), ValueError, "its header has 1152921504606846976 bytes, more than"),
+    "a deep header": (header(DEEP.encode()), ValueError, "model.safetensors is damaged: maximum recursion"),
+    "no tensors": (header(b'{"__metadata__": {"equiform": "{}"}, "a": 3}'), ValueError, "does not describe tensors"),
+    "truncated": (truncate, ValueError, "model.safetensors is damaged"),
+    "a bit of the weights": (flip_a_bit("weights"), ValueError, "model.safetensors is damaged: its checksum is another"),
+    "a bit of the config": (flip_a_bit("config"), ValueError, "model.safetensors is damaged: its checksum is another"),
+    "unsigned": (forge(top_k=2, sign=False), ValueError, "model.safetensors is damaged: its checksum is another"),
+    "of another program": (
+        lambda folder: safetensors.torch.save_file({}, folder / "model.safetensors"),
         ValueError,
-        "config.json is damaged: unknown format 'yolo'",
+        "no config",
     ),
-    "kind options typo": (edit(outputs={"kind": "boxes", "typo": 1}), ValueError, "config.json is damaged.*typo"),
-    "no top_k": (edit(top_k="remove"), ValueError, "config.json is damaged: 'top_k'"),
+    "longer": (lambda folder: os.truncate(folder / "model.safetensors", 1 << 40), ValueError, "model.safetensors is damaged"),
+    "a long config": (forge(text='"' + "a" * (1 << 20) + '"'), ValueError, "its config has 1048578 characters"),
+    # the config, signed
+    "deep": (forge(text=DEEP), ValueError, "model.safetensors is damaged: maximum recursion"),
+    "not a number": (forge(text='{"a": NaN}'), ValueError, "model.safetensors is damaged: NaN is no number"),
+    "newer": (forge(format_version=3), ValueError, "format version 3, this release reads 2: upgrade equiform"),
+    "older": (forge(format_version=1), ValueError, "format version 1, this release reads 2"),
+    "true as version": (forge(format_version=True), ValueError, "format version True"),
+    "no version": (forge(format_version="remove"), ValueError, "format version None"),
+    "unknown canonicalizer": (forge(canonicalizer="magic"), ValueError, "its config is damaged: 'magic'"),
+    "unhashable canonicalizer": (forge(canonicalizer=[1]), ValueError, UNFIT + "unhashable"),
+    "no arguments": (forge(arguments="remove"), ValueError, "its config is damaged: 'arguments'"),
+    "arguments of another type": (forge(arguments=3), ValueError, UNFIT),
+    "parts of another type": (forge(parts=[3]), ValueError, "its config is damaged"),
+    "a name of two lines": (forge(network="a\nb"), ValueError, r"network is the name of a class; got 'a\\nb'"),
+    "wrong arguments": (arguments(typo=1), ValueError, UNFIT + ".*typo"),
+    "unknown group": (arguments(group="Q8"), ValueError, UNFIT + "unknown group 'Q8'"),
+    "a large group of filters": (forge(**PART), ValueError, UNFIT + "group convolutions are for at most 64 elements"),
+    "a large group": (arguments(group="C9999"), ValueError, UNFIT + ".*at most 720 elements; C9999 has 9999"),
+    "a large resolution": (arguments(resolution=10**6), ValueError, UNFIT + "resolution must be .* 2048; got 1000000"),
+    "many channels": (arguments(channels=5 * 10**6), ValueError, UNFIT + "channels must be .* 512; got 5000000"),
+    "wide": (forge(canonicalizer="tiles", arguments={"group": "C4", "widths": [10**9]}), ValueError, UNFIT + "widths"),
+    "gigabytes": (forge(canonicalizer="tiles", arguments={"group": "C4", "widths": [4096] * 8}), ValueError, UNFIT),
+    "a part too many": (forge(parts={"quick": PART | {"arguments": {"group": "D1"}}}), ValueError, UNFIT + ".*quick"),
+    "kinds": (forge(outputs={"kind": "smell"}), ValueError, "its config is damaged: not the description of a kind"),
+    "kind options": (forge(outputs={"kind": "boxes", "format": "yolo"}), ValueError, "its config is damaged: .*'yolo'"),
+    "kind options typo": (forge(outputs={"kind": "boxes", "typo": 1}), ValueError, "its config is damaged: .*typo"),
+    "no top_k": (forge(top_k="remove"), ValueError, "its config is damaged: 'top_k'"),
+    # the tensors, signed
+    "another tensor": (forge({"a": torch.zeros(2)}), ValueError, UNFIT + "the tensor 'a' is F32 .*; expected no such tensor"),
+    "a tensor less": (forge({BIAS: None}), ValueError, UNFIT + f"the tensor '{BIAS}' is missing"),
+    "another shape": (forge({BIAS: torch.zeros(2)}), ValueError, UNFIT + rf"the tensor '{BIAS}' is F32 of shape \(2,\)"),
+    "NaN": (forge({BIAS: torch.tensor([torch.nan])}), ValueError, f"the tensor '{BIAS}' holds values that are no finite"),
+    "infinite": (forge({BIAS: torch.tensor([torch.inf])}), ValueError, f"the tensor '{BIAS}' holds values that are no finite"),
+    "complex": (forge({BIAS: torch.ones(1, dtype=torch.complex64)}), ValueError, UNFIT + f"the tensor '{BIAS}' is C64"),
+    "whole": (forge({BIAS: torch.ones(1, dtype=torch.int64)}), ValueError, UNFIT + f"the tensor '{BIAS}' is I64"),
+    "one in half": (forge({BIAS: torch.ones(1).half()}), ValueError, UNFIT + f"the tensor '{BIAS}' is F16"),
+    "opinion": (forge({"opinion.weight": torch.ones(2, 5)}), ValueError, UNFIT + ".*'opinion.weight' is F32 .*each class"),
+    "no opinion": (forge({"opinion.weight": torch.full((5,), torch.nan)}), ValueError, "'opinion.weight' holds values"),
 }
 
 
@@ -229,9 +313,10 @@ def test_damage_is_named_with_its_path(saved, damage):
     equiform.load(folder, model.predictor)  # control: whole
     change, error, message = DAMAGES[damage]
     change(folder)
-    with pytest.raises(error, match=f"(?s){message}") as caught:
+    with pytest.raises(error, match=message) as caught:
         equiform.load(folder, model.predictor)
     assert str(folder) in str(caught.value)
+    assert "\n" not in str(caught.value), "one line"
 
 
 class Bomb:
@@ -254,7 +339,7 @@ def test_nothing_is_ever_unpickled(saved, tmp_path, format, name):
         pickle.dump(Bomb(target), buffer)
     else:
         torch.save({"a": Bomb(target)}, buffer)
-    replace(name, buffer.getvalue(), sign=name == "model.safetensors")(folder)
+    replace(name, buffer.getvalue())(folder)
     with pytest.raises(ValueError, match=f"{folder / name} is damaged"):
         equiform.load(folder, model.predictor)
     assert not target.exists()
@@ -271,6 +356,11 @@ def test_what_is_not_there(tmp_path, monkeypatch):
     for path in (tmp_path / "no" / "where", "./nowhere", "~/x", "a/b/c"):
         with pytest.raises(FileNotFoundError, match=f"no folder {path}"):
             equiform.load(path, predictor)
+    for path in ("x" * 5000, "a/" + "x" * 5000, "a\nb", "a\0b"):
+        with pytest.raises(FileNotFoundError, match="no folder") as caught:
+            equiform.load(path, predictor)
+        assert len(str(caught.value)) < 600
+        assert "\n" not in str(caught.value)
 
 
 def test_networks_of_ones_own_are_asked_for(tmp_path):
@@ -278,7 +368,7 @@ def test_networks_of_ones_own_are_asked_for(tmp_path):
     model.save(tmp_path)
     with pytest.raises(ValueError, match=f"{tmp_path} has a network of its own, a Own: pass network="):
         equiform.load(tmp_path, model.predictor)
-    with pytest.raises(ValueError, match=f"{tmp_path} does not fit this canonicalizer"):
+    with pytest.raises(ValueError, match=rf"{tmp_path}.* does not fit this canonicalizer: .* of shape \(7,\)"):
         equiform.load(tmp_path, model.predictor, network=Own(width=7))
     trained(orbit()).save(tmp_path)
     with pytest.raises(ValueError, match=f"{tmp_path} takes no network="):
@@ -319,9 +409,8 @@ def test_a_failing_write_leaves_the_old_save(saved, monkeypatch):
     assert torch.equal(equiform.load(folder, model.predictor)(x), model(x))
 
 
-def test_a_write_that_stops_between_the_files_is_noticed(saved, monkeypatch):
-    model, folder = saved
-    write = saving.write
+def test_a_save_that_stops_between_the_files_is_whole(saved, monkeypatch):
+    folder, other = saved[1], trained(IMAGES["group-conv"]("D2"))
 
     def stops(path: Path, data: bytes) -> None:
         if path.name == "config.json":
@@ -331,9 +420,73 @@ def test_a_write_that_stops_between_the_files_is_noticed(saved, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(saving, "write", stops)
         with pytest.raises(KeyboardInterrupt):
-            trained(orbit()).save(folder)
-    with pytest.raises(ValueError, match="belongs to another save"):
-        equiform.load(folder, model.predictor)
+            other.save(folder)
+    assert equiform.load(folder, other.predictor).canonicalizer.name == "group-conv"
+
+
+def test_names_as_long_as_file_systems_take(tmp_path):
+    path = tmp_path / ("x" * 255)
+    write(path, b"data")
+    assert path.read_bytes() == b"data"
+
+
+def test_weights_that_are_no_numbers_are_not_saved(tmp_path):
+    model = trained(orbit())
+    with torch.no_grad():
+        model.canonicalizer.get_parameter(BIAS).fill_(torch.nan)
+    with pytest.raises(ValueError, match=f"OrbitCanonicalizer: the tensor '{BIAS}' holds values that are no finite numbers"):
+        model.save(tmp_path / "adapter")
+    assert not (tmp_path / "adapter").exists()
+
+
+KILLS = """
+import os, random, signal, sys, time
+import torch, equiform
+from equiform import GroupConvCanonicalizer, adapt
+
+torch.set_num_threads(1)
+model = adapt(len, "C4", outputs="logits", canonicalizer=GroupConvCanonicalizer("C4", widths=(4, 8), resolution=16))
+
+def save(number):
+    model.canonicalizer.network.head.bias.data.fill_(number)
+    model.top_k = 1 + number % 4
+    model.save(sys.argv[1])
+
+def writer(number):
+    if child := os.fork():
+        return child
+    while True:
+        save(number)
+        number += 1
+
+def check():
+    again = equiform.load(sys.argv[1], len)
+    number = int(again.canonicalizer.network.head.bias)
+    assert again.top_k == 1 + number % 4, (again.top_k, number)
+    return number
+
+save(0)
+random.seed(0)
+seen = set()
+for round in range(25):
+    children = [writer(1000 * round), writer(1000 * round + 500)]
+    time.sleep(0.01 + 0.05 * random.random())
+    seen |= {check() for _ in range(3)}
+    for child in children:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    check()
+print(len(seen))
+"""
+
+
+def test_writers_that_are_killed_leave_a_whole_save(tmp_path):
+    """Two at a time, killed at random moments: what is loaded is always one save, with the settings that belong to it."""
+    environment = os.environ | {"PYTHONPATH": str(Path(equiform.__file__).parents[1])}
+    command = [sys.executable, "-c", KILLS, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 20, "control: there were saves to interrupt"
 
 
 # -------------------------------------------------------------------------------------------------------------- the Hub

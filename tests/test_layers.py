@@ -95,6 +95,13 @@ def test_each_module_imports_only_from_those_before_it():
             assert not wrong, f"{file.relative_to(SOURCE)} imports {', '.join(wrong)}, which come after {name}"
 
 
+def test_no_circle_of_files():
+    files, done = graph(), set()
+    while ready := [file for file, needs in files.items() if file not in done and needs <= done]:
+        done.update(ready)
+    assert done == set(files), f"in or behind a circle: {sorted(str(f.relative_to(SOURCE)) for f in set(files) - done)}"
+
+
 def test_drawing_a_plot_needs_no_canonicalizer():
     files = graph()
     seen, new = set(), {SOURCE / "evaluation" / "figures.py"}

@@ -244,7 +244,7 @@ def test_a_ready_made_name_comes_before_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert equiform.load("text-c4", read_text.read).group == group("C4")
     for folder in (Path("text-c4"), "./text-c4"):
-        with pytest.raises(FileNotFoundError, match=r"is no saved canonicalizer: it has no config\.json"):
+        with pytest.raises(FileNotFoundError, match=r"is no saved canonicalizer: it has no model\.safetensors"):
             equiform.load(folder, read_text.read)
 
 

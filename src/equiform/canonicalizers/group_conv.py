@@ -11,6 +11,8 @@ from ..images.views import disc
 from .images import ImageCanonicalizer, check_widths
 from .networks import GroupConvNetwork
 
+MAX_GROUP = 64
+
 
 class GroupConvCanonicalizer(ImageCanonicalizer):
     """One pass of a group-convolution network; exact for quarter turns and flips, approximate for other elements.
@@ -30,6 +32,8 @@ class GroupConvCanonicalizer(ImageCanonicalizer):
         channels: int = 3,
     ):
         super().__init__(group, resolution, channels)
+        if self.num_poses > MAX_GROUP:  # the kernels grow with the square of it
+            raise ValueError(f"group convolutions are for at most {MAX_GROUP} elements; {group} has {self.num_poses}")
         self.widths = check_widths(widths)
         if resolution % 2 ** len(widths):
             raise ValueError(f"resolution must be a multiple of {2 ** len(widths)} for {len(widths)} widths; got {resolution}")
