@@ -328,6 +328,18 @@ def test_only_what_adapt_returns_is_evaluated():
         evaluate(TopIsBright(), pictures())
 
 
+@pytest.mark.parametrize("outputs", ["logits", equiform.Logits(sigmoid=True)])
+def test_one_logit_is_a_probability_too(outputs):
+    def top(x):
+        return TopIsBright()(x)[:, : 1 if outputs == "logits" else 2]
+
+    with torch.no_grad():
+        report = evaluate(Equivariant(top, Marked(), "image", outputs), pictures(), metric=lambda y, t: 0.0, baselines=["bare"])
+        upright, turned = (top(torch.rot90(pictures()[0], k, (-2, -1))).sigmoid() for k in (0, 2))
+    assert report["bare"].equivariance_error == pytest.approx(float((upright - turned).abs().max()))
+    assert report["adapted"].equivariance_error == 0
+
+
 class Hinted(TopIsBright):
     """Takes points too, if there are any."""
 

@@ -199,7 +199,7 @@ def check_predictor(ref: str, predictor: Any, data: LabelledImages, in_order: bo
     logits = first_answer(ref, predictor, data, device)
     if logits is None or logits.ndim != 2:
         return
-    num_classes, greatest = logits.shape[1], max(data.index.values())
+    num_classes, greatest = max(logits.shape[1], 2), max(data.index.values())  # one logit: yes or no
     if greatest >= num_classes:
         raise ValueError(f"{ref} knows {num_classes} classes, and the class index goes up to {greatest}")
     if in_order and num_classes != len(data.index):

@@ -267,9 +267,11 @@ class _Tally:
 
 def _probabilities(output: Any, outputs: Any) -> Any:
     def leaf_probabilities(kind: kinds.Leaf, leaf: Any, path: str) -> Any:
-        if not isinstance(kind, kinds.Kind) or kind.name != "logits":
+        if not isinstance(kind, kinds.Kind) or kind.averaging not in ("softmax", "sigmoid"):
             return leaf
-        return torch.as_tensor(leaf).softmax(0 if kind.axis else -1)
+        x, axis = torch.as_tensor(leaf), 0 if kind.axis else -1
+        alone = kind.averaging == "sigmoid" or x.ndim < 2 or x.shape[axis] == 1
+        return x.sigmoid() if alone else x.softmax(axis)
 
     return nested.walk(leaf_probabilities, outputs, output, "output")
 

@@ -87,8 +87,10 @@ class PriorTraining(lightning.LightningModule):
         self.log(MONITOR, right.float().mean(), prog_bar=True, batch_size=len(right), sync_dist=True)
 
     def on_validation_epoch_end(self) -> None:
+        if self.trainer.sanity_checking:
+            return
         value = float(self.trainer.callback_metrics[MONITOR])
-        if not self.trainer.sanity_checking and (self.best is None or value > self.best["value"]):
+        if self.best is None or value > self.best["value"]:
             self.best = {"value": value, "weights": {name: tensor.clone() for name, tensor in self._trained().items()}}
 
     def _trained(self) -> dict[str, Tensor]:
