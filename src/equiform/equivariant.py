@@ -274,9 +274,9 @@ def load(
 ) -> Equivariant:
     """A saved model around its predictor: a ready-made one by its name, from a folder, or from a Hub repository (owner/name).
 
-    Ready-made: "photos-c4", "photos-c4-small" and "photos-so2", for photos and any predictor of images whose class is known (for
-    others `adapt(predictor, group, outputs=..., canonicalizer=name)`); "text-c4", for text in any quarter turn: the predictor takes a list of photos and gives for each a dict with
-    `text`, `words` and `boxes` (k, 4), xyxy. A folder that happens to have such a name is a `Path`, or begins with "./".
+    Ready-made: "photos-c4", "photos-c4-small" and "photos-so2", for photos and any predictor of images whose class is known
+    (for others `adapt(predictor, group, outputs=..., canonicalizer=name)`); "text-c4", for text in any quarter turn: the
+    predictor takes a list of photos and gives for each a dict with `text`, `words` and `boxes` (k, 4), xyxy. A folder that happens to have such a name is a `Path`, or begins with "./".
     Nothing is unpickled.
     `network`: the module of a canonicalizer that was given its own; the saved weights are loaded into it. Of a cascade of two
     such canonicalizers: both modules, the quick one's first.

@@ -38,8 +38,8 @@ INDEXED = ("1", "P", "PA")  # values that name a colour: there is nothing betwee
 class Upright(nn.Module):
     """Photos turned upright, as one step of a `torchvision.transforms` chain or before a `transformers.pipeline`.
 
-    canonicalizer: one that was fitted, or the folder, repository or name of a saved one: "photos-c4" for photos in quarter turns,
-    "text-c4" for pages of text. What comes in comes out, in its own
+    canonicalizer: one that was fitted, or the folder, repository or name of a saved one: "photos-c4" for photos in quarter
+    turns, "text-c4" for pages of text. What comes in comes out, in its own
     type: a PIL image (its EXIF orientation honoured, its mode kept), a path (as a PIL image), an array (h, w, 3) or (h, w), a
     tensor (c, h, w) or (b, c, h, w), or a list of those. Below `min_confidence` a photo is left as it is.
 

@@ -96,7 +96,7 @@ class OrbitCanonicalizer(ImageCanonicalizer):
         scores = [self._answer(part) for part in pairs.split(PAIRS)] or [view.new_zeros(0)]
         return torch.cat(scores) / self.temperature
 
-    def _answer(self, views: Float[Tensor, "m c r r"]) -> Float[Tensor, "m *k"]:
+    def _answer(self, views: Float[Tensor, "m c r r"]) -> Tensor:
         answer = self.network(views.contiguous(memory_format=torch.channels_last))
         scores = first_logits(answer) if is_container(answer) else answer  # transformers classifiers answer with a dict
         shape = (len(views), self.num_poses) if self.sees_turns else (len(views),)

@@ -19,15 +19,15 @@ RANGE = (0.02, 50.0)  # of temperatures
 def calibrate(model: Equivariant | ImageCanonicalizer, images: Any) -> float:
     """Set the temperature of a canonicalizer of images, in place, and return it.
 
-    images: upright ones that it was not fitted on: a tensor (n, c, h, w), a list of photos, or a folder. Upright ones are enough:
-    when an image is turned its scores are permuted. The temperature is that of the greatest likelihood (Guo et al. 2017, arXiv
-    1706.04599, sec. 4.2). Unreadable files are left out.
+    images: upright ones that it was not fitted on: a tensor (n, c, h, w), a list of photos, or a folder. Upright ones are
+    enough: when an image is turned its scores are permuted. The temperature is that of the greatest likelihood (Guo et al.
+    2017, arXiv 1706.04599, sec. 4.2). Unreadable files are left out.
     Raises TypeError for a canonicalizer without a temperature, ValueError without images.
     """
     canonicalizer: Any = model.canonicalizer if isinstance(model, Equivariant) else model
     if not hasattr(canonicalizer, "temperature"):
         raise TypeError(
-            f"a {type(canonicalizer).__name__} has no temperature: OrbitCanonicalizer and RingCanonicalizer have one"
+            f"{type(canonicalizer).__name__} has no temperature; OrbitCanonicalizer and RingCanonicalizer have"
         )
     rows = [canonicalizer.scores(canonicalizer.view(batch)) for batch in _batches(images)]
     if not rows:
