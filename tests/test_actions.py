@@ -227,6 +227,15 @@ def test_points_and_arrows_go_where_the_pixels_go(g, canvas):
     assert torch.equal(moved[torch.arange(h * w), :, bright[:, 0], bright[:, 1]], after.flip(0) - after)
 
 
+def test_the_sign_of_vorticity_turns_in_a_mirror():
+    def vorticity(flow: torch.Tensor) -> torch.Tensor:
+        return (flow[:, 1:, 1:-1, 2:] - flow[:, 1:, 1:-1, :-2]) - (flow[:, :1, 2:, 1:-1] - flow[:, :1, :-2, 1:-1])
+
+    flow, kind = torch.randn(1, 2, 6, 9), Image(pseudoscalar=True)
+    for g in D4.split(1):
+        assert torch.allclose(vorticity(act(g, flow, "field")), act(g, vorticity(flow), kind), atol=1e-6)
+
+
 def patches(x: torch.Tensor, size: int | tuple[int, int]) -> torch.Tensor:
     """One class token, and the largest values of every patch, row after row."""
     grid = torch.nn.functional.max_pool2d(x, size).flatten(2).mT
@@ -415,6 +424,8 @@ def test_off_the_grid_large_labels_survive(dtype, label):
     x = torch.full((1, 1, 9, 9), label).to(dtype)
     for kind in ("mask", Image(border="edge")):
         assert set(act(Cyclic(8).elements[1:2], x, kind).long().flatten().tolist()) <= {0, label}
+    with pytest.raises(ValueError, match=r"uint64 pixels are not resampled.*use int64 or float64"):
+        act(Cyclic(8).elements[1:2], x.to(torch.uint64))
 
 
 def test_complex_pixels_and_arrows_move_as_their_parts():
@@ -559,13 +570,14 @@ def test_radians_taken_for_degrees_are_suspected():
 
 BAD = [
     ("points", torch.zeros(2, 5, 2, dtype=torch.complex64), "points are real numbers; got torch.complex64"),
+    ("pseudoscalars", torch.rand(2, 1, 4, 4), r"looks like a map.*Image\(pseudoscalar=True\)"),
     ("pseudoscalars", torch.zeros(2, dtype=torch.uint8), "torch.uint8 has no sign, use float32 or int64"),
     ("image", torch.rand(2, 5), r"shape \(b, ..., h, w\); got \(2, 5\)"),
     ("points", torch.rand(2, 5, 3), r"points have shape \(b, ..., 2\); got \(2, 5, 3\)"),
     ("points", torch.rand(2), r"points have shape"),
     (Points(extra=1), torch.rand(2, 5, 2), r"points have shape \(b, ..., 3\); got \(2, 5, 2\)"),
     ("vectors", torch.rand(2, 3), "vectors have shape"),
-    ("boxes", torch.rand(2, 5), r"boxes have shape \(b, ..., 4\); got \(2, 5\)"),
+    ("boxes", torch.rand(2, 5), r"boxes have shape \(b, ..., 4\); got \(2, 5\): .*extra=1"),
     ("rotated_boxes", torch.rand(2, 4), r"rotated_boxes have shape \(b, ..., 5\)"),
     ("field", torch.rand(2, 3, 4, 4), r"a field has shape \(b, 2, h, w\).*got \(2, 3, 4, 4\)"),
     ("tokens", torch.rand(2, 5), r"tokens have shape \(b, n, d\); got \(2, 5\)"),

@@ -7,8 +7,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import equiform
 from equiform import Canonicalizer, EnergyCanonicalizer, Equivariant, UniformCanonicalizer, adapt, evaluate
-from equiform.canonicalizers.base import Images
+from equiform.canonicalizers.images import Images
 from equiform.canonicalizers.poses import Pose, pose_of
+from equiform.evaluation.evaluate import _Clock
 from equiform.geometry.kinds import Kind
 from equiform.testing import check_equivariant, equivariance_error
 
@@ -297,6 +298,12 @@ def test_training_free_gives_the_predictor_what_it_takes():
     answer = model(pictures()[0].numpy())
     assert isinstance(answer, np.ndarray)
     assert set(seen) == {np.ndarray}
+
+
+def test_the_first_round_warms_up_and_is_not_timed():
+    clock = _Clock()
+    clock.seconds = {"adapted": [90.0, 4.0], None: [1.0, 2.0]}
+    assert clock.ratio("adapted") == 2.0
 
 
 def test_the_bare_predictor_costs_one_by_definition():

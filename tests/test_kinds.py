@@ -100,7 +100,20 @@ def test_json_tells_kinds_apart():
 
 
 @pytest.mark.parametrize(
-    "value", [{"kind": "smell"}, {"kind": 3}, {"rows": 1}, "mask", None, {}, {"list": {}}, {"set": []}], ids=str
+    "value",
+    [
+        {"kind": "points", "smell": 1},
+        {"kind": "vectors", "smell": 1},
+        {"kind": "smell"},
+        {"kind": 3},
+        {"rows": 1},
+        "mask",
+        None,
+        {},
+        {"list": {}},
+        {"set": []},
+    ],
+    ids=str,
 )
 def test_json_of_something_else(value):
     with pytest.raises(ValueError, match="not the description of a kind"):

@@ -79,12 +79,17 @@ def test_average_by_kind():
     mean = (pairs * w[..., None]).sum(1)
     assert torch.allclose(average(x, Kind("invariant"), chosen), mean, atol=1e-3)
     assert np.allclose(average(x.numpy(), Kind("invariant"), chosen), mean, atol=1e-3)
+    assert torch.allclose(average(torch.complex(x, -x), Kind("invariant"), chosen), torch.complex(mean, -mean), atol=1e-3)
     expected = (pairs.softmax(-1) * w[..., None]).sum(1)
     assert torch.allclose(average(x, Kind("logits"), chosen).softmax(-1), expected, atol=1e-3)
     assert torch.allclose(average(x[[0, 0, 2, 2]], Kind("logits"), chosen), x[[0, 2]], atol=1e-5), "not made log-probabilities"
-    expected = (pairs.sigmoid() * w[..., None]).sum(1)
-    assert torch.allclose(average(x, Logits(sigmoid=True), chosen).sigmoid(), expected, atol=1e-3)
-    assert torch.allclose(average(x[:, :1], Kind("logits"), chosen).sigmoid(), expected[:, :1], atol=1e-3), "one is a sigmoid"
+    wide = 20 * x - 10
+    expected = (wide.reshape(2, 2, 3).sigmoid() * w[..., None]).sum(1)
+    assert torch.allclose(average(wide, Logits(sigmoid=True), chosen).sigmoid(), expected, atol=1e-3)
+    for one in (wide[:, :1], wide[:, 0]):
+        assert torch.allclose(
+            average(one, Kind("logits"), chosen).sigmoid(), expected[:, :1].view(-1, *one.shape[1:]), atol=1e-3
+        )
     assert torch.equal(average(x, Points(absent=0), chosen), x[[0, 2]]), "a mark and a place have no mean"
     for kind, value in [("boxes", torch.rand(4, 3, 4)), ("invariant", torch.arange(4)), ("mask", torch.rand(4, 1, 2, 2) > 0.5)]:
         assert torch.equal(average(value, Kind(kind), chosen), value[[0, 2]]), "the likeliest pose answers"

@@ -21,11 +21,11 @@ from .geometry.actions import ACTIONS, Size
 from .geometry.clouds import check_answer
 from .geometry.groups import Group, inverse
 from .geometry.kinds import Kind, Rows, as_kinds
-from .geometry.moving import act, add, find_logits, snap
+from .geometry.moving import act, add, snap
 from .predictors import known_kinds
 from .predictors.pairs import PhotoPredictor, as_predictor
 from .predictors.photo_tasks import known_task
-from .second_opinion import Opinion
+from .second_opinion import Opinion, evidence
 
 Predictor = Callable[..., Any] | tuple[Any, Any]
 
@@ -136,7 +136,7 @@ class Equivariant(nn.Module):
                 stacklevel=2,
             )
         if self.opinion is not None and len(chosen.row):
-            chosen = reweighted(chosen, self.opinion(find_logits(output, outputs)))
+            chosen = reweighted(chosen, self.opinion(evidence(output, outputs)))
         points = None if call.batch is None else chosen_points(chosen, call.batch)
         return Prediction(average(output, outputs, chosen, points), pose)
 

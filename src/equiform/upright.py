@@ -175,8 +175,8 @@ def _turn_file(source: Path, destination: Path, canonicalizer: Canonicalizer, mi
         raise UnreadableImage(f"{source}: has {frames} frames, and only single pictures are turned")
     else:
         write(destination, _encoded(moved(image, inverse(canonicalizer.elements[index][None])), source))
-    turns = canonicalizer.group.num_turns  # element n + k is a flip followed by turn k
-    return Turned(source, 360 * (index % turns) / turns, index >= turns, confidence, doubtful)
+    (angle,), (flip,) = canonicalizer.group.angles(canonicalizer.elements[index][None])
+    return Turned(source, angle, flip, confidence, doubtful)
 
 
 def moved(image: "Image", g: Float[Tensor, "1 3 3"]) -> "Image":

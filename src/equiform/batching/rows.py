@@ -126,7 +126,8 @@ def is_averaged(kind: Leaf, leaf: Any) -> bool:
     """Whether this leaf is: whole numbers never are."""
     if isinstance(kind, Rows) or not isinstance(leaf, (Tensor, np.ndarray)) or leaf.ndim == 0:
         return False
-    return kind.averaging != "likeliest" and as_tensor(leaf).dtype.is_floating_point
+    dtype = as_tensor(leaf).dtype
+    return kind.averaging != "likeliest" and (dtype.is_floating_point or dtype.is_complex)
 
 
 def average(x: Any, kinds: Any, chosen: Chosen, points: Chosen | None = None) -> Any:

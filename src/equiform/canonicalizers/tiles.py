@@ -12,7 +12,7 @@ from torch import Tensor
 from .._checks import check_whole
 from ..geometry.arrays import as_tensor
 from ..geometry.groups import Group
-from ..images.files import open_image, to_tensor
+from ..images.files import open_finite, to_tensor
 from ..images.tiles import dark_ink, tile_squares, tile_view
 from ..images.views import orbit_views
 from .images import ImageCanonicalizer, Images, check_widths
@@ -63,7 +63,7 @@ class TileCanonicalizer(ImageCanonicalizer):
         return tile_squares(images, side, self.num_tiles)
 
     def read(self, file: Path, side: int) -> Tensor:
-        return self.squares(to_tensor(open_image(file))[None], side)
+        return self.squares(to_tensor(open_finite(file))[None], side)
 
     def scores(self, view: Float[Tensor, "b t s s"]) -> Float[Tensor, "b n"]:
         orbit = orbit_views(dark_ink(view), self.group).to(self._dtype())

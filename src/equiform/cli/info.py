@@ -12,7 +12,7 @@ from .._optional import optional
 from ..canonicalizers.table import CANONICALIZERS
 from ..evaluation.metrics import METRICS
 from ..geometry.actions import ACTIONS
-from ..geometry.groups import NAMED
+from ..geometry.groups import known_groups
 from .text import in_one_line
 
 EXTRAS = {"transformers": "transformers", "timm": "timm", "torchvision": "torchvision", "onnxruntime": "onnx"}
@@ -28,7 +28,7 @@ def environment() -> list[tuple[str, str]]:
         *((package, package_version(package, extra)) for package, extra in EXTRAS.items()),
         ("threads", str(torch.get_num_threads())),
         ("devices", ", ".join(["cpu", *cuda, *(["mps"] if torch.backends.mps.is_available() else [])])),
-        ("groups", f"Cn and Dn (C4, D4, C8, ...), Cnz (C4z), {', '.join(NAMED)}"),
+        ("groups", known_groups()),
         ("kinds", ", ".join(ACTIONS)),
         ("canonicalizers", ", ".join(CANONICALIZERS)),
         ("metrics", ", ".join(METRICS)),

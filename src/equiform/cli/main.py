@@ -228,7 +228,7 @@ def evaluate_command(
             metavar="FILE.json", help='Class index of each subfolder as JSON, {"cats": 281, ...}. [default: sorted order]'
         ),
     ] = None,
-    metric: Annotated[str, typer.Option(metavar="NAME", help="accuracy or top5-accuracy.")] = "accuracy",
+    metric: Annotated[str, typer.Option(metavar="NAME", help=f"{' or '.join(METRICS)}.")] = METRICS[0],
     baseline: Annotated[
         list[str],
         typer.Option(

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from .. import saving
 from .._checks import reason
 from ..canonicalizers.base import Canonicalizer
+from ..canonicalizers.images import ImageCanonicalizer
 from ..canonicalizers.networks import scorer
 from ..equivariant import Equivariant, adapt
 from ..geometry import nested
@@ -78,7 +79,7 @@ def scoring_network(backbone: str | None) -> nn.Module | None:
     return scorer(module)
 
 
-def check_network(canonicalizer: Canonicalizer, backbone: str | None) -> None:
+def check_network(canonicalizer: ImageCanonicalizer, backbone: str | None) -> None:
     """Raise ValueError at once where the backbone does not take views of that resolution."""
     if backbone is None:
         return

@@ -22,7 +22,6 @@ from ..geometry import kinds, nested
 from ..geometry.groups import PROTOCOLS, Group, inverse, protocol, turn
 from ..geometry.kinds import as_kinds
 from ..geometry.moving import act, first_image, image_sizes, precision, unstacked
-from ..geometry.rotations import rotation_angle
 from ..learning.data import batches
 from .report import OrbitReport
 from .results import Method, Sample
@@ -76,8 +75,7 @@ def evaluate(
         for batch in _progress(loader, progress):
             x, target = _pair(batch)
             x = arguments(x, model.inputs)
-            if _takes_photos(model):
-                x = model.predictor.read(x)
+            x = getattr(model.predictor, "read_photos", _as_it_is)(x)
             x = to_device(unstacked(x, fitting_kinds(model.inputs, x)), model.canonicalizer.device)
             target = to_device(target, model.canonicalizer.device)
             samples = samples or _samples(model, x, elements)
@@ -89,8 +87,9 @@ def evaluate(
         while clock.rounds < MIN_TIMINGS:
             clock.measure(methods, model.predictor, x)
     rows = [tally.method(clock.ratio(tally.name), mean_from) for tally in tallies]
-    angles, flips = _angles(elements)
-    return OrbitReport(metrics.name(metric), name, _labels(elements), angles, flips, num_samples, rows, samples)
+    angles, flips = model.group.angles(elements)
+    labels = [model.group.label(element) for element in elements]
+    return OrbitReport(metrics.name(metric), name, labels, angles, flips, num_samples, rows, samples)
 
 
 # ------------------------------------------------------------------------------------------------ what is evaluated
@@ -118,20 +117,6 @@ def _elements(model: Equivariant, which: str | Group | Sequence[float] | None) -
     return turn(torch.deg2rad(angles)), "angles", 0
 
 
-def _angles(elements: Tensor) -> tuple[list[float], list[bool]]:
-    if elements.shape[-1] == 4:  # about whatever axis
-        linear = elements[:, :3, :3].double()
-        angle = torch.rad2deg(rotation_angle(linear * torch.linalg.det(linear)[:, None, None].sign()))
-    else:
-        angle = torch.rad2deg(torch.atan2(elements[:, 0, 1], elements[:, 1, 1])) % 360
-    return [round(float(a), 3) % 360 for a in angle], (torch.linalg.det(elements) < 0).tolist()
-
-
-def _labels(elements: Tensor) -> list[str]:
-    angles, flips = _angles(elements)
-    return [("flip " if flip else "") + f"{angle:g}°" for angle, flip in zip(angles, flips, strict=True)]
-
-
 def _loader(data: Any, model: Equivariant, batch_size: int) -> Iterable[Any]:
     pair = (
         isinstance(data, (tuple, list))
@@ -146,11 +131,11 @@ def _loader(data: Any, model: Equivariant, batch_size: int) -> Iterable[Any]:
             came += f" of {' and '.join(f'a {type(part).__name__}' for part in data[:3])}"
         raise TypeError(f"data is (inputs, targets) tensors or lists, a Dataset or a DataLoader of such pairs; {came}")
     # the photos of a batch are a list, and so are their targets, as they may differ in size and number
-    return batches(data, model.inputs, batch_size, lists=_takes_photos(model))
+    return batches(data, model.inputs, batch_size, lists=hasattr(model.predictor, "read_photos"))
 
 
-def _takes_photos(model: Equivariant) -> bool:
-    return getattr(model.predictor, "takes_photos", False)
+def _as_it_is(batch: Any) -> Any:
+    return batch
 
 
 def _baselines(model: Equivariant, names: Sequence[str]) -> dict[str, Callable[..., Any]]:
@@ -333,7 +318,7 @@ def _samples(model: Equivariant, x: Any, elements: Tensor) -> list[Sample]:
         pose = model.canonicalizer(image)
         right = bool(model.group.index(g)[0] == pose.index[0])
         picture, canonical = _picture(image), _picture(act(inverse(pose.g), image))
-        label = _labels(elements)[i % len(elements)]
+        label = model.group.label(elements[i % len(elements)])
         chosen.append(Sample(picture, canonical, label, float(pose.confidence[0]), right))
     return chosen
 

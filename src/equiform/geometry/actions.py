@@ -49,6 +49,9 @@ def act_field(
 
 def act_pseudoscalars(g: Float[Tensor, "b n n"], x: Tensor, size: Size | None) -> Tensor:
     """Turn the sign of numbers (b, ...) under reflections, det(R) s: a signed volume, a helicity. `size` is not needed."""
+    shape = tuple(x.shape)
+    if size is not None and x.ndim > 2 and shape[-2:] in (size, size[::-1]):
+        raise ValueError(f"{shape} looks like a map, whose pixels move too: say Image(pseudoscalar=True)")
     return x * parity(g, x)
 
 

@@ -239,6 +239,13 @@ def as_kinds(kinds: Any, group: Group | None = None) -> Any:
     return kinds
 
 
+def are_sigmoids(kinds: Any) -> bool:
+    """Whether the logits among these kinds are for one sigmoid a class."""
+    found: list[Leaf] = []
+    nested.map_kinds(found.append, kinds)
+    return any(isinstance(kind, Kind) and bool(dict(kind.options).get("sigmoid")) for kind in found)
+
+
 def to_json(kinds: Any) -> Any:
     """Kinds as plain JSON values; `from_json` reads them back."""
     if isinstance(kinds, Rows):
@@ -256,9 +263,11 @@ def from_json(value: Any) -> Any:
         case {"rows": inner}:
             return Rows(from_json(inner))
         case {"kind": str(name), **options} if name in ACTIONS:
-            axis, averaged = options.pop("axis", 0), options.pop("averaged", True)
-            plain = MAKERS[name](**options) if options and name in MAKERS else Kind(name)
-            return replace(plain, axis=axis, averaged=averaged)
+            more = {key: options.pop(key) for key in ("axis", "averaged") if key in options}
+            try:
+                return replace(MAKERS[name](**options) if options else Kind(name), **more)
+            except (KeyError, TypeError):
+                raise ValueError(f"not the description of a kind: {value!r}: it has no such options") from None
         case {"dict": dict(inner)}:
             return {key: from_json(kind) for key, kind in inner.items()}
         case {"list": list(inner)}:

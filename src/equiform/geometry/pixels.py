@@ -93,7 +93,7 @@ def _resample(g: Tensor, x: Tensor, interpolation: str, border: str) -> Tensor:
         parts = _resample(g, torch.view_as_real(x).movedim(-1, 1), interpolation, border)
         return torch.view_as_complex(parts.movedim(1, -1).contiguous())
     if x.dtype == torch.uint64:
-        raise ValueError("uint64 pixels are resampled neither exactly nor quickly: use int64, or float64")
+        raise ValueError("uint64 pixels are not resampled, since float64 cannot hold them all: use int64 or float64")
     h, w = x.shape[-2:]
     # numbers beyond 2^24 would not survive float32
     work = torch.float64 if x.dtype in (torch.float64, torch.int32, torch.int64, torch.uint32) else torch.float32

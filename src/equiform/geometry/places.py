@@ -12,6 +12,7 @@ from .grid import Size, empty_stays, moved_sizes
 BOX_FORMATS = ("xyxy", "xywh", "cxcywh", "yxyx")
 ANGLE_UNITS = ("degrees", "radians")
 FAR = 1000  # a cloud that a turn about the origin takes this many times its own extent away was not meant to be turned so
+ROUNDING = 1e-12  # what rounding leaves of equal points is no extent
 
 
 def _affine(g: Tensor, size: Size, normalized: bool, like: Tensor, index: bool = False) -> tuple[Tensor, Tensor]:
@@ -56,7 +57,7 @@ def act_points(
     Every element to rounding; see `snap` for bit-exactness in the plane.
     """
     d = g.shape[-1] - 1
-    _last_axis("points", x, d + extra)
+    _last_axis("points", x, d, extra)
     if d == 3:
         if normalized or index:
             raise ValueError("points in space are metric: there is no canvas that they could be shares or indices of")
@@ -80,7 +81,8 @@ def _points_in_space(g: Tensor, x: Float[Tensor, "b *k 3"]) -> Float[Tensor, "b 
             before, after = (p.reshape(len(p) if p.ndim > 2 else 1, -1, 3) for p in (x, turned))
             centroid = before.mean(1)
             extent = (before - centroid[:, None]).norm(dim=-1).amax(1)
-            far = ((after.mean(1) - centroid).norm(dim=-1) > FAR * extent) & (extent > 0)
+            share = extent / (after.mean(1) - centroid).norm(dim=-1)
+            far = (share < 1 / FAR) & (share > ROUNDING)
         if bool(far.any()):
             warnings.warn(
                 "points far from the origin are turned about the origin, and end far away from where they were: subtract a "
@@ -94,7 +96,7 @@ def _points_in_space(g: Tensor, x: Float[Tensor, "b *k 3"]) -> Float[Tensor, "b 
 def act_vectors(g: Float[Tensor, "b n n"], x: Shaped[Tensor, "b *k d"], size: Size | None) -> Tensor:
     """Turn arrows: (x, y) in pixels, (x, y, z) in space. A translation leaves them alone; `size` is not needed."""
     d = g.shape[-1] - 1
-    _last_axis("vectors", x, d, real=False)
+    _last_axis("vectors", x, d)
     arrows = _floating(x) if d == 2 else _double(x)
     y = _apply(g[:, :d, :d].to(arrows), arrows)
     return _unrounded(y, x) if d == 3 else _like(y, x)
@@ -127,7 +129,7 @@ def act_boxes(
 
     `inclusive`: the second corner is the last pixel inside. `extra` numbers behind stay; so do boxes that are all `padding`.
     """
-    _last_axis("boxes", x, 4 + extra)
+    _last_axis("boxes", x, 4, extra)
     before = _floating(x[..., :4])
     a, t = _affine(g, size, normalized, before)
     t = _beside(t, x)
@@ -176,7 +178,7 @@ def act_rotated_boxes(
 
     `extra` numbers behind stay; so do boxes whose first four are all `padding`.
     """
-    _last_axis("rotated_boxes", x, 5 + extra)
+    _last_axis("rotated_boxes", x, 5, extra)
     if unit == "degrees":
         _suspect_radians(x[..., 4])
     angle = torch.atan2(g[:, 0, 1].double(), g[:, 1, 1].double()) * (-1 if clockwise else 1)
@@ -199,10 +201,14 @@ def _suspect_radians(angles: Tensor) -> None:
         )
 
 
-def _last_axis(name: str, x: Tensor, n: int, real: bool = True) -> None:
-    if x.ndim < 2 or x.shape[-1] != n:
-        raise ValueError(f"{name} have shape (b, ..., {n}); got {tuple(x.shape)}")
-    if real and x.is_complex():
+def _last_axis(name: str, x: Tensor, n: int, extra: int | None = None) -> None:
+    """Raise ValueError unless x is (b, ..., n + extra); `extra`: how many numbers follow the places, which are real."""
+    wanted = n + (extra or 0)
+    if x.ndim < 2 or x.shape[-1] != wanted:
+        more = x.shape[-1] - n if x.ndim > 1 and extra is not None else 0
+        hint = f": where {more} more numbers follow, such as a score, say extra={more}" if more > 0 else ""
+        raise ValueError(f"{name} have shape (b, ..., {wanted}); got {tuple(x.shape)}{hint}")
+    if extra is not None and x.is_complex():
         raise ValueError(f"{name} are real numbers; got {x.dtype}")
 
 

@@ -79,6 +79,14 @@ def open_image(path: str | Path, *, at_least: int | None = None) -> "Image":
         return exif_upright(image)
 
 
+def open_finite(path: str | Path, *, at_least: int | None = None) -> "Image":
+    """The same. Raises UnreadableImage for pixels that are not finite, too: nothing is learnt or measured on them."""
+    image = open_image(path, at_least=at_least)
+    if image.mode == "F" and not np.isfinite(np.asarray(image)).all():
+        raise UnreadableImage(f"{path}: has pixels that are not finite")
+    return image
+
+
 def open_pages(path: str | Path) -> Iterator["Image"]:
     """The same of every page of a TIFF, one after another; of any other file its first frame."""
     with _opened(path) as image:
@@ -178,9 +186,7 @@ def read_square(path: Path, size: int) -> UInt8[Tensor, "3 s s"]:
     """The whole image squeezed to a square with antialiasing, RGB."""
     import PIL.Image
 
-    image = open_image(path, at_least=size)
-    if image.mode == "F" and not np.isfinite(np.asarray(image)).all():
-        raise UnreadableImage(f"{path}: has pixels that are not finite")
+    image = open_finite(path, at_least=size)
     return to_tensor(rgb(image).resize((size, size), PIL.Image.Resampling.BILINEAR, reducing_gap=2.0))
 
 

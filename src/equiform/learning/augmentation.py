@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..geometry.groups import Group, inverse, turn
+from ..geometry.groups import Group, inverse
 from ..geometry.pixels import sample_affine
 from ..images.views import standardise
 
@@ -89,8 +89,7 @@ def random_crops(
     centre = torch.stack([uniform(-1.0, 1.0), uniform(-1.0, 1.0)], -1) * (1 - crop)
     odds = 0.5 if augmentation.flip and not group.reflections else 0.0
     mirror = torch.where(uniform(0.0, 1.0) < odds, -1.0, 1.0)
-    degrees = min(augmentation.degrees, 90 / group.num_turns)
-    back = turn(torch.deg2rad(uniform(-degrees, degrees)))[:, :2, :2] @ inverse(g)[:, :2, :2]
+    back = group.near_identity(b, float(augmentation.degrees), generator)[:, :2, :2] @ inverse(g)[:, :2, :2]
     # target -> source: first turned back, then mirrored, then into the crop
     scale = crop * torch.stack([mirror, torch.ones(b)], -1)
     theta = torch.cat([scale[:, :, None] * back, centre[:, :, None]], -1).to(x)

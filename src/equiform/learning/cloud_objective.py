@@ -1,7 +1,7 @@
 """What a canonicalizer of clouds learns from: clouds turned at random, and a weight for each axis of their frame."""
 
 import math
-from typing import Any, cast
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -31,7 +31,7 @@ class CloudObjective(Objective):
 
     def orbit(self) -> Float[Tensor, "n 4 4"]:
         """Of a continuous group, among the rotations of the cube or quarter turns. Raises ValueError where none are left."""
-        group = cast(SpaceGroup, self.canonicalizer.group)
+        group: SpaceGroup = self.canonicalizer.group
         elements = (group if group.order else AboutZ(4) if group.axis else Octahedral(group.reflections)).elements
         apart = frame_distance(elements[:, :3, :3], torch.eye(3), self.prior)
         if not bool((apart > APART).any()):

@@ -34,9 +34,15 @@ class ImageObjective(Objective):
     def __init__(self, model: Equivariant, prior: str | Tensor, teacher: Teacher | None = None):
         super().__init__(model)
         self.prior = prior_of(self.canonicalizer.group, prior)
-        self.taught = teacher is not None
-        self.side = round(SQUARE * max(self.canonicalizer.view_size, teacher.size if teacher is not None else 0))
-        self.collate = SquareCollate(self.side, self.inputs, self.canonicalizer.squares)
+        self.taught, self.least = teacher is not None, 0 if teacher is None else teacher.size
+
+    @property
+    def side(self) -> int:
+        return round(SQUARE * max(self.canonicalizer.view_size, self.least))
+
+    @property
+    def collate(self) -> "SquareCollate":
+        return SquareCollate(self.side, self.inputs, self.canonicalizer.squares)
 
     def in_memory(self, data: Any) -> tuple[Any, list[str]]:
         """Files and tensors as one tensor of squares, other data as they are. Raises ValueError for pixels not finite."""

@@ -15,16 +15,25 @@ from .teacher import Teacher
 
 
 class Objective(ABC):
-    """Of images or of clouds. `prior`: as a tensor; `side`: of the squares that are kept of images, 0 for other inputs."""
+    """Of images or of clouds."""
 
     default: Any  # how views vary where nothing is said
     prior: Tensor
-    side: int = 0
     taught: bool = False  # whether each input comes with a target of its own
-    collate: Collate | None = None
 
     def __init__(self, model: Equivariant):
-        self.canonicalizer, self.inputs = model.canonicalizer, model.inputs
+        self.canonicalizer: Any = model.canonicalizer
+        self.inputs = model.inputs
+
+    @property
+    def side(self) -> int:
+        """The side of the squares that are kept of images, 0 for other inputs."""
+        return 0
+
+    @property
+    def collate(self) -> Collate | None:
+        """What makes a batch of samples, where the data are not kept in memory."""
+        return None
 
     def augmentation(self, given: Any) -> Any:
         """How views vary: what is given, "default" or None. Raises TypeError for what is meant for other inputs."""

@@ -53,8 +53,6 @@ class PhotoPredictor(nn.Module):
     Raises TypeError for a model whose class is not known, or for what is no pair of a processor and a model.
     """
 
-    takes_photos = True  # batches of data are lists of photos, which `read` reads
-
     def __init__(self, processor: Any, model: nn.Module):
         super().__init__()
         if not callable(processor) or isinstance(processor, nn.Module) or not isinstance(model, nn.Module):
@@ -115,10 +113,10 @@ class PhotoPredictor(nn.Module):
                 prompts.check_together({name: own for name, value in moving.items() if (own := value[i]) is not None})
         return photos, {**given, **moving}, single
 
-    def read(self, batch: Any) -> Any:
+    def read_photos(self, batch: Any) -> Any:
         """Photos of a batch of data as tensors: a list, or what stands for `images` beside prompts."""
         if isinstance(batch, Mapping) and "images" in batch:
-            return {**batch, "images": self.read(batch["images"])}
+            return {**batch, "images": self.read_photos(batch["images"])}
         return [read_photo(photo) for photo in batch] if isinstance(batch, (list, Tensor, np.ndarray)) else batch
 
     def _check_known(self, given: Mapping[str, Any]) -> None:
