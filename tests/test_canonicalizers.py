@@ -11,17 +11,21 @@ from torch import Tensor, nn
 from equiform import (
     Canonicalizer,
     EnergyCanonicalizer,
+    Equivariant,
     GroupConvCanonicalizer,
+    Logits,
     OrbitCanonicalizer,
     Pose,
     UniformCanonicalizer,
     act,
+    adapt,
     group,
 )
 from equiform.canonicalizers.clouds import CloudCanonicalizer
 from equiform.canonicalizers.energy import CONFIDENCES
 from equiform.canonicalizers.images import ImageCanonicalizer
 from equiform.canonicalizers.table import CANONICALIZERS
+from equiform.evaluation.evaluate import _baselines
 from small_canonicalizers import CLOUDS, IMAGES, Classifier, photos
 
 GRID_GROUPS = ["C1", "C2", "C4", "D1", "D2", "D4"]
@@ -330,6 +334,14 @@ def test_one_logit_finds_the_pose_in_which_the_predictor_is_sure(confidence):
     scores = canonicalizer(x).scores
     assert torch.allclose(scores[0], scores[1]), "yes and no alike"
     assert bool((scores[:, [0, 2]] > scores[:, [1, 3]] + 0.05).all())
+
+
+def test_the_training_free_baseline_knows_sigmoids():
+    for kind, sigmoid in ((Logits(sigmoid=True), True), ("logits", False)):
+        model = adapt(Classifier(), "C4", outputs=kind, canonicalizer=IMAGES["uniform"]("C4"))
+        baseline = _baselines(model, ["training-free"])["training-free"]
+        assert isinstance(baseline, Equivariant)
+        assert baseline.canonicalizer.config()["sigmoid"] is sigmoid
 
 
 def test_energy_errors(unchecked):
