@@ -25,6 +25,7 @@ from equiform.canonicalizers.clouds import CloudCanonicalizer
 from equiform.canonicalizers.energy import CONFIDENCES
 from equiform.canonicalizers.images import ImageCanonicalizer
 from equiform.canonicalizers.table import CANONICALIZERS
+from equiform.canonicalizers.tiles import _pooled
 from equiform.evaluation.evaluate import _baselines
 from small_canonicalizers import CLOUDS, IMAGES, Classifier, photos
 
@@ -239,6 +240,15 @@ def test_channels_of_ones_own():
 def test_group_conv_resolution():
     with pytest.raises(ValueError, match="multiple of 4 for 2 widths; got 18"):
         GroupConvCanonicalizer("C4", widths=(4, 8), resolution=18)
+
+
+def test_a_tile_is_wrong_one_time_in_ten():
+    """Worked example: however sure, one tile counts 0.925 to 0.025; two of them outvote one that is as sure of another pose."""
+    sure = 1e3 * torch.eye(4)
+    one, both = _pooled(sure[None, :1])[0], _pooled(sure[None, [0, 0, 1]])[0]
+    assert float(one[0] - one[1]) == pytest.approx(math.log(0.925 / 0.025), rel=1e-5)
+    assert float(both[0] - both[1]) == pytest.approx(math.log(0.925 / 0.025), rel=1e-5)
+    assert both.argmax() == 0
 
 
 # --------------------------------------------------------------------------------------------------------------- energy
