@@ -122,7 +122,7 @@ def test_a_metric(monkeypatch):
     class Worst:
         higher_is_better = False
 
-        def __init__(self) -> None:
+        def __init__(self, kinds: object) -> None:
             self.most = 0.0
 
         def update(self, output: Tensor, target: Tensor) -> None:
