@@ -131,7 +131,7 @@ def test_a_metric(monkeypatch):
         def compute(self) -> float:
             return self.most
 
-    monkeypatch.setitem(metrics.METRICS, "worst_error", metrics.Named(lambda kinds: Worst()))
+    monkeypatch.setitem(metrics.METRICS, "worst_error", metrics.Named(Worst))
     model = adapt(Known(), "C4", outputs="logits", canonicalizer=OrbitCanonicalizer("C4", resolution=16))
     x = pictures()
     report = equiform.evaluate(model, (x, model(x).argmax(1)), metric="worst_error", baselines=[], progress=False)

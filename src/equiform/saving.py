@@ -288,8 +288,10 @@ def _damaged_config(saved: Saved) -> Iterator[None]:
 
 
 def _checked(saved: Saved, networks: Sequence[nn.Module], predictor: Callable[..., Any]) -> Canonicalizer:
-    """The canonicalizer that was described, around the networks of the caller's own. Raises ValueError unless the tensors are
-    its own."""
+    """The canonicalizer that was described, around the networks of the caller's own.
+
+    Raises ValueError unless the tensors of the save are those that it has.
+    """
     try:
         canonicalizer = _built(saved.config, list(networks), predictor)
     except KeyError as error:
