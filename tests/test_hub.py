@@ -436,6 +436,10 @@ def test_weights_that_are_no_numbers_are_not_saved(tmp_path):
         model.canonicalizer.get_parameter(BIAS).fill_(torch.nan)
     with pytest.raises(ValueError, match=f"OrbitCanonicalizer: the tensor '{BIAS}' holds values that are no finite numbers"):
         model.save(tmp_path / "adapter")
+    model = trained(orbit(network=Own()))
+    model.canonicalizer.network.register_buffer("phase", torch.ones(2, dtype=torch.complex64))
+    with pytest.raises(ValueError, match=r"the tensor 'network.phase' is of torch.complex64; weights are real numbers"):
+        model.save(tmp_path / "adapter")
     assert not (tmp_path / "adapter").exists()
 
 
