@@ -31,7 +31,7 @@ from .geometry.groups import (
     group,
     inverse,
 )
-from .geometry.kinds import Boxes, Field, Image, Invariant, Likeliest, Logits, Mask, Points, Regular, Rows, Tokens
+from .geometry.kinds import Boxes, Field, Image, Invariant, Likeliest, Logits, Mask, Per, Points, Regular, Rows, Tokens
 from .geometry.moving import act
 from .learning.augmentation import Augmentation
 from .learning.cloud_augmentation import CloudAugmentation
@@ -74,6 +74,7 @@ __all__ = [
     "Octahedral",
     "OrbitCanonicalizer",
     "OrbitReport",
+    "Per",
     "PhotoPredictor",
     "Points",
     "Pose",
