@@ -14,7 +14,7 @@ from torch import Tensor
 
 from . import nested
 from .actions import ACTIONS, act_invariant
-from .arrays import as_tensor
+from .arrays import as_tensor, check_whole_array
 from .kinds import Kind, Leaf, Rows
 
 Owners = dict[str, Tensor]
@@ -38,6 +38,7 @@ def owned(x: Any, kinds: Any, owners: Owners, name: str) -> list[Owned]:
     edges = iter([sort for sort in owners if sort.startswith("edge")])
     found = []
     for kind, leaf, path in leaves:
+        check_whole_array(leaf, path)
         if "point" not in owners and isinstance(kind, Kind) and kind.name in EDGE_KINDS:
             # edges (2, E) of a padded batch are those of every row; what turns needs an entry per row
             shared = shared_edges and kind.name != "edge_vectors"
