@@ -7,6 +7,7 @@ from torch import Tensor
 from equiform import Per, Rows
 from equiform.geometry.clouds import Cloud, batch_of, checked_batch, cloud_of, flat_parts, padding, standardised
 from equiform.geometry.kinds import as_kinds
+from equiform.geometry.nested import leaves as leaves_of
 from equiform.geometry.owners import gathered, members, owned, owners_of, take
 
 BATCH = torch.tensor([0, 0, 0, 1, 3, 3])  # the third cloud has no points
@@ -97,9 +98,10 @@ def test_equal_points_have_no_extent(place):
 
 def test_rows_are_taken_from_a_flat_batch():
     data, rows = flat(), torch.tensor([3, 0, 2, 0])
-    owners = owners_of(data, FLAT, 4, BATCH)
+    leaves = leaves_of(FLAT, data, "input")
+    owners = owners_of(leaves, 4, BATCH)
     index, new = gathered(owners, rows)
-    taken = dict(zip(data, [take(leaf, index, owners, new, False) for leaf in owned(data, FLAT, owners, "input")], strict=True))
+    taken = dict(zip(data, [take(leaf, index, owners, new, False) for leaf in owned(leaves, owners, True)], strict=True))
     assert taken["batch"].tolist() == [0, 0, 1, 1, 1, 3, 3, 3]
     source = [4, 5, 0, 1, 2, 0, 1, 2]
     for name in ("x", "v", "charge"):

@@ -13,7 +13,6 @@ from ..geometry import nested
 from ..geometry.actions import ACTIONS
 from ..geometry.arrays import as_tensor
 from ..geometry.kinds import Kind, Leaf, Rows
-from ..geometry.moving import snap_leaf
 from ..geometry.owners import Owned, Owners, came, owned
 from .batch import Part
 from .chosen import Chosen, reweighted
@@ -36,8 +35,9 @@ def merged(answers: Sequence[Any], parts: Sequence[Part], kinds: Any, averages: 
 
     averages: several poses of a row are averaged by their weights, which `opinion` corrects by the logits.
     """
-    kinds = with_image_ids(kinds, answers[0])
-    kinds = with_lists(kinds, answers, [len(part.pairs) for part in parts], "output", parts[0].batch.listed)
+    if nested.is_container(answers[0]) or answers[0] is None:
+        kinds = with_image_ids(kinds, answers[0])
+        kinds = with_lists(kinds, answers, [len(part.pairs) for part in parts], "output", parts[0].batch.listed)
     told = [told_by(part, answer, kinds) for part, answer in zip(parts, answers, strict=True)]
     columns = list(zip(*(one.leaves for one in told), strict=True))
     chosen = parts[0].chosen
@@ -51,18 +51,16 @@ def merged(answers: Sequence[Any], parts: Sequence[Part], kinds: Any, averages: 
         )
     alone = len(parts) == 1 and parts[0].whole
     new = iter([column[0].value if alone else _merged(column, told, chosen) for column in columns])
-    return nested.walk(lambda kind, leaf, path: next(new), kinds, answers[0], "output")
+    return nested.filled(kinds, answers[0], new)
 
 
 def told_by(part: Part, answer: Any, kinds: Any) -> Told:
     """An answer moved back, leaf by leaf, by the elements of those that own its entries."""
-    own = next((as_tensor(x) for kind, x, _ in nested.leaves(kinds, answer, "output") if _is_batch(kind)), None)
-    owners = part.owners
+    leaves, owners = nested.leaves(kinds, answer, "output"), part.owners
+    own = next((as_tensor(leaf) for kind, leaf, _ in leaves if isinstance(kind, Kind) and kind.name == "batch"), None)
     if own is not None and not ("point" in owners and torch.equal(own.to(owners["point"]), owners["point"])):
         owners = owners | {"own": _checked(own, len(part.pairs))}
-    leaves = owned(answer, kinds, owners, "output")
-    snapped = [leaf._replace(value=snap_leaf(part.after, leaf.kind, leaf.value, leaf.path)) for leaf in leaves]
-    return Told(part, [part.moved_back(leaf, owners) for leaf in snapped], owners)
+    return Told(part, [part.moved_back(leaf, owners) for leaf in owned(leaves, owners)], owners)
 
 
 def with_image_ids(kinds: Any, answer: Any) -> Any:
@@ -75,10 +73,6 @@ def with_image_ids(kinds: Any, answer: Any) -> Any:
         return kinds
     plain = Kind("invariant")
     return {name: Kind("batch") if name in IMAGE_IDS and kind == plain else kind for name, kind in kinds.items()}
-
-
-def _is_batch(kind: Leaf) -> bool:
-    return isinstance(kind, Kind) and kind.name == "batch"
 
 
 def _checked(own: Tensor, m: int) -> Tensor:
@@ -129,7 +123,7 @@ def _merged(column: Sequence[Owned], told: Sequence[Told], chosen: Chosen) -> An
         index = torch.cat([one.part.index[first.sort].cpu() for one in told])
     ranks = [(rank == r).nonzero()[:, 0] for r in range(int(rank.max()) + 1 if len(rank) else 1)]
     ranks[0] = ranks[0][index[ranks[0]].argsort(stable=True)]
-    if _is_batch(first.kind):
+    if isinstance(first.kind, Kind) and first.kind.name == "batch":
         whose = index[ranks[0]]
         return whose.to(first.value) if isinstance(first.value, Tensor) else whose.numpy().astype(first.value.dtype)
     if isinstance(first.kind, Rows):

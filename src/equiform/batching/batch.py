@@ -15,8 +15,8 @@ from ..geometry.actions import ACTIONS, Size, grid_code, moved_size
 from ..geometry.clouds import Cloud, batch_of, flat_parts
 from ..geometry.groups import inverse
 from ..geometry.kinds import Kind, Rows
-from ..geometry.moving import act_leaf, check_boxes, first_image, image_sizes, unstacked
-from ..geometry.owners import Owned, Owners, copied, gathered, moves, owned, owners_of, take
+from ..geometry.moving import act_leaf, check_boxes, image_among, sizes_of, snap_leaf, unstacked
+from ..geometry.owners import Leaves, Owned, Owners, copied, gathered, moves, owned, owners_of, take
 from .calls import kinds_by_name, parameter_names, rows_if_list, seen_cloud
 from .chosen import Chosen
 from .lists import with_lists
@@ -60,15 +60,18 @@ class Batch:
             everything = given | moved
             return predictor(*[everything[name] for name in names[: len(args)]], **{n: everything[n] for n in kwargs})
 
-        # taken for a predictor of lists; if it is none, what it says itself helps nobody
+        # a predictor of lists is expected; if it is none, what it says itself helps nobody
         listed = [name for name, kind in wanted.items() if isinstance(kind, Kind) and isinstance(kinds[name], Rows)]
-        seen, batch = _seen(values, kinds, dim)
-        kinds = {name: with_lists(kind, [values[name]], [len(seen)], f"input[{name!r}]") for name, kind in kinds.items()}
-        owners = owners_of(values, kinds, len(seen), batch)
-        leaves = owned(values, kinds, owners, "input")
-        check_boxes(values, kinds)
-        sizes = [] if isinstance(seen, Cloud) else image_sizes(values, kinds) or []
-        return cls(values, kinds, _of_lists(run, listed[0], dim) if listed else run, seen, owners, leaves, sizes, finish)
+        leaves = nested.leaves(kinds, values, "input")
+        seen, batch = _seen(values, kinds, leaves, dim)
+        if any(nested.is_container(value) for value in values.values()):
+            kinds = {name: with_lists(kind, [values[name]], [len(seen)], f"input[{name!r}]") for name, kind in kinds.items()}
+            leaves = nested.leaves(kinds, values, "input")
+        owners = owners_of(leaves, len(seen), batch)
+        check_boxes(leaves)
+        sizes = [] if isinstance(seen, Cloud) else sizes_of(seen)
+        run = _of_lists(run, listed[0], dim) if listed else run
+        return cls(values, kinds, run, seen, owners, owned(leaves, owners, given=True), sizes, finish)
 
     @property
     def listed(self) -> bool:
@@ -120,20 +123,22 @@ class Part(NamedTuple):
     @property
     def canonical(self) -> dict[str, Any]:
         """The arguments of its rows, brought back."""
-        taken = [
-            leaf._replace(value=take(leaf, self.index, self.batch.owners, self.owners, self.whole)) for leaf in self.batch.leaves
-        ]
-        moved = iter([self._moved(leaf, self.back, self.before, self.owners, inverse) for leaf in taken])
-        return nested.walk(lambda kind, leaf, path: next(moved), self.batch.kinds, self.batch.values, "input")
+        moved = iter([self._brought_back(leaf) for leaf in self.batch.leaves])
+        return {name: nested.filled(self.batch.kinds[name], value, moved) for name, value in self.batch.values.items()}
+
+    def _brought_back(self, leaf: Owned) -> Any:
+        taken = take(leaf, self.index, self.batch.owners, self.owners, self.whole)
+        return self._moved(leaf._replace(value=taken), self.back, self.before, self.owners, inverse)
 
     def answer(self, alone: bool) -> Any:
         """What the predictor says of them; unless it runs `alone`, in memory that its next call does not reuse."""
         answer = self.batch.run(self.canonical)
         answer = list(answer) if isinstance(answer, GeneratorType) else answer
-        return answer if alone else nested.walk(lambda kind, leaf, path: _kept(leaf), None, answer, "output")
+        return answer if alone else kept(answer)
 
     def moved_back(self, leaf: Owned, owners: Owners) -> Owned:
         """A leaf of the answer, moved to where it belongs."""
+        leaf = leaf._replace(value=snap_leaf(self.after, leaf.kind, leaf.value, leaf.path))
         g = self.chosen.g[self.pairs.to(self.chosen.g.device)]
         return leaf._replace(value=self._moved(leaf, g, self.after, owners, lambda candidates: candidates))
 
@@ -171,8 +176,11 @@ def _has_gradient(kind: Any, x: Any) -> bool:
     return differentiable and isinstance(kind, Kind) and moves(kind) and ACTIONS[kind.name].averaged
 
 
-def _kept(leaf: Any) -> Any:
-    return copied(leaf) if isinstance(leaf, (Tensor, np.ndarray)) else leaf
+def kept(x: Any) -> Any:
+    """The same values, with tensors and arrays in memory of their own."""
+    if isinstance(x, (Tensor, np.ndarray)) or not nested.is_container(x):
+        return copied(x)
+    return nested.walk(lambda kind, leaf, path: copied(leaf), None, x, "output")
 
 
 def _all(owners: Owners) -> dict[str, Tensor]:
@@ -188,7 +196,7 @@ def _without_kind(value: Any) -> str:
     return inside or (f"a {type(value).__name__}" if isinstance(value, (list, tuple)) and value else "")
 
 
-def _seen(values: dict[str, Any], kinds: dict[str, Any], dim: int) -> tuple[Any, Tensor | None]:
+def _seen(values: dict[str, Any], kinds: dict[str, Any], leaves: Leaves, dim: int) -> tuple[Any, Tensor | None]:
     """The images or the cloud among the arguments, and the row of every point of a flat batch."""
     if dim == 3:
         cloud = seen_cloud(values, kinds)
@@ -198,7 +206,7 @@ def _seen(values: dict[str, Any], kinds: dict[str, Any], dim: int) -> tuple[Any,
                 "Rows('points') for a list of clouds, beside lists of what else each has, such as Rows('vectors')"
             )
         return cloud, batch_of(values, kinds)
-    images = first_image(values, kinds)
+    images = image_among(leaves)
     if images is None:
         raise ValueError("no image among the inputs: one of them must have the kind 'image' for the pose to be found")
     expected = 3 if isinstance(images, list) else 4

@@ -86,7 +86,7 @@ def cloud_of(x: Any, kinds: Any) -> Cloud | None:
     The first points, the presence or the batch, and all vectors and features that have one entry per point.
     Raises ValueError for points of another shape, and for edges between points of different clouds.
     """
-    leaves = list(nested.leaves(kinds, x, "input"))
+    leaves = nested.leaves(kinds, x, "input")
     for kind, leaf, path in leaves:
         if isinstance(kind, Rows) and _is("points", kind.kinds):
             return _of_list([as_tensor(points) for points in leaf], path)
@@ -107,8 +107,8 @@ def cloud_of(x: Any, kinds: Any) -> Cloud | None:
         for edges, where in found["edges"]:
             _check_edges(edges, batch, where)
     b = len(points) if batch is None else num_rows(batch, x, kinds)
-    owners = owners_of(x, kinds, b, batch)
-    of_points = [leaf for leaf in owned(x, kinds, owners, "input") if _is_of_points(leaf, points, batch)]
+    owners = owners_of(leaves, b, batch)
+    of_points = [leaf for leaf in owned(leaves, owners, given=True) if _is_of_points(leaf, points, batch)]
     vectors = [as_tensor(leaf.value) for leaf in of_points if _is("vectors", leaf.kind)]
     features = [as_tensor(leaf.value).reshape(*place, -1) for leaf in of_points if _is("features", leaf.kind)]
     parts = [

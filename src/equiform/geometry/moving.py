@@ -1,6 +1,7 @@
 """Nested values moved leaf by leaf, each by its kind; coordinates rounded to what a move keeps; the image among the leaves."""
 
 import math
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -54,14 +55,11 @@ def act(
 
 def _act_on_flat(g: Tensor, x: Any, kinds: Any, batch: Tensor, name: str) -> Any:
     """Each entry by the element of the row that owns it."""
-    owners = owners_of(x, kinds, len(g), batch)
-    sorts = iter([leaf.sort for leaf in owned(x, kinds, owners, name)])
-
-    def move(kind: Leaf, leaf: Any, path: str) -> Any:
-        sort = next(sorts)
-        return act_leaf(g if sort in (None, "row") else g[owners[sort].to(g.device)], [], kind, leaf, path)
-
-    return nested.walk(move, kinds, x, name)
+    leaves = nested.leaves(kinds, x, name)
+    owners = owners_of(leaves, len(g), batch)
+    by_sort = {sort: g[owner.to(g.device)] for sort, owner in owners.items()} | {None: g}
+    moved = [act_leaf(by_sort[leaf.sort], [], leaf.kind, leaf.value, leaf.path) for leaf in owned(leaves, owners)]
+    return nested.filled(kinds, x, iter(moved))
 
 
 def act_leaf(g: Tensor, sizes: list[Size], kind: Leaf, x: Any, path: str) -> Any:
@@ -141,6 +139,9 @@ def precision(x: Any) -> torch.dtype:
 def unstacked(x: Any, kinds: Any) -> Any:
     """The same, with a tensor or an array as the list of its rows where the kinds say that there is a list."""
 
+    if isinstance(kinds, Kind):
+        return x
+
     def unstack(kind: Leaf, leaf: Any, path: str) -> Any:
         if not isinstance(kind, Rows) or not isinstance(leaf, (Tensor, np.ndarray)):
             return leaf
@@ -151,9 +152,9 @@ def unstacked(x: Any, kinds: Any) -> Any:
     return nested.walk(unstack, kinds, x, "input")
 
 
-def check_boxes(x: Any, kinds: Any) -> None:
+def check_boxes(leaves: Iterable[tuple[Any, Any, str]]) -> None:
     """Raise ValueError for a box with its corners the wrong way round, which a turn would put right without a word."""
-    for kind, leaf, path in nested.leaves(kinds, x, "input"):
+    for kind, leaf, path in leaves:
         if isinstance(kind, Rows) or kind.name != "boxes" or dict(kind.options).get("format", "xyxy") != "xyxy":
             continue
         boxes = as_tensor(leaf)
@@ -164,7 +165,12 @@ def check_boxes(x: Any, kinds: Any) -> None:
 
 def first_image(x: Any, kinds: Any, name: str = "input") -> Any:
     """The leaf that the canonicalizer looks at: (b, c, h, w), or a list of (c, h, w) for `Rows`; None without an image."""
-    for kind, leaf, path in nested.leaves(kinds, x, name):
+    return image_among(nested.leaves(kinds, x, name))
+
+
+def image_among(leaves: Iterable[tuple[Any, Any, str]]) -> Any:
+    """The first image of these leaves; see `first_image`."""
+    for kind, leaf, path in leaves:
         if isinstance(kind, Rows):
             images = [first_image(value, kind.kinds, f"{path}[{i}]") for i, value in enumerate(leaf)]
             if all(image is not None for image in images):
@@ -205,8 +211,13 @@ def find_logits(x: Any, kinds: Any) -> Any:
 def image_sizes(x: Any, kinds: Any, name: str = "input") -> list[Size] | None:
     """The (height, width) of every row, from the first image among the leaves; None where there is no image."""
     images = first_image(x, kinds, name)
-    if images is None:
-        return None
+    return None if images is None else sizes_of(images)
+
+
+def sizes_of(images: Any) -> list[Size]:
+    """The (height, width) of every image."""
+    if not isinstance(images, list):
+        return [(int(images.shape[-2]), int(images.shape[-1]))] * len(images)
     return [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
 
 

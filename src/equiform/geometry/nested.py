@@ -94,11 +94,20 @@ def _walk_keys(function: Function, kinds: Mapping, pairs: list[tuple[str, Any]],
     return [walk(function, kinds.get(key), child, f"{path}[{key!r}]") for key, child in pairs]
 
 
-def leaves(kinds: Any, value: Any, path: str = "value") -> Iterator[tuple[Any, Any, str]]:
+def leaves(kinds: Any, value: Any, path: str = "value") -> list[tuple[Any, Any, str]]:
     """The (kind, leaf, path) triples, in the order of the value."""
+    if not isinstance(kinds, (Mapping, list, tuple)) and not is_container(value):
+        return [] if value is None else [(kinds, value, path)]
     found: list[tuple[Any, Any, str]] = []
     walk(lambda kind, leaf, where: found.append((kind, leaf, where)), kinds, value, path)
-    return iter(found)
+    return found
+
+
+def filled(kinds: Any, value: Any, new: Iterator[Any]) -> Any:
+    """A structure like `value` with the next of `new` in the place of every leaf."""
+    if not is_container(value):
+        return value if value is None else next(new)
+    return walk(lambda kind, leaf, path: next(new), kinds, value, "value")
 
 
 def map_kinds(function: Callable[[Any], Any], kinds: Any) -> Any:

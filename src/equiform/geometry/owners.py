@@ -31,22 +31,25 @@ class Owned(NamedTuple):
     sort: str | None
 
 
-def owned(x: Any, kinds: Any, owners: Owners, name: str) -> list[Owned]:
-    """The leaves of an argument (`name` "input") or an answer with their sorts. Raises ValueError where one is not clear."""
-    leaves = list(nested.leaves(kinds, x, name))
+Leaves = list[tuple[Any, Any, str]]
+
+
+def owned(leaves: Leaves, owners: Owners, given: bool = False) -> list[Owned]:
+    """The (kind, leaf, path) triples of arguments (`given`) or of an answer, each with the sort of its entries.
+
+    Raises ValueError where one is not clear.
+    """
     shared_edges = "point" not in owners and any(_is_edges(kind) and leaf.ndim == 2 for kind, leaf, _ in leaves)
     edges = iter([sort for sort in owners if sort.startswith("edge")])
     found = []
     for kind, leaf, path in leaves:
         check_whole_array(leaf, path)
-        if "point" not in owners and isinstance(kind, Kind) and kind.name in EDGE_KINDS:
+        if isinstance(kind, Kind) and kind.name in EDGE_KINDS and "point" not in owners:
             # edges (2, E) of a padded batch are those of every row; what turns needs an entry per row
             shared = shared_edges and kind.name != "edge_vectors"
             sort = None if shared else _checked("row", kind, leaf, path, owners)
-        elif _is_edges(kind):
-            sort = next(edges)
         else:
-            sort = sort_of(kind, leaf, path, owners, given=name == "input")
+            sort = next(edges) if _is_edges(kind) else sort_of(kind, leaf, path, owners, given)
         found.append(Owned(kind, leaf, path, sort))
     return found
 
@@ -66,13 +69,15 @@ def sort_of(kind: Leaf, leaf: Any, path: str, owners: Owners, given: bool) -> st
     if kind.name in EDGE_KINDS:
         return _edge_sort(kind, leaf, path, owners)
     fitting = [sort for sort, owner in owners.items() if len(owner) == n]
+    if fitting == ["row"] and len(owners) == 1:
+        return "row"
     if given and fitting[:1] and fitting[0].startswith("edge"):
         raise ValueError(f"{came(kind, leaf, path)} is as long as the edges: say {_way_out('edge', kind)}")
     if "point" in owners and kind.name in POINT_KINDS:
         return _checked("point", kind, leaf, path, owners)
     if given and kind.name == "points" and "point" in fitting:
         return "point"
-    if any(not torch.equal(owners[fitting[0]], owners[sort]) for sort in fitting[1:]):
+    if len(fitting) > 1 and any(not torch.equal(owners[fitting[0]], owners[sort]) for sort in fitting[1:]):
         raise ValueError(
             f"{came(kind, leaf, path)}: there are {n} {' and '.join(map(_called, fitting))}, so whose it is is not clear: say "
             + " or ".join(_way_out(sort, kind) for sort in fitting)
@@ -235,11 +240,11 @@ def copied(x: Any) -> Any:
     return nested.walk(lambda _, leaf, __: copied(leaf), None, x, "input") if nested.is_container(x) else x
 
 
-def owners_of(x: Any, kinds: Any, b: int, batch: Tensor | None = None) -> Owners:
+def owners_of(leaves: Leaves, b: int, batch: Tensor | None = None) -> Owners:
     """The owners of b rows; of a flat batch of clouds, those of its points (`batch`) and edges too."""
     owners = {"row": torch.arange(b)}
     if batch is None:
         return owners
-    pairs = [as_tensor(leaf) for kind, leaf, _ in nested.leaves(kinds, x) if _is_edges(kind)]
+    pairs = [as_tensor(leaf) for kind, leaf, _ in leaves if _is_edges(kind)]
     edges = {f"edge {i}" if i else "edge": batch[edges[0].long()] for i, edges in enumerate(pairs)}
     return owners | {"point": batch} | edges
