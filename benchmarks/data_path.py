@@ -21,7 +21,8 @@ def counted(function: Callable[..., Any], *args: Any) -> dict[str, Any]:
 
     def watch(frame: Any, event: str, _: Any) -> None:
         file = frame.f_code.co_filename
-        if event == "call" and file.startswith(PACKAGE):
+        # comprehensions are calls in some versions of Python and not in others
+        if event == "call" and file.startswith(PACKAGE) and not frame.f_code.co_name.startswith("<"):
             calls[f"{Path(file).relative_to(PACKAGE)}:{frame.f_code.co_qualname}"] += 1
 
     sys.setprofile(watch)

@@ -62,11 +62,11 @@ class Batch:
 
         # a predictor of lists is expected; if it is none, what it says itself helps nobody
         listed = [name for name, kind in wanted.items() if isinstance(kind, Kind) and isinstance(kinds[name], Rows)]
-        leaves = nested.leaves(kinds, values, "input")
+        leaves = _leaves(values, kinds)
         seen, batch = _seen(values, kinds, leaves, dim)
         if any(nested.is_container(value) for value in values.values()):
             kinds = {name: with_lists(kind, [values[name]], [len(seen)], f"input[{name!r}]") for name, kind in kinds.items()}
-            leaves = nested.leaves(kinds, values, "input")
+            leaves = _leaves(values, kinds)
         owners = owners_of(leaves, len(seen), batch)
         check_boxes(leaves)
         sizes = [] if isinstance(seen, Cloud) else sizes_of(seen)
@@ -160,6 +160,10 @@ class Part(NamedTuple):
             if other.shape == moved.shape:
                 moved = moved + other * zero[:, k].to(moved).reshape(-1, *[1] * (moved.ndim - 1))
         return moved
+
+
+def _leaves(values: dict[str, Any], kinds: dict[str, Any]) -> Leaves:
+    return [leaf for name, kind in kinds.items() for leaf in nested.leaves(kind, values[name], f"input[{name!r}]")]
 
 
 def inputs_of(predictor: Any, args: tuple, kwargs: Mapping[str, Any]) -> tuple[tuple, Mapping[str, Any], Callable[[Any], Any]]:

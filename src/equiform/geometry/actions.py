@@ -124,7 +124,7 @@ def _move_rows(codes: list[int], x: Tensor) -> Tensor:
         result = moved(x, codes[0]) if codes and codes[0] else x.clone()
     else:
         height, width = x.shape[rows], x.shape[columns]
-        _one_canvas({moved_size(code, (height, width)) for code in codes}, x)
+        _one_canvas({moved_size(code, (height, width)) for code in set(codes)}, x)
         result = torch.cat([moved(x[i : i + 1], code) for i, code in enumerate(codes)])
     result = result.contiguous()
     return result.permute(0, 3, 1, 2) if channels_last else result

@@ -12,8 +12,10 @@ def as_tensor(x: Any) -> Tensor:
 
     Raises TypeError for a masked array.
     """
-    check_whole_array(x)
+    if isinstance(x, Tensor):
+        return x
     if isinstance(x, np.ndarray):
+        check_whole_array(x)
         if not x.dtype.isnative:
             x = x.astype(x.dtype.newbyteorder("="))
         if not x.flags.writeable or min(x.strides, default=0) < 0:

@@ -39,19 +39,24 @@ def owned(leaves: Leaves, owners: Owners, given: bool = False) -> list[Owned]:
 
     Raises ValueError where one is not clear.
     """
-    shared_edges = "point" not in owners and any(_is_edges(kind) and leaf.ndim == 2 for kind, leaf, _ in leaves)
     edges = iter([sort for sort in owners if sort.startswith("edge")])
     found = []
     for kind, leaf, path in leaves:
         check_whole_array(leaf, path)
-        if isinstance(kind, Kind) and kind.name in EDGE_KINDS and "point" not in owners:
-            # edges (2, E) of a padded batch are those of every row; what turns needs an entry per row
-            shared = shared_edges and kind.name != "edge_vectors"
-            sort = None if shared else _checked("row", kind, leaf, path, owners)
+        if isinstance(kind, Rows) or kind.name not in EDGE_KINDS:
+            sort = sort_of(kind, leaf, path, owners, given)
+        elif "point" not in owners:
+            sort = _padded_edge_sort(kind, leaf, path, owners, leaves)
         else:
-            sort = next(edges) if _is_edges(kind) else sort_of(kind, leaf, path, owners, given)
+            sort = next(edges) if kind.name == "edges" else _edge_sort(kind, leaf, path, owners)
         found.append(Owned(kind, leaf, path, sort))
     return found
+
+
+def _padded_edge_sort(kind: Kind, leaf: Any, path: str, owners: Owners, leaves: Leaves) -> str | None:
+    """Edges (2, E) of a padded batch are those of every row, and so are numbers of them; what turns has an entry per row."""
+    shared = any(_is_edges(other) and value.ndim == 2 for other, value, _ in leaves) and kind.name != "edge_vectors"
+    return None if shared else _checked("row", kind, leaf, path, owners)
 
 
 def sort_of(kind: Leaf, leaf: Any, path: str, owners: Owners, given: bool) -> str | None:
@@ -66,8 +71,6 @@ def sort_of(kind: Leaf, leaf: Any, path: str, owners: Owners, given: bool) -> st
         return _checked("own", kind, leaf, path, owners)
     if kind.per is not None:  # in a padded batch the points lie within the rows
         return _checked(kind.per if "point" in owners else "row", kind, leaf, path, owners)
-    if kind.name in EDGE_KINDS:
-        return _edge_sort(kind, leaf, path, owners)
     fitting = [sort for sort, owner in owners.items() if len(owner) == n]
     if fitting == ["row"] and len(owners) == 1:
         return "row"
