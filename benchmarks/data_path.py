@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import keep
 
 import equiform
+from common import keep
 
 PACKAGE = str(Path(equiform.__file__).parent)
 

@@ -11,7 +11,9 @@ from equiform.geometry.nested import leaves as leaves_of
 from equiform.geometry.owners import gathered, members, owned, owners_of, take
 
 BATCH = torch.tensor([0, 0, 0, 1, 3, 3])  # the third cloud has no points
-FLAT = as_kinds({"x": "points", "v": "vectors", "charge": "features", "batch": "batch", "edges": "edges", "y": Per("row", "invariant")})
+FLAT = as_kinds(
+    {"x": "points", "v": "vectors", "charge": "features", "batch": "batch", "edges": "edges", "y": Per("row", "invariant")}
+)
 
 
 def flat() -> dict[str, Tensor]:

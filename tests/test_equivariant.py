@@ -699,7 +699,12 @@ def test_adapt_errors(unchecked):
         ((bare, "SO2"), {"outputs": "mask"}, ValueError, "SO2 is continuous.*C16"),
         ((bare, "C4"), {}, ValueError, "how the outputs of Convolutions move is not known: pass outputs="),
         ((quadrants, "C4"), {}, ValueError, "outputs of quadrants"),
-        ((bare, "C4"), {"outputs": "masks"}, ValueError, "unknown kind 'masks'; known: batch, boxes, count, edge_features, edge"),
+        (
+            (bare, "C4"),
+            {"outputs": "masks"},
+            ValueError,
+            "unknown kind 'masks'; known: batch, boxes, count, edge_features, edge",
+        ),
         ((bare, "C4"), {"outputs": {"a": 3}}, TypeError, "a kind is a name.*got a int"),
         ((bare, "C4"), {"outputs": "mask", "inputs": "picture"}, ValueError, "unknown kind 'picture'"),
         ((bare, "C4"), {"outputs": "mask", "top_k": 5}, ValueError, "1 to 4 for C4; got 5"),

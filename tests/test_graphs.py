@@ -99,8 +99,25 @@ def test_vectors_of_edges_turn_with_them(number):
     model = adapt(shifted, "SE3", inputs=kinds, outputs="invariant", canonicalizer=canonicalizer, top_k=2)
     assert torch.allclose(model(pos, edges, shift, batch), shifted(pos, edges, shift, batch))
     unclear = adapt(shifted, "SE3", inputs=kinds | {"shift": "vectors"}, outputs="invariant", canonicalizer=canonicalizer)
-    with pytest.raises(ValueError, match="'shift'.*'edge_vectors', which turn with them"):
+    with pytest.raises(ValueError, match=r"'shift'.*'edge_vectors', which turn with them"):
         unclear(pos, edges, shift, batch)
+
+
+@pytest.mark.filterwarnings("ignore:several poses were run for nothing")
+def test_a_batch_in_the_answer_is_that_of_the_call():
+    def kept(x: Tensor, batch: Tensor) -> dict[str, Tensor]:
+        odd = torch.arange(len(x)) % 2 == 1
+        return {"all": {"x": x, "batch": batch}, "odd": {"x": x[odd], "batch": batch[odd]}}["odd" if pooled else "all"]
+
+    x, _, _, batch = graphs(SIZES)
+    for pooled in (False, True):
+        canonicalizer = PrincipalAxesCanonicalizer("SE3")
+        kinds = {"x": "points", "batch": "batch"}
+        answer = adapt(kept, "SE3", inputs=kinds, outputs=kinds, canonicalizer=canonicalizer, top_k=2)(x, batch)
+        assert torch.equal(answer["batch"].sort().values, answer["batch"])
+        if not pooled:
+            assert torch.equal(answer["batch"], batch)
+            assert torch.allclose(answer["x"], x)
 
 
 def test_the_number_of_clouds_follows_those_that_run():

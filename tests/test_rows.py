@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from equiform import Boxes, Invariant, Likeliest, Logits, OrbitCanonicalizer, Per, Rows, act, adapt, evaluate, group, inverse
-from equiform.batching.answers import can_average
+from equiform.batching.answers import averaged, can_average
 from equiform.canonicalizers.base import Canonicalizer
 from equiform.canonicalizers.poses import Pose, pose_of
 from equiform.geometry.arrays import as_tensor
@@ -86,7 +86,9 @@ def test_arguments_go_with_their_rows(name, top_k):
         assert torch.allclose(model(x, question), asked(x, question))
 
 
-@pytest.mark.parametrize("given", [torch.rand(3), torch.rand(3, 2).numpy(), [1, 2, 3], (9, 8), ["a", "b"], [torch.rand(2)]], ids=str)
+@pytest.mark.parametrize(
+    "given", [torch.rand(3), torch.rand(3, 2).numpy(), [1, 2, 3], (9, 8), ["a", "b"], [torch.rand(2)]], ids=str
+)
 def test_what_may_be_shared_or_by_row_is_refused(given):
     model = known(lambda x, w: told(x), inputs={"x": "image", "w": "invariant"})
     with pytest.raises(ValueError, match=r"input\['w'\].*Invariant\(axis=None\) where all rows share it"):
@@ -131,12 +133,25 @@ BOXES = torch.tensor([[0.0, 1, 2, 3]])
 ANSWERS = {
     "words": (lambda x: [f"{n}" for n in numbers(x)], "invariant", lambda y: y == ["0", "1", "2"]),
     "words in a dict": (lambda x: {"t": [f"{n}" for n in numbers(x)]}, "invariant", lambda y: y == {"t": ["0", "1", "2"]}),
-    "an array of words": (lambda x: np.array([f"{n}" for n in numbers(x)]), "invariant", lambda y: y.tolist() == ["0", "1", "2"]),
+    "an array of words": (
+        lambda x: np.array([f"{n}" for n in numbers(x)]),
+        "invariant",
+        lambda y: y.tolist() == ["0", "1", "2"],
+    ),
     "a tuple of numbers": (lambda x: tuple(numbers(x)), "invariant", lambda y: y == (0, 1, 2)),
     "a tuple of tensors": (lambda x: (told(x),) * 3, "invariant", lambda y: torch.equal(y[1][1], told(pictures(4, 6))[1])),
+    "a tuple by row": (
+        lambda x: tuple(torch.ones(n) for n in numbers(x)),
+        "invariant",
+        lambda y: list(map(len, y)) == [0, 1, 2],
+    ),
     "a generator": (lambda x: (n for n in numbers(x)), "invariant", lambda y: y == [0, 1, 2]),
     "a loss": (lambda x: {"loss": float(len(x)), "n": told(x)}, "invariant", lambda y: y["loss"] == pytest.approx(5 / 3)),
-    "a list of tensors": (lambda x: [torch.arange(n) for n in numbers(x)], "invariant", lambda y: list(map(len, y)) == [0, 1, 2]),
+    "a list of tensors": (
+        lambda x: [torch.arange(n) for n in numbers(x)],
+        "invariant",
+        lambda y: list(map(len, y)) == [0, 1, 2],
+    ),
     "boxes of all images": (
         lambda x: {"boxes": BOXES.repeat(3, 1), "image_id": torch.tensor([0, 0, len(x) - 1])},
         {"boxes": "boxes", "image_id": "invariant"},
@@ -165,6 +180,7 @@ def test_boxes_of_all_images_turn_with_their_own(name, kind):
 
 REFUSED = {
     "a list of boxes": (lambda x: [BOXES.repeat(len(x), 1)] * len(x), "boxes", r"Rows\('boxes'\).*\['boxes', \.\.\.\]"),
+    "a tuple of boxes": (lambda x: (BOXES.repeat(len(x), 1),) * len(x), "boxes", r"Rows\('boxes'\).*\['boxes', \.\.\.\]"),
     "none for some": (lambda x: {"m": x if x.shape[-1] > 4 else None}, "image", r"\['m'\]: None for some rows"),
     "other keys": (lambda x: {f"{x.shape[-1]}": x}, "image", "return the same for all"),
     "other numbers": (lambda x: BOXES.repeat(len(x), x.shape[-1], 1), "boxes", r"shape \(\d, 4\) for some .*Rows\('boxes'\)"),
@@ -227,13 +243,27 @@ def test_average_by_kind(name):
     assert not torch.allclose(known(told, name)(x), expected, atol=1e-3), "control: the likeliest pose alone"
 
 
+def test_sigmoids_are_averaged_one_by_one():
+    x, weight = torch.randn(4, 3) * 30, torch.tensor([0.75, 0.25, 0.5, 0.5])
+    ranks = [torch.tensor([0, 2]), torch.tensor([1, 3])]
+    mean = averaged(x, "sigmoid", weight, torch.tensor([0, 0, 1, 1]), ranks)
+    expected = (x.double().sigmoid() * weight[:, None]).reshape(2, 2, 3).sum(1).logit()
+    assert torch.allclose(mean.double(), expected, rtol=1e-4, atol=1e-4)
+    sure = averaged(torch.full((2, 1), 200.0), "sigmoid", weight, torch.tensor([0, 0]), [torch.tensor([0]), torch.tensor([1])])
+    assert sure.item() == pytest.approx(200), "in logarithms nothing is lost"
+
+
 def test_the_likeliest_pose_answers_for_what_is_not_to_be_averaged():
     x, kinds = pictures(), Likeliest({"masks": "image", "boxes": [Boxes(), Rows("boxes")]})
     assert repr(kinds["masks"]) == "image(averaged=False)"
     assert kinds["boxes"][1] == Rows(Kind("boxes"))
     assert can_average(as_kinds({"a": "mask"}))
     assert not can_average(kinds)
-    for kind, predictor in (("mask", lambda x: x > 1.2), (kinds["masks"], lambda x: x * x), ("invariant", lambda x: told(x).long())):
+    for kind, predictor in (
+        ("mask", lambda x: x > 1.2),
+        (kinds["masks"], lambda x: x * x),
+        ("invariant", lambda x: told(x).long()),
+    ):
         beside = known(lambda x: {"x": predictor(x), "y": told(x)}, {"x": kind, "y": "invariant"}, top_k=2)  # noqa: B023
         assert torch.equal(beside(x)["x"], known(predictor, kind)(x))
 
@@ -262,7 +292,7 @@ def test_a_tensor_is_the_list_of_its_rows(unchecked):
     with pytest.raises(TypeError, match=r"x: a list with an entry per row is expected; got a Tensor.*collate_fn"):
         act(C4[1:2], x, Rows("image"))
     truth = [{"boxes": torch.tensor([[1.0, 1, 4, 4]])}] * 2
-    loader = torch.utils.data.DataLoader([*zip(x, truth, strict=True)], batch_size=2)
+    loader = torch.utils.data.DataLoader([*zip(x, truth, strict=True)], batch_size=2)  # pyright: ignore[reportArgumentType]
     with pytest.raises(TypeError, match=r"target: a list with an entry per row is expected; got a dict.*collate_fn"):
         evaluate(model, loader, metric="box_map")
     with pytest.raises(ValueError, match=r"targets of this metric are labels, one tensor; got a list of dict: .* box_map"):

@@ -95,7 +95,7 @@ class Equivariant(nn.Module):
 
     def bind(self, args: tuple, kwargs: Mapping[str, Any]) -> Batch:
         """The arguments with their kinds, and the owner of every entry."""
-        if torch.jit.is_tracing():
+        if torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
             raise RuntimeError("torch.jit.trace would keep the pose of its example for every input: use torch.compile")
         return Batch.bind(self.predictor, self.inputs, args, kwargs, self.group.dim)
 

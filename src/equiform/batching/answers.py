@@ -120,32 +120,34 @@ def _merged(column: Sequence[Owned], told: Sequence[Told], chosen: Chosen) -> An
     if first.sort == "own":
         index = chosen.row[owner]
     else:
-        index = torch.cat([one.part.index[first.sort].cpu() for one in told])
+        index = torch.cat([one.part.entry[first.sort].cpu() for one in told])
     ranks = [(rank == r).nonzero()[:, 0] for r in range(int(rank.max()) + 1 if len(rank) else 1)]
     ranks[0] = ranks[0][index[ranks[0]].argsort(stable=True)]
-    if isinstance(first.kind, Kind) and first.kind.name == "batch":
-        whose = index[ranks[0]]
-        return whose.to(first.value) if isinstance(first.value, Tensor) else whose.numpy().astype(first.value.dtype)
-    if isinstance(first.kind, Rows):
+    kind, value = first.kind, first.value
+    if isinstance(kind, Rows):
         flat = [entry for leaf in column for entry in leaf.value]
-        return type(first.value)(flat[i] for i in ranks[0].tolist())
-    if isinstance(first.value, np.ndarray) and first.value.dtype.kind not in "biufc":  # words have no tensors
-        return np.concatenate([leaf.value for leaf in column], first.kind.axis).take(ranks[0].numpy(), first.kind.axis)
-    x = _joined(column).movedim(first.kind.axis or 0, 0)
-    mean = averaged(x, averaging(first), chosen.weight[owner], index, ranks).movedim(0, first.kind.axis or 0)
-    return mean.numpy() if isinstance(first.value, np.ndarray) else mean
+        return type(value)(flat[i] for i in ranks[0].tolist())
+    if kind.name == "batch":
+        whose = chosen.row[owner[ranks[0]]]
+        return whose.to(value) if isinstance(value, Tensor) else whose.numpy().astype(value.dtype)
+    axis = kind.axis or 0
+    if isinstance(value, np.ndarray) and value.dtype.kind not in "biufc":  # words have no tensors
+        return np.concatenate([leaf.value for leaf in column], axis).take(ranks[0].numpy(), axis)
+    x = _joined(kind, column).movedim(axis, 0)
+    mean = averaged(x, averaging(first), chosen.weight[owner], index, ranks).movedim(0, axis)
+    return mean.numpy() if isinstance(value, np.ndarray) else mean
 
 
-def _joined(column: Sequence[Owned]) -> Tensor:
-    first, axis = column[0], column[0].kind.axis or 0
-    if first.kind.name == "edges":
-        raise ValueError(f"{first.path}: edges in an answer of several sub-batches are not put together: leave them out")
+def _joined(kind: Kind, column: Sequence[Owned]) -> Tensor:
+    axis, path = kind.axis or 0, column[0].path
+    if kind.name == "edges":
+        raise ValueError(f"{path}: edges in an answer of several sub-batches are not put together: leave them out")
     tensors = [as_tensor(leaf.value) for leaf in column]
     shapes = list(dict.fromkeys(tuple(n for i, n in enumerate(x.shape) if i != axis) for x in tensors))
     if len(shapes) > 1:
         raise ValueError(
-            f"{first.path}: {first.kind!r} of entries of shape {shapes[0]} for some rows and {shapes[1]} for others: one shape is "
-            f"expected, or a list with an entry per row, Rows({first.kind!r})"
+            f"{path}: {kind!r} of entries of shape {shapes[0]} for some rows and {shapes[1]} for others: one shape is "
+            f"expected, or a list with an entry per row, Rows({kind!r})"
         )
     return torch.cat(tensors, axis)
 
@@ -212,8 +214,8 @@ def _no_rows(column: Sequence[Owned], told: Sequence[Told]) -> ValueError:
     other = column[-1].value
     got = tuple(other.shape) if hasattr(other, "shape") else repr(other)[:40]
     return ValueError(
-        f"{came(first.kind, first.value, first.path)}, then {got}, for sub-batches of {rows} rows: expected one entry per row, or "
-        "the same for all, of one shape, said by Invariant(axis=None)"
+        f"{came(first.kind, first.value, first.path)}, then {got}, for sub-batches of {rows} rows: expected one entry per row, "
+        "or the same for all, of one shape, said by Invariant(axis=None)"
     )
 
 

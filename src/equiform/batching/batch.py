@@ -1,8 +1,7 @@
 """One call of a predictor as a batch: its arguments with their kinds and owners, and the parts of it that run together."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import GeneratorType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -56,7 +55,7 @@ class Batch:
         values = {name: unstacked(given[name], kind) for name, kind in wanted.items()}
         kinds = {name: rows_if_list(kind, given[name]) for name, kind in wanted.items()}
 
-        def run(moved: dict[str, Any]) -> Any:
+        def invoked(moved: dict[str, Any]) -> Any:
             everything = given | moved
             return predictor(*[everything[name] for name in names[: len(args)]], **{n: everything[n] for n in kwargs})
 
@@ -70,7 +69,7 @@ class Batch:
         owners = owners_of(leaves, len(seen), batch)
         check_boxes(leaves)
         sizes = [] if isinstance(seen, Cloud) else sizes_of(seen)
-        run = _of_lists(run, listed[0], dim) if listed else run
+        run = _of_lists(invoked, listed[0], dim) if listed else invoked
         return cls(values, kinds, run, seen, owners, owned(leaves, owners, given=True), sizes, finish)
 
     @property
@@ -100,7 +99,7 @@ class Batch:
 class Part(NamedTuple):
     """(row, element) pairs that run as one batch: `pairs`, which of those chosen; the canvas before and after (none in space).
 
-    `index`: by sort, which entry of the whole batch each of its entries is a copy of; `owners`: which of `pairs` owns it.
+    `entry`: by sort, which entry of the whole batch each of its entries is a copy of; `owners`: which of `pairs` owns it.
     """
 
     batch: Batch
@@ -109,7 +108,7 @@ class Part(NamedTuple):
     back: Float[Tensor, "m d d"]
     before: Size | None
     after: Size | None
-    index: dict[str, Tensor]
+    entry: dict[str, Tensor]
     owners: Owners
     whole: bool
 
@@ -117,8 +116,8 @@ class Part(NamedTuple):
     def of(cls, batch: Batch, chosen: Chosen, back: Tensor, before: Size | None, after: Size | None, pairs: Tensor) -> "Part":
         rows = chosen.row[pairs]
         whole = torch.equal(rows, batch.owners["row"])
-        index, owners = gathered(batch.owners, rows) if not whole else (_all(batch.owners), batch.owners)
-        return cls(batch, chosen, pairs, back[pairs.to(back.device)], before, after, index, owners, whole)
+        entry, owners = gathered(batch.owners, rows) if not whole else (_all(batch.owners), batch.owners)
+        return cls(batch, chosen, pairs, back[pairs.to(back.device)], before, after, entry, owners, whole)
 
     @property
     def canonical(self) -> dict[str, Any]:
@@ -127,13 +126,13 @@ class Part(NamedTuple):
         return {name: nested.filled(self.batch.kinds[name], value, moved) for name, value in self.batch.values.items()}
 
     def _brought_back(self, leaf: Owned) -> Any:
-        taken = take(leaf, self.index, self.batch.owners, self.owners, self.whole)
+        taken = take(leaf, self.entry, self.batch.owners, self.owners, self.whole)
         return self._moved(leaf._replace(value=taken), self.back, self.before, self.owners, inverse)
 
     def answer(self, alone: bool) -> Any:
         """What the predictor says of them; unless it runs `alone`, in memory that its next call does not reuse."""
         answer = self.batch.run(self.canonical)
-        answer = list(answer) if isinstance(answer, GeneratorType) else answer
+        answer = list(answer) if isinstance(answer, Iterator) else answer
         return answer if alone else kept(answer)
 
     def moved_back(self, leaf: Owned, owners: Owners) -> Owned:
@@ -142,9 +141,7 @@ class Part(NamedTuple):
         g = self.chosen.g[self.pairs.to(self.chosen.g.device)]
         return leaf._replace(value=self._moved(leaf, g, self.after, owners, lambda candidates: candidates))
 
-    def _moved(
-        self, leaf: Owned, g: Tensor, canvas: Size | None, owners: Owners, side: Callable[[Tensor], Tensor]
-    ) -> Any:
+    def _moved(self, leaf: Owned, g: Tensor, canvas: Size | None, owners: Owners, side: Callable[[Tensor], Tensor]) -> Any:
         """act(g, x), and in training the gradient of the choice: a weight of each candidate, zero but for its gradient."""
         kind, value, path, sort = leaf
         owner = None if sort in (None, "row") else owners[sort].to(g.device)

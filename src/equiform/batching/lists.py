@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from ..geometry import nested
+from ..geometry.actions import ACTIONS
 from ..geometry.kinds import Kind, Rows
 from ..geometry.owners import num_entries
 
@@ -53,16 +54,19 @@ def _holds_rows(kind: Kind, values: Sequence[Any], counts: Sequence[int], path: 
     fits = [len(value) for value in values] == list(counts)
     inside = [(entry, n) for value, n in zip(values, counts, strict=True) for entry in value]
     arrays = [isinstance(entry, Array) for entry, _ in inside]
+    several = isinstance(values[0], tuple)  # answers, such as hidden states
     if path.startswith("input"):
+        several = False
         _check_given(kind, [entry for entry, _ in inside], fits, counts[0], path)
-    elif fits and listed and isinstance(values[0], list):
+    elif fits and listed and not several:
         return True
-    elif isinstance(values[0], tuple) and any(one or nested.is_container(entry) for one, (entry, _) in zip(arrays, inside)):
-        return False  # several answers, such as hidden states
     batched = bool(arrays) and all(arrays) and all(num_entries(entry, kind) == n for entry, n in inside)
     if not batched:
-        return fits
-    if not fits or list(counts) == [1] or all(entry.ndim >= BATCHED.get(kind.name, 9) for entry, _ in inside):
+        mixed = any(arrays) and not all(arrays)
+        return fits and not (several and (mixed or any(nested.is_container(entry) for entry, _ in inside)))
+    # axes tell maps of a row from batches of maps; in a tuple, numbers that do not move are several answers
+    batches = all(entry.ndim >= BATCHED.get(kind.name, 9) for entry, _ in inside)
+    if not fits or list(counts) == [1] or batches or (several and not ACTIONS[kind.name].places):
         return False
     n = len(values[0])
     raise ValueError(

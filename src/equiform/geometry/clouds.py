@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
@@ -128,16 +127,16 @@ def cloud_of(x: Any, kinds: Any) -> Cloud | None:
 
 
 def _is_of_points(leaf: Owned, points: Tensor, batch: Tensor | None) -> bool:
-    """Whether an argument has an entry for each point, which canonicalizers look at. Raises ValueError where it is not clear."""
+    """Whether an argument has an entry for each point, at which canonicalizers look. Raises ValueError if that is not clear."""
     kind, shape = leaf.kind, tuple(getattr(leaf.value, "shape", ()))
     if isinstance(kind, Rows) or kind.name not in ("vectors", "features") or kind.per == "row":
         return False
     if batch is not None:
         return leaf.sort == "point" and (kind.name == "features" or shape == points.shape)
-    if kind.name == "vectors" and shape == points.shape and shape[1] == 3 and kind.per is None:
+    if kind.name == "vectors" and shape == points.shape and points.shape[1] == 3 and kind.per is None:
         raise ValueError(
-            f"{came(kind, leaf.value, leaf.path)} beside three points each: vectors of the points, or three of the row, such as "
-            "a cell? Say Per('point', 'vectors') or Per('row', 'vectors')"
+            f"{came(kind, leaf.value, leaf.path)} beside three points each: of the points, or three of the row, such as a "
+            "cell? Say Per('point', 'vectors') or Per('row', 'vectors')"
         )
     return shape == points.shape if kind.name == "vectors" else shape[: points.ndim - 1] == points.shape[:-1]
 

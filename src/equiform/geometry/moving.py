@@ -236,9 +236,7 @@ def snap_leaf(canvas: Size | None, kind: Leaf, leaf: Any, path: str) -> Any:
     if canvas is None:
         return leaf
     if isinstance(kind, Rows):
-        return type(leaf)(
-            _row(partial(snap_leaf, canvas), kind.kinds, value, f"{path}[{i}]") for i, value in enumerate(leaf)
-        )
+        return type(leaf)(_row(partial(snap_leaf, canvas), kind.kinds, value, f"{path}[{i}]") for i, value in enumerate(leaf))
     places = ACTIONS[kind.name].places
     if not places or not isinstance(leaf, (Tensor, np.ndarray)):
         return leaf

@@ -5,6 +5,7 @@ say itself whose its entries are ("own"), as detectors do that put the boxes of 
 holds, by sort, the row of every entry. What has no sort is shared by all rows.
 """
 
+from collections.abc import Sized
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,7 +63,8 @@ def _padded_edge_sort(kind: Kind, leaf: Any, path: str, owners: Owners, leaves: 
 def sort_of(kind: Leaf, leaf: Any, path: str, owners: Owners, given: bool) -> str | None:
     """The sort of the entries of a leaf; None where it is shared. `given`: an argument, not an answer."""
     if isinstance(kind, Rows):
-        check_rows(len(leaf), len(owners["row"]), path)
+        if isinstance(leaf, Sized):  # what is no list at all its move refuses
+            check_rows(len(leaf), len(owners["row"]), path)
         return "row"
     if kind.axis is None or kind.name == "count":
         return None
@@ -111,11 +113,15 @@ def _checked(sort: str, kind: Kind, leaf: Any, path: str, owners: Owners) -> str
     if kind.name == "logits":
         expected = f"logits have one entry per row{where}, {len(owners[sort])} in all"
         raise ValueError(f"{path}: {expected}; got shape {tuple(leaf.shape)}")
-    others = "" if sort != "row" or kind.per else "".join(
-        f", or {len(owner)} {_called(other)}" for other, owner in owners.items() if other != "row"
+    others = (
+        ""
+        if sort != "row" or kind.per
+        else "".join(f", or {len(owner)} {_called(other)}" for other, owner in owners.items() if other != "row")
     )
     expected = f"expected {len(owners[sort])} {_called(sort)}{where}{others}"
-    empty = ". Where the last clouds are empty, give their number as an argument of the kind 'count'" if "point" in owners else ""
+    empty = (
+        ". Where the last clouds are empty, give their number as an argument of the kind 'count'" if "point" in owners else ""
+    )
     hint = "" if sort != "row" else ", one for each input of the batch"
     raise ValueError(f"{came(kind, leaf, path)}: {expected}{hint}{empty}")
 
