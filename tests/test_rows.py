@@ -232,6 +232,11 @@ MEANS = {
 }
 
 
+def test_averaged_logits_are_log_probabilities_whatever_the_others_need():
+    sure = known(told, "logits", coverage=0.5)(pictures(b=1))
+    assert torch.allclose(sure.exp().sum(-1), torch.ones(1)), "one pose covers it"
+
+
 @pytest.mark.parametrize("name", MEANS)
 def test_average_by_kind(name):
     x = pictures()
@@ -249,7 +254,7 @@ def test_sigmoids_are_averaged_one_by_one():
     mean = averaged(x, "sigmoid", weight, torch.tensor([0, 0, 1, 1]), ranks)
     expected = (x.double().sigmoid() * weight[:, None]).reshape(2, 2, 3).sum(1).logit()
     assert torch.allclose(mean.double(), expected, rtol=1e-4, atol=1e-4)
-    sure = averaged(torch.full((2, 1), 200.0), "sigmoid", weight, torch.tensor([0, 0]), [torch.tensor([0]), torch.tensor([1])])
+    sure = averaged(torch.full((2, 1), 200.0), "sigmoid", weight[:2], torch.tensor([0, 0]), [torch.tensor([0]), torch.tensor([1])])
     assert sure.item() == pytest.approx(200), "in logarithms nothing is lost"
 
 

@@ -49,8 +49,8 @@ def merged(answers: Sequence[Any], parts: Sequence[Part], kinds: Any, averages: 
             "pose. Leave top_k and coverage out, or let the predictor return scores",
             stacklevel=4,
         )
-    alone = len(parts) == 1 and parts[0].whole
-    new = iter([column[0].value if alone else _merged(column, told, chosen) for column in columns])
+    alone = len(parts) == 1 and parts[0].whole and not averages
+    new = iter([column[0].value if alone else _merged(column, told, chosen, averages) for column in columns])
     return nested.filled(kinds, answers[0], new)
 
 
@@ -109,7 +109,7 @@ def can_average(kinds: Any) -> bool:
     return any(isinstance(kind, Kind) and how(kind) != "likeliest" for kind in found)
 
 
-def _merged(column: Sequence[Owned], told: Sequence[Told], chosen: Chosen) -> Any:
+def _merged(column: Sequence[Owned], told: Sequence[Told], chosen: Chosen, averages: bool) -> Any:
     first = column[0]
     if len({leaf.sort for leaf in column}) > 1:
         raise _no_rows(column, told)
@@ -121,8 +121,8 @@ def _merged(column: Sequence[Owned], told: Sequence[Told], chosen: Chosen) -> An
         index = chosen.row[owner]
     else:
         index = torch.cat([one.part.entry[first.sort].cpu() for one in told])
-    ranks = [(rank == r).nonzero()[:, 0] for r in range(int(rank.max()) + 1 if len(rank) else 1)]
-    ranks[0] = ranks[0][index[ranks[0]].argsort(stable=True)]
+    order = index.argsort(stable=True)
+    ranks = [order[rank[order] == r] for r in range(int(rank.max()) + 1 if len(rank) else 1)]
     kind, value = first.kind, first.value
     if isinstance(kind, Rows):
         flat = [entry for leaf in column for entry in leaf.value]
@@ -134,7 +134,7 @@ def _merged(column: Sequence[Owned], told: Sequence[Told], chosen: Chosen) -> An
     if isinstance(value, np.ndarray) and value.dtype.kind not in "biufc":  # words have no tensors
         return np.concatenate([leaf.value for leaf in column], axis).take(ranks[0].numpy(), axis)
     x = _joined(kind, column).movedim(axis, 0)
-    mean = averaged(x, averaging(first), chosen.weight[owner], index, ranks).movedim(0, axis)
+    mean = averaged(x, averaging(first) if averages else "likeliest", chosen.weight[owner], index, ranks).movedim(0, axis)
     return mean.numpy() if isinstance(value, np.ndarray) else mean
 
 
@@ -157,7 +157,7 @@ def averaged(x: Tensor, way: str, weight: Tensor, index: Tensor, ranks: Sequence
 
     ranks: which entries come from the likeliest pose of their row, which from the second, and so on.
     """
-    if len(ranks) == 1 or way == "likeliest":
+    if way == "likeliest":
         return x[ranks[0].to(x.device)]
     if way == "mean":
         return _mean(x, weight, index, ranks)
