@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from equiform.cloud_data import Particles, charged_particles
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 import common
+from cloud_data import Particles, charged_particles
 from equiform import FrameCanonicalizer, PrincipalAxesCanonicalizer, act, adapt, fit, group
 
 sys.path.insert(0, str(common.HERE.parent))

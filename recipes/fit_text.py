@@ -20,7 +20,7 @@ import equiform
 from equiform import Augmentation, TileCanonicalizer
 from equiform.images.files import to_tensor
 from equiform.images.tiles import tile_squares
-from equiform.learning.fitting import SQUARE
+from equiform.learning.image_objective import SQUARE
 from read_text import read
 from render_text import LAYOUTS, TEST_FAMILIES, VALIDATION_FAMILIES, Fonts, found_fonts, of_families, picture
 

@@ -1,13 +1,37 @@
 """The laws of every kind in the table of actions; a kind without a sample here fails."""
 
 import math
+import warnings
 from collections.abc import Callable
 
 import pytest
 import torch
 
-from equiform import Boxes, Cyclic, Dihedral, Field, Image, Mask, Points, Regular, Tokens, act, group, inverse
-from equiform.geometry.actions import ACTIONS, act_invariant, grid_code, moved_size, moved_sizes
+from equiform import (
+    Boxes,
+    Cyclic,
+    Dihedral,
+    Field,
+    Image,
+    Mask,
+    Points,
+    Regular,
+    RotatedBoxes,
+    Rows,
+    Tokens,
+    act,
+    group,
+    inverse,
+)
+from equiform.geometry.actions import (
+    ACTIONS,
+    act_axial_vectors,
+    act_invariant,
+    act_pseudoscalars,
+    grid_code,
+    moved_size,
+    moved_sizes,
+)
 from equiform.geometry.groups import turn
 from equiform.geometry.kinds import as_kinds
 from equiform.geometry.moving import snap
@@ -40,6 +64,11 @@ def shares(x: torch.Tensor, h: int, w: int) -> torch.Tensor:
     return x / torch.tensor([w, h] * (x.shape[-1] // 2))
 
 
+def some(b: int, k: int) -> torch.Tensor:
+    """One where there is something, else zero."""
+    return (torch.rand(b, k, 1) > 0.3).float()
+
+
 def tokens(b: int, num: int) -> torch.Tensor:
     return torch.randn(b, num, 4)
 
@@ -47,25 +76,40 @@ def tokens(b: int, num: int) -> torch.Tensor:
 # per kind of the table: (the kind with its options, b rows of data on a canvas)
 Sample = tuple[object, Callable[[int, int, int], torch.Tensor]]
 SAMPLES: dict[str, list[Sample]] = {
-    "image": [("image", pixels), (Image("nearest", "edge"), pixels), ("image", lambda b, h, w: pixels(b, h, w)[:, 0])],
+    "image": [
+        *[(kind, pixels) for kind in ("image", Image("nearest", "edge"), Image(pseudoscalar=True))],
+        ("image", lambda b, h, w: pixels(b, h, w)[:, 0]),
+    ],
     "mask": [(kind, lambda b, h, w: (9 * pixels(b, h, w, channels=1)).long()) for kind in ("mask", Mask("edge"))],
     "points": [
         ("points", lambda b, h, w: on_canvas(b, 5, h, w)),
         ("points", lambda b, h, w: on_canvas(b, 1, h, w)[:, 0]),
         (Points(normalized=True), lambda b, h, w: shares(on_canvas(b, 6, h, w), h, w).reshape(b, 2, 3, 2)),
         (Points(extra=1), lambda b, h, w: torch.cat([on_canvas(b, 5, h, w), torch.rand(b, 5, 1)], -1)),
+        (Points(extra=1, absent=0), lambda b, h, w: torch.cat([on_canvas(b, 5, h, w), some(b, 5)], -1)),
+        (Points(index=True), lambda b, h, w: on_canvas(b, 5, h, w).long()),
+        (Points(index=True, absent=-1), lambda b, h, w: (1 + on_canvas(b, 5, h, w)) * some(b, 5) - 1),
     ],
     "vectors": [("vectors", lambda b, h, w: torch.randn(b, 5, 2))],
+    "axial_vectors": [("axial_vectors", lambda b, h, w: torch.randn(b, 5))],
+    "pseudoscalars": [("pseudoscalars", lambda b, h, w: torch.randn(b))],
     "matrices": [("matrices", lambda b, h, w: torch.randn(b, 5, 2, 2)), ("matrices", lambda b, h, w: torch.randn(b, 2, 2))],
     "boxes": [
         ("boxes", xyxy),
         (Boxes("xywh"), corner_size),
         (Boxes("cxcywh"), corner_size),
+        (Boxes("yxyx"), lambda b, h, w: xyxy(b, h, w)[..., [1, 0, 3, 2]]),
+        (Boxes(inclusive=True), lambda b, h, w: xyxy(b, h, w).long()),
+        (
+            Boxes(extra=2, padding=0),
+            lambda b, h, w: torch.cat([xyxy(b, h, w) * some(b, 4), corner_size(b, h, w)[..., :2]], -1),
+        ),
         (Boxes("xyxy", normalized=True), lambda b, h, w: shares(xyxy(b, h, w), h, w)),
         (Boxes("cxcywh", normalized=True), lambda b, h, w: shares(corner_size(b, h, w), h, w)),
     ],
     "rotated_boxes": [
-        ("rotated_boxes", lambda b, h, w: torch.cat([corner_size(b, h, w), (torch.rand(b, 4, 1) * 360).round()], -1))
+        (kind, lambda b, h, w, n=n: torch.cat([corner_size(b, h, w), (torch.rand(b, 4, n) * 360).round()], -1))
+        for kind, n in (("rotated_boxes", 1), (RotatedBoxes(clockwise=True, extra=2, padding=0), 3))
     ],
     "field": [("field", lambda b, h, w: torch.randn(b, 2, h, w)), (Field("nearest"), lambda b, h, w: torch.randn(b, 2, h, w))],
     "tokens": [
@@ -91,8 +135,8 @@ def test_every_kind_has_a_sample():
 
 def equal(kind: object, a: torch.Tensor, b: torch.Tensor) -> bool:
     """To the bit; the angles of rotated boxes up to whole turns."""
-    if kind == "rotated_boxes":
-        return torch.equal(a[..., :4], b[..., :4]) and torch.equal(a[..., 4] % 360, b[..., 4] % 360)
+    if as_kinds(kind).name == "rotated_boxes":
+        a, b = (torch.cat([x[..., :4], x[..., 4:5] % 360, x[..., 5:]], -1) for x in (a, b))
     return torch.equal(a, b)
 
 
@@ -126,8 +170,9 @@ def test_the_other_order_is_another_element(kind, make):
     g, h = D4[1:2], D4[5:6]
     if kind == "matrices":  # the two orders of D4 differ by a half turn, which leaves matrices alone
         g, h = Dihedral(8).elements[1:2], Dihedral(8).elements[8:9]
-    assert not equal(kind, act(g, act(h, x, kind, (7, 7)), kind, (7, 7)), act(h @ g, x, kind, (7, 7)))
-    assert not equal(kind, act(g, x, kind, (7, 7)), x)
+    if ACTIONS[as_kinds(kind).name].act not in (act_pseudoscalars, act_axial_vectors):  # signs do commute
+        assert not equal(kind, act(g, act(h, x, kind, (7, 7)), kind, (7, 7)), act(h @ g, x, kind, (7, 7)))
+    assert not equal(kind, act(h, x, kind, (7, 7)), x)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -173,12 +218,22 @@ def test_points_and_arrows_go_where_the_pixels_go(g, canvas):
     after = act(g, centres, "points", canvas)[:, 0]
     bright = torch.stack([image[0].nonzero()[0] for image in act(g, x)])
     assert torch.equal(bright.flip(-1) + 0.5, after)
+    assert torch.equal(bright.flip(-1), act(g, where.flip(-1)[:, None], Points(index=True), canvas)[:, 0])
     arrows = centres.flip(0) - centres
     assert torch.equal(act(g, arrows, "vectors")[:, 0], after.flip(0) - after), "arrows are differences of points"
     field = torch.zeros(h * w, 2, h, w)
     field[torch.arange(h * w), :, where[:, 0], where[:, 1]] = arrows[:, 0]
     moved = act(g, field, "field")
     assert torch.equal(moved[torch.arange(h * w), :, bright[:, 0], bright[:, 1]], after.flip(0) - after)
+
+
+def test_the_sign_of_vorticity_turns_in_a_mirror():
+    def vorticity(flow: torch.Tensor) -> torch.Tensor:
+        return (flow[:, 1:, 1:-1, 2:] - flow[:, 1:, 1:-1, :-2]) - (flow[:, :1, 2:, 1:-1] - flow[:, :1, :-2, 1:-1])
+
+    flow, kind = torch.randn(1, 2, 6, 9), Image(pseudoscalar=True)
+    for g in D4.split(1):
+        assert torch.allclose(vorticity(act(g, flow, "field")), act(g, vorticity(flow), kind), atol=1e-6)
 
 
 def patches(x: torch.Tensor, size: int | tuple[int, int]) -> torch.Tensor:
@@ -217,13 +272,14 @@ def test_boxes_in_every_format_go_where_the_rectangle_goes(g):
     expected = torch.tensor([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]).float()
     box = torch.tensor([[[x1, y1, x2, y2]]]).float()
     assert torch.equal(act(g, box, "boxes", (h, w))[0, 0], expected)
+    last = torch.tensor([0, 0, 1, 1])
+    assert torch.equal(act(g, (box - last).long(), Boxes(inclusive=True), (h, w))[0, 0] + last, expected.long())
     for to, back in FORMATS:
-        for scale in (torch.ones(4), torch.tensor([w, h, w, h])):
-            normalized = bool(scale[0] != 1)
+        order = slice(None) if to != "yxyx" else [1, 0, 3, 2]
+        for normalized in (False, True):
             kind = Boxes(to, normalized)
+            scale, size = (torch.tensor([hw[1], hw[0]] * 2)[order] ** int(normalized) for hw in ((h, w), moved.shape[-2:]))
             after = act(g, as_format(box, to) / scale, kind, (h, w))
-            hw = moved.shape[-2:]
-            size = torch.tensor([hw[1], hw[0]] * 2) if normalized else torch.ones(4)
             assert torch.allclose(back(after * size)[0, 0], expected, atol=1e-5), kind
     points = act(g, box.reshape(1, 2, 2) / torch.tensor([w, h]), Points(normalized=True), (h, w))
     assert torch.allclose(
@@ -233,11 +289,14 @@ def test_boxes_in_every_format_go_where_the_rectangle_goes(g):
 
 def as_format(box: torch.Tensor, to: str) -> torch.Tensor:
     low, high = box.split(2, -1)
+    if to == "yxyx":
+        return box[..., [1, 0, 3, 2]]
     return {"xyxy": box, "xywh": torch.cat([low, high - low], -1), "cxcywh": torch.cat([(low + high) / 2, high - low], -1)}[to]
 
 
 FORMATS = [
     ("xyxy", lambda box: box),
+    ("yxyx", lambda box: box[..., [1, 0, 3, 2]]),
     ("xywh", lambda box: torch.cat([box[..., :2], box[..., :2] + box[..., 2:]], -1)),
     ("cxcywh", lambda box: torch.cat([box[..., :2] - box[..., 2:] / 2, box[..., :2] + box[..., 2:] / 2], -1)),
 ]
@@ -263,6 +322,9 @@ def test_rotated_boxes_keep_their_corners_under_every_isometry(name):
     expected = act(g, corners(boxes), "points", canvas)
     assert same_corners(corners(moved), expected)
     assert not same_corners(corners(moved * torch.tensor([1, 1, 1, 1, -1])), expected), "control: the other sign"
+    ultralytics = boxes * torch.tensor([1, 1, 1, 1, -math.pi / 180])
+    moved = act(g, ultralytics[:, None], RotatedBoxes("radians", clockwise=True), canvas)[:, 0]
+    assert same_corners(corners(moved * torch.tensor([1, 1, 1, 1, -180 / math.pi])), expected)
 
 
 def test_rotated_box_worked_example():
@@ -357,9 +419,21 @@ def test_off_the_grid_dtypes_and_labels(dtype):
     assert (image.double() - reference).abs().max() <= close
 
 
-def test_off_the_grid_large_labels_survive():
-    x = torch.full((1, 1, 9, 9), 2**24 + 1)
-    assert set(act(Cyclic(8).elements[1:2], x, "mask").unique().tolist()) == {0, 2**24 + 1}
+@pytest.mark.parametrize(("dtype", "label"), [(torch.int64, 2**24 + 1), (torch.uint32, 2**32 - 1), (torch.uint16, 2**16 - 1)])
+def test_off_the_grid_large_labels_survive(dtype, label):
+    x = torch.full((1, 1, 9, 9), label).to(dtype)
+    for kind in ("mask", Image(border="edge")):
+        assert set(act(Cyclic(8).elements[1:2], x, kind).long().flatten().tolist()) <= {0, label}
+    with pytest.raises(ValueError, match=r"uint64 pixels are not resampled.*use int64 or float64"):
+        act(Cyclic(8).elements[1:2], x.to(torch.uint64))
+
+
+def test_complex_pixels_and_arrows_move_as_their_parts():
+    x = torch.randn(2, 3, 9, 9, dtype=torch.complex64)
+    for g in (Cyclic(8).elements[1:2], D4[5:6]):
+        for kind in ("image", "vectors"):
+            y = x[..., :2] if kind == "vectors" else x
+            assert torch.equal(act(g, y, kind), torch.complex(act(g, y.real.clone(), kind), act(g, y.imag.clone(), kind)))
 
 
 def test_borders():
@@ -456,15 +530,54 @@ def test_infinite_coordinates_spoil_nothing_else():
     assert (y[0, 0, 0], y[0, 1, 1]) == (2, 7)
 
 
+@pytest.mark.parametrize("kind", ["points", "boxes", "rotated_boxes", "vectors", "matrices", "mask", Points(extra=1)], ids=str)
+def test_an_empty_list_moves_to_an_empty_list(kind):
+    for g in (D4[1:2], Cyclic(8).elements[1:2]):
+        assert act(g, torch.zeros(1, 0), kind, (6, 8)).shape == (1, 0)
+        assert act(g, [torch.zeros(0)], Rows(kind), (6, 8))[0].shape == (0,)
+    if kind != "mask":
+        assert act(group("SO3").random(1), torch.zeros(1, 0), "points").shape == (1, 0)
+
+
+def test_what_is_not_there_stays():
+    x = torch.tensor([[[5.0, 7, 2], [0, 0, 0], [3, 4, 0]]])
+    turned = act(D4[2:3], x, Points(extra=1, absent=0), (20, 30))
+    assert turned.tolist() == [[[25, 13, 2], [0, 0, 0], [3, 4, 0]]]
+    assert act(D4[2:3], x[..., :2] - 1, Points(absent=-1), (20, 30)).tolist() == [[[26, 14], [-1, -1], [28, 17]]]
+    boxes = torch.tensor([[[2.0, 3, 9, 8, 0.9], [-1, -1, -1, -1, 0]]])
+    turned = act(D4[2:3], boxes, Boxes(extra=1, padding=-1), (20, 30))
+    assert torch.equal(turned, torch.tensor([[[21.0, 12, 28, 17, 0.9], [-1, -1, -1, -1, 0]]]))
+    space = act(group("SO3").random(1), x, Points(absent=0))
+    assert torch.equal(space[0, 1], x[0, 1])
+
+
+def test_radians_taken_for_degrees_are_suspected():
+    boxes = torch.cat([corner_size(1, 20, 30), torch.tensor([0.5, -1.5, 1.2, 3.0])[None, :, None]], -1)
+    with pytest.warns(UserWarning, match=r"between -pi and pi.*RotatedBoxes\('radians'\)"):
+        act(D4[1:2], boxes, "rotated_boxes", (20, 30))
+    quiet = [(boxes, RotatedBoxes("radians")), (boxes[:, :2], "rotated_boxes")]
+    for angle in (0, 3.2):
+        other = boxes.clone()
+        other[0, 0, 4] = angle
+        quiet.append((other, "rotated_boxes"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for x, kind in quiet:
+            act(D4[1:2], x, kind, (20, 30))
+
+
 # ------------------------------------------------------------------------------------------------------------- errors
 
 BAD = [
+    ("points", torch.zeros(2, 5, 2, dtype=torch.complex64), "points are real numbers; got torch.complex64"),
+    ("pseudoscalars", torch.rand(2, 1, 4, 4), r"looks like a map.*Image\(pseudoscalar=True\)"),
+    ("pseudoscalars", torch.zeros(2, dtype=torch.uint8), "torch.uint8 has no sign, use float32 or int64"),
     ("image", torch.rand(2, 5), r"shape \(b, ..., h, w\); got \(2, 5\)"),
     ("points", torch.rand(2, 5, 3), r"points have shape \(b, ..., 2\); got \(2, 5, 3\)"),
     ("points", torch.rand(2), r"points have shape"),
     (Points(extra=1), torch.rand(2, 5, 2), r"points have shape \(b, ..., 3\); got \(2, 5, 2\)"),
     ("vectors", torch.rand(2, 3), "vectors have shape"),
-    ("boxes", torch.rand(2, 5), r"boxes have shape \(b, ..., 4\); got \(2, 5\)"),
+    ("boxes", torch.rand(2, 5), r"boxes have shape \(b, ..., 4\); got \(2, 5\): .*extra=1"),
     ("rotated_boxes", torch.rand(2, 4), r"rotated_boxes have shape \(b, ..., 5\)"),
     ("field", torch.rand(2, 3, 4, 4), r"a field has shape \(b, 2, h, w\).*got \(2, 3, 4, 4\)"),
     ("tokens", torch.rand(2, 5), r"tokens have shape \(b, n, d\); got \(2, 5\)"),

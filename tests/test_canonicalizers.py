@@ -2,7 +2,6 @@
 
 import copy
 import math
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -15,47 +14,30 @@ from equiform import (
     GroupConvCanonicalizer,
     OrbitCanonicalizer,
     Pose,
-    TileCanonicalizer,
     UniformCanonicalizer,
     act,
     group,
 )
+from equiform.canonicalizers.clouds import CloudCanonicalizer
 from equiform.canonicalizers.energy import CONFIDENCES
+from equiform.canonicalizers.images import ImageCanonicalizer
 from equiform.canonicalizers.table import CANONICALIZERS
+from small_canonicalizers import CLOUDS, IMAGES, Classifier, photos
 
 GRID_GROUPS = ["C1", "C2", "C4", "D1", "D2", "D4"]
 
 
-class Classifier(nn.Module):
-    """Sees where things are."""
-
-    def __init__(self):
-        super().__init__()
-        self.body, self.head = nn.Conv2d(3, 6, 3, 2), nn.Linear(6, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(6 * self.body(x.float()).relu().mean((-2, -1)))
-
-
-MAKE: dict[str, Callable[[str], Canonicalizer]] = {
-    "orbit": lambda name: OrbitCanonicalizer(name, resolution=16),
-    "group-conv": lambda name: GroupConvCanonicalizer(name, widths=(4, 8), resolution=16),
-    "tiles": lambda name: TileCanonicalizer(name, num_tiles=4, widths=(4, 8), resolution=16),
-    "energy": lambda name: EnergyCanonicalizer(name, Classifier().eval()),
-    "uniform": UniformCanonicalizer,
-}
-SEEING = [name for name in MAKE if name != "uniform"]
+SEEING = [name for name in IMAGES if name != "uniform"]
 LEARNING = ["orbit", "group-conv", "tiles"]
 
 
 def test_every_canonicalizer_is_here():
-    assert set(MAKE) == set(CANONICALIZERS), "a canonicalizer in the table needs a row here"
+    assert set(IMAGES) | set(CLOUDS) == set(CANONICALIZERS), "a canonicalizer in the table needs a row in one of both"
     assert all(cls.name == name for name, cls in CANONICALIZERS.items())
-    assert [name for name, cls in CANONICALIZERS.items() if cls.learns] == LEARNING
-
-
-def photos(b: int, h: int = 12, w: int = 12) -> Tensor:
-    return torch.rand(b, 3, h, w)
+    assert [name for name in IMAGES if CANONICALIZERS[name].learns] == LEARNING
+    for name, cls in CANONICALIZERS.items():
+        worlds = issubclass(cls, ImageCanonicalizer), issubclass(cls, CloudCanonicalizer)
+        assert worlds == (name in IMAGES and name != "uniform", name in CLOUDS), "one world each; only uniform has both"
 
 
 def follows(canonicalizer: Canonicalizer, x: Tensor, g: Tensor) -> bool:
@@ -66,7 +48,7 @@ def follows(canonicalizer: Canonicalizer, x: Tensor, g: Tensor) -> bool:
 @pytest.mark.parametrize("group_name", GRID_GROUPS)
 @pytest.mark.parametrize("name", SEEING)
 def test_the_pose_follows_the_input(name, group_name):
-    canonicalizer = MAKE[name](group_name).eval()
+    canonicalizer = IMAGES[name](group_name).eval()
     elements = group(group_name).elements
     for size in ((12, 12), (9, 15)):
         for odd in (True, False):
@@ -85,7 +67,7 @@ def test_a_constant_pose_does_not():
 @pytest.mark.parametrize("name", SEEING)
 def test_scores_are_permuted(name):
     d4 = group("D4")
-    canonicalizer = MAKE[name]("D4").eval()
+    canonicalizer = IMAGES[name]("D4").eval()
     x = photos(2)
     scores = canonicalizer(x).scores
     for g in d4.elements.split(1):
@@ -93,9 +75,9 @@ def test_scores_are_permuted(name):
     assert scores.std(1).min() > 1e-4, "control: they are not all alike"
 
 
-@pytest.mark.parametrize("name", MAKE)
+@pytest.mark.parametrize("name", IMAGES)
 def test_poses_are_whole(name):
-    canonicalizer = MAKE[name]("D2").eval()
+    canonicalizer = IMAGES[name]("D2").eval()
     for b in (3, 1, 0):
         pose = canonicalizer(photos(b))
         assert isinstance(pose, Pose)
@@ -104,9 +86,9 @@ def test_poses_are_whole(name):
         assert torch.equal(pose.index, pose.scores.argmax(1))
 
 
-@pytest.mark.parametrize("name", MAKE)
+@pytest.mark.parametrize("name", IMAGES)
 def test_lists_of_images_of_mixed_sizes(name):
-    canonicalizer = MAKE[name]("D4").eval()
+    canonicalizer = IMAGES[name]("D4").eval()
     images = [photos(1, *size)[0] for size in ((12, 12), (9, 15), (20, 8))]
     pose = canonicalizer(images)
     for i, image in enumerate(images):
@@ -117,9 +99,9 @@ def test_lists_of_images_of_mixed_sizes(name):
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-@pytest.mark.parametrize("name", MAKE)
+@pytest.mark.parametrize("name", IMAGES)
 def test_rows_do_not_see_each_other(name, bad):
-    canonicalizer = MAKE[name]("D4").eval()
+    canonicalizer = IMAGES[name]("D4").eval()
     x = photos(3)
     spoilt = x.clone()
     spoilt[1, :, 3, 3] = bad
@@ -127,11 +109,11 @@ def test_rows_do_not_see_each_other(name, bad):
     assert canonicalizer(spoilt).scores.isfinite().all()
 
 
-@pytest.mark.parametrize("name", MAKE)
+@pytest.mark.parametrize("name", IMAGES)
 def test_the_config_builds_it_again(name):
-    canonicalizer = MAKE[name]("D2").eval()
-    more = {"predictor": Classifier()} if name == "energy" else {}
-    again = CANONICALIZERS[name](**canonicalizer.config(), **more).eval()
+    canonicalizer = IMAGES[name]("D2").eval()
+    more = {"predictor": Classifier()} if canonicalizer.needs_predictor else {}
+    again = CANONICALIZERS[name](**canonicalizer.config(), **canonicalizer.parts, **more).eval()
     again.load_state_dict(canonicalizer.state_dict())
     assert again.config() == canonicalizer.config()
     if name != "energy":
@@ -139,9 +121,9 @@ def test_the_config_builds_it_again(name):
         assert torch.equal(again(x).scores, canonicalizer(x).scores)
 
 
-@pytest.mark.parametrize("name", MAKE)
+@pytest.mark.parametrize("name", IMAGES)
 def test_a_forward_leaves_no_trace(name):
-    canonicalizer = MAKE[name]("D4").eval()
+    canonicalizer = IMAGES[name]("D4").eval()
     x = photos(3)
     before, state, attributes = x.clone(), copy.deepcopy(canonicalizer.state_dict()), sorted(vars(canonicalizer))
     first = canonicalizer(x)
@@ -153,7 +135,7 @@ def test_a_forward_leaves_no_trace(name):
 
 @pytest.mark.parametrize("name", LEARNING)
 def test_half_precision_around_and_inside(name):
-    canonicalizer, x = MAKE[name]("D4").eval(), photos(4)
+    canonicalizer, x = IMAGES[name]("D4").eval(), photos(4)
     plain = canonicalizer(x)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(canonicalizer(x).scores, plain.scores)
@@ -166,26 +148,35 @@ def test_half_precision_around_and_inside(name):
 
 @pytest.mark.parametrize("name", LEARNING)
 def test_gradients_reach_every_weight(name):
-    canonicalizer = MAKE[name]("C4").train()
+    canonicalizer = IMAGES[name]("C4").train()
     (canonicalizer(photos(4)).scores.log_softmax(1)[:, 0].sum()).backward()
     missing = [n for n, p in canonicalizer.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
     assert not missing
 
 
-@pytest.mark.parametrize("name", MAKE)
+@pytest.mark.parametrize("name", IMAGES)
 def test_continuous_groups_and_bad_sizes(name, unchecked):
     with pytest.raises(ValueError, match=r"O2 is continuous.*such as D16"):
-        MAKE[name]("O2")
+        IMAGES[name]("O2")
     with pytest.raises(ValueError, match=r"SO2 is continuous.*such as C16"):
-        MAKE[name]("SO2")
+        IMAGES[name]("SO2")
     with pytest.raises(ValueError, match="unknown group 'X'"):
-        MAKE[name]("X")
+        IMAGES[name]("X")
     if name in LEARNING:
         cls = CANONICALIZERS[name]
-        for bad in (0, -4, 16.0, "16"):
-            with pytest.raises(ValueError, match=f"resolution must be a whole number >= 1; got {bad!r}"):
+        for bad, limits in (
+            (0, ">= 1"),
+            (-4, ">= 1"),
+            (True, "from 1"),
+            (16.0, "from 1"),
+            ("16", "from 1"),
+            (10**6, "from 1 to 2048"),
+        ):
+            with pytest.raises(ValueError, match=f"resolution must be a whole number {limits}.*; got {bad!r}"):
                 cls("C4", resolution=bad)
-        if "channels" in MAKE[name]("C4").config():
+        with pytest.raises(ValueError, match="at most 720 elements; D361 has 722"):
+            cls("D361")
+        if "channels" in IMAGES[name]("C4").config():
             with pytest.raises(ValueError, match="channels must be a whole number >= 1; got 0"):
                 cls("C4", channels=0)
         with pytest.raises(TypeError, match="typo"):
@@ -307,9 +298,45 @@ def test_energy_leaves_the_predictor_out():
     assert predictor.training
 
 
+@pytest.mark.parametrize("confidence", CONFIDENCES)
+def test_sigmoids_are_questions_of_their_own(confidence):
+    """Worked example of each confidence: of p and 1 - p, averaged over the questions; one logit always is a question."""
+    logits = torch.tensor([[3.0, -2.0, 0.1]])
+    p = torch.stack([logits.sigmoid(), 1 - logits.sigmoid()])
+    expected = {
+        "max_probability": p.amax(0).log(),
+        "negative_entropy": (p * p.log()).sum(0),
+        "energy": (logits / 2).cosh().mul(2).log(),
+    }[confidence].mean(1)
+    for n, sigmoid in ((3, True), (1, True), (1, False)):
+        canonicalizer = EnergyCanonicalizer("C1", lambda x, n=n: logits[:, :n], confidence=confidence, sigmoid=sigmoid)
+        right = expected if n == 3 else {"max_probability": p[:, :, 0].amax(0).log()}.get(confidence)
+        if right is not None:
+            assert torch.allclose(canonicalizer(photos(1)).scores[:, 0], right)
+    softmax = EnergyCanonicalizer("C1", lambda x: logits, confidence=confidence)(photos(1)).scores[:, 0]
+    assert not torch.allclose(softmax, expected), "control"
+
+
+@pytest.mark.parametrize("confidence", CONFIDENCES)
+def test_one_logit_finds_the_pose_in_which_the_predictor_is_sure(confidence):
+    """Sure of a no, as of a yes: light at the top says yes or no, light elsewhere little."""
+    x = torch.zeros(2, 3, 12, 12)
+    x[0, :, :6], x[1, :, :6] = 1, -1
+
+    def predictor(image: Tensor) -> Tensor:
+        return (image[:, 0, :6].mean((1, 2)) - image[:, 0, 6:].mean((1, 2)))[:, None] + 0.0 * image.mean()
+
+    canonicalizer = EnergyCanonicalizer("C4", predictor, confidence=confidence)
+    scores = canonicalizer(x).scores
+    assert torch.allclose(scores[0], scores[1]), "yes and no alike"
+    assert bool((scores[:, [0, 2]] > scores[:, [1, 3]] + 0.05).all())
+
+
 def test_energy_errors(unchecked):
     with pytest.raises(ValueError, match="unknown confidence 'sure'; known: max_probability, negative_entropy, energy"):
         EnergyCanonicalizer("C4", Classifier(), confidence="sure")
+    with pytest.raises(ValueError, match="sigmoid is True or False; got 'yes'"):
+        EnergyCanonicalizer("C4", Classifier(), sigmoid="yes")
     with pytest.raises(TypeError, match="a predictor is a callable; got a int"):
         EnergyCanonicalizer("C4", 3)
     for answer, came in ((torch.zeros(2), "Tensor"), ("text", "str"), ({"a": torch.zeros(2, 3).long()}, "dict")):

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -187,6 +188,16 @@ def test_info_on_an_adapter(home):
     assert lines["size"].endswith("MB")
 
 
+def test_info_forges_no_row(home, tmp_path):
+    shutil.copytree(home / "adapter", tmp_path / "a")
+    config = json.loads((tmp_path / "a" / "config.json").read_text())
+    config |= {"note": "kind\nsize  0 MB \x1b[31m", "odd\nsize": 1}
+    (tmp_path / "a" / "config.json").write_text(json.dumps(config))
+    lines = ok("info", tmp_path / "a").stdout.splitlines()
+    assert sum(line.startswith("size") for line in lines) == 1
+    assert any("kind\\nsize  0 MB \\x1b[31m" in line for line in lines)
+
+
 # ---------------------------------------------------------------------------------------------------------------- fit
 
 
@@ -269,7 +280,7 @@ def test_fit_refuses_before_it_starts(home, tmp_path):
     assert "holds other files" in error_of(*fit(home, tmp_path / "full"))
     assert "unknown group 'Q4'" in error_of(*fit(home, tmp_path / "a", "--group", "Q4"))
     assert "SO2 is continuous" in error_of(*fit(home, tmp_path / "a", "--group", "SO2"))
-    assert "known kinds: batch, boxes" in error_of("fit", f"{home}/models.py:net", home / "photos", "--out", tmp_path / "a")
+    assert "known kinds: " in error_of("fit", f"{home}/models.py:net", home / "photos", "--out", tmp_path / "a")
     assert "unknown kind 'sound'" in error_of(
         "fit", f"{home}/models.py:net", home / "photos", "--out", tmp_path / "a", "--outputs", "sound"
     )
@@ -460,7 +471,7 @@ def test_debug_shows_where_an_error_came_from(home):
 
 def test_a_bug_is_no_expected_error(home, monkeypatch):
     """The control: what nobody expected keeps its traceback."""
-    monkeypatch.setattr("equiform.cli.plan", lambda *_: {}["key"])
+    monkeypatch.setattr("equiform.cli.main.plan", lambda *_: {}["key"])
     result = run("upright", home / "photos", "--out", home / "out", "--adapter", home / "adapter")
     assert isinstance(result.exception, KeyError)
 
@@ -523,9 +534,11 @@ def test_ctrl_c_while_writing_leaves_whole_files(home, tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "replace", replace)
     result = run("upright", home / "photos", "--out", tmp_path / "out", "--adapter", home / "adapter")
     assert (result.exit_code, result.stderr) == (130, "interrupted\n")
-    left = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
-    assert sorted(left) == sorted(replaced), "temporary files are gone"
-    for path in left:
+    left = {path for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    table = tmp_path / "out" / "poses.csv"
+    assert left == {*replaced, table}, "temporary files are gone"
+    assert len(table.read_text().splitlines()) == 1 + len(replaced), "what is done is kept"
+    for path in replaced:
         Image.open(path).load()
 
 

@@ -1,8 +1,13 @@
 """Charged particles obey their laws; published HDF5 files are read as they are laid out."""
 
+import sys
+from pathlib import Path
+
 import pytest
 import torch
-from equiform.cloud_data import (
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+from cloud_data import (
     GREATEST_FORCE,
     TIME_STEP,
     charged_particles,
@@ -55,13 +60,13 @@ def test_the_simulation_turns_with_its_start():
 
 
 def test_parts_are_kept_and_differ(tmp_path, monkeypatch):
-    monkeypatch.setattr("equiform.cloud_data.PARTS", {"train": 5, "val": 4, "test": 3})
-    monkeypatch.setattr("equiform.cloud_data.simulate_charges", lambda b, g: simulate_charges(b, g, 2, 5))
+    monkeypatch.setattr("cloud_data.PARTS", {"train": 5, "val": 4, "test": 3})
+    monkeypatch.setattr("cloud_data.simulate_charges", lambda b, g: simulate_charges(b, g, 2, 5))
     train, test = charged_particles("train", tmp_path), charged_particles("test", tmp_path)
     assert (train.x.shape, test.target.shape) == ((5, 5, 3), (3, 5, 3))
     assert not torch.equal(train.x[:3], test.x)
     assert not torch.equal(charged_particles("test", tmp_path, seed=1).x, test.x)
-    monkeypatch.setattr("equiform.cloud_data.simulate_charges", None)
+    monkeypatch.setattr("cloud_data.simulate_charges", None)
     assert torch.equal(charged_particles("train", tmp_path).x, train.x), "read, not simulated again"
     with pytest.raises(ValueError, match="unknown part 'all'; known: train, val, test"):
         charged_particles("all", tmp_path)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from equiform import O3, SE3, SO3, AboutZ, CloudAugmentation, Rows
+from equiform import O3, SE3, SO3, AboutZ, CloudAugmentation, PrincipalAxesCanonicalizer, Rows
 from equiform.batching.calls import cloud_in
 from equiform.geometry.clouds import Cloud
 from equiform.geometry.kinds import as_kinds
@@ -140,3 +140,12 @@ def test_the_loss_prefers_scores_and_frames_that_are_right():
 def test_bad_priors_are_named(which: str | Tensor):
     with pytest.raises(ValueError, match="prior"):
         frame_prior(which)
+
+
+def test_axes_a_twentieth_apart_are_told_apart_for_certain():
+    """Worked: deviations 1, 0.9 and 0.7 are clear; 1, 0.975 and 0.7 are half as far apart as they should be."""
+    corners = torch.tensor([[x, y, z] for x in (-1.0, 1) for y in (-1.0, 1) for z in (-1.0, 1)], dtype=torch.float64)
+    canonicalizer = PrincipalAxesCanonicalizer("SO3", scores="equal")
+    for second, certainty in ((0.9, 1.0), (0.975, 0.5)):
+        pose = canonicalizer(corners[None] * torch.tensor([1.0, second, 0.7]))
+        assert float(pose.confidence) * 4 == pytest.approx(certainty, abs=1e-6), "four candidates, none preferred"

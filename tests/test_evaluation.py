@@ -7,8 +7,10 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import equiform
 from equiform import Canonicalizer, EnergyCanonicalizer, Equivariant, UniformCanonicalizer, adapt, evaluate
-from equiform.canonicalizers.base import Images
+from equiform.canonicalizers.images import Images
 from equiform.canonicalizers.poses import Pose, pose_of
+from equiform.evaluation.evaluate import _Clock
+from equiform.geometry.kinds import Kind
 from equiform.testing import check_equivariant, equivariance_error
 
 
@@ -172,7 +174,7 @@ def test_public_checks_measure_and_judge():
     with pytest.raises(AssertionError, match="element 2 differs"):
         check_equivariant(TopIsBright(), x, "C4", outputs="logits")
     assert equivariance_error(lambda v: v.flatten(2), x[:, :, :4], "C4", outputs="image")[1] == float("inf")
-    assert equiform.testing.difference([torch.ones(2)], [torch.zeros(2)], [equiform.kinds.Kind("invariant")]) == 1
+    assert equiform.testing.difference([torch.ones(2)], [torch.zeros(2)], [Kind("invariant")]) == 1
 
 
 class Marking(nn.Module):
@@ -296,6 +298,12 @@ def test_training_free_gives_the_predictor_what_it_takes():
     answer = model(pictures()[0].numpy())
     assert isinstance(answer, np.ndarray)
     assert set(seen) == {np.ndarray}
+
+
+def test_the_first_round_warms_up_and_is_not_timed():
+    clock = _Clock()
+    clock.seconds = {"adapted": [90.0, 4.0], None: [1.0, 2.0]}
+    assert clock.ratio("adapted") == 2.0
 
 
 def test_the_bare_predictor_costs_one_by_definition():

@@ -10,7 +10,17 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import equiform
-from equiform import GroupConvCanonicalizer, OrbitCanonicalizer, Teacher, UniformCanonicalizer, adapt, fit, fit_opinion
+from equiform import (
+    Augmentation,
+    GroupConvCanonicalizer,
+    OrbitCanonicalizer,
+    Teacher,
+    UniformCanonicalizer,
+    adapt,
+    fit,
+    fit_opinion,
+)
+from equiform.learning.augmentation import random_crops, training_views
 from equiform.learning.priors import uniform_prior
 
 QUIET = {"enable_progress_bar": False}
@@ -144,7 +154,9 @@ def test_the_global_random_state_is_left_alone():
     assert torch.equal(torch.rand(1), expected)
 
 
-def test_a_killed_run_goes_on_where_it_stopped(tmp_path):
+@pytest.mark.parametrize("cut", [False, True])
+@pytest.mark.filterwarnings("ignore:.*last.ckpt is damaged.*going on from .*before.ckpt")
+def test_a_killed_run_goes_on_where_it_stopped(tmp_path, cut):
     whole = model()
     fit(whole, skies(24), epochs=4, checkpoint=tmp_path / "whole", **QUIET)
 
@@ -161,12 +173,45 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path):
     resumed = model()
     with pytest.raises(Killed):
         fit(resumed, skies(24), epochs=4, checkpoint=tmp_path / "killed", callbacks=[Kill()], **QUIET)
+    if cut:
+        halve(tmp_path / "killed" / "last.ckpt")
     resumed = model()
     result = fit(resumed, skies(24), epochs=4, checkpoint=tmp_path / "killed", **QUIET)
     assert [row["epoch"] for row in result.history] == [1, 2, 3, 4]
     mine, theirs = resumed.canonicalizer.state_dict(), whole.canonicalizer.state_dict()
     for name in mine:
         torch.testing.assert_close(mine[name], theirs[name])
+
+
+def halve(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def test_a_kill_while_the_checkpoint_is_written_leaves_the_last_one(tmp_path, monkeypatch):
+    """The file is cut in the middle of its writing: that is another file, beside the one that is kept."""
+    import lightning
+
+    def cut(self, path, *args, original=lightning.Trainer.save_checkpoint, **kwargs):
+        original(self, path, *args, **kwargs)
+        if self.current_epoch == 1:
+            halve(Path(path))
+            raise KeyError("killed")
+
+    monkeypatch.setattr(lightning.Trainer, "save_checkpoint", cut)
+    with pytest.raises(KeyError, match="killed"):
+        fit(model(), skies(16), epochs=3, checkpoint=tmp_path, **QUIET)
+    monkeypatch.undo()
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["epoch"] == 0
+    assert len(fit(model(), skies(16), epochs=3, checkpoint=tmp_path, **QUIET).history) == 3
+
+
+def test_damaged_checkpoints_are_told_in_one_line(tmp_path):
+    fit(model(), skies(16), epochs=2, checkpoint=tmp_path, **QUIET)
+    for name in ("last.ckpt", "before.ckpt"):
+        halve(tmp_path / name)
+    with pytest.raises(ValueError, match=r"last.ckpt is damaged: .* delete .* to start afresh") as caught:
+        fit(model(), skies(16), epochs=2, checkpoint=tmp_path, **QUIET)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_checkpoint_of_something_else_is_refused(tmp_path):
@@ -259,6 +304,13 @@ def test_a_teacher_is_honest_about_what_it_cannot_tell():
     assert m.canonicalizer(skies(8, seed=1)).confidence.mean() < 0.7
 
 
+def test_no_image_is_judged_by_a_scorer_that_saw_it():
+    """Noise has no pose. In fold, a scorer of more features than images tells each of them apart all the same."""
+    noise = torch.rand(16, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+    teacher = Teacher(lambda x: x.flatten(1), size=12, crops=1)
+    assert teacher.posteriors(noise, equiform.group("C4"), seed=0)[:, 0].mean() < 0.4
+
+
 def test_the_second_opinion_corrects_a_wrong_canonicalizer():
     class Predictor(nn.Module):  # sure of class 0 upright, of class 1 turned
         def forward(self, x):
@@ -269,10 +321,79 @@ def test_the_second_opinion_corrects_a_wrong_canonicalizer():
     m = model(predictor=Predictor(), top_k=4)
     images = skies(32)
     before = m(images).softmax(1)[:, 0].mean()
+    fit_opinion(m, images, penalty=50.0)
+    weak = m.opinion.weight
     fit_opinion(m, images)
+    assert weak.norm() < m.opinion.weight.norm() / 5, "the penalty keeps it small"
     assert m(images).softmax(1)[:, 0].mean() > before + 0.05
     for g in m.group.elements:
         assert torch.equal(m(equiform.act(g[None], images)), m(images))
+
+
+# --------------------------------------------------------------------------------------------------- views and weights
+
+PLAIN = {"area": (1.0, 1.0), "aspect": 1.0, "degrees": 0.0, "flip": False, "grey": 0.0, "mix": 0.0, "gamma": 1.0, "blend": 0.0}
+
+
+def views(x, group: str = "C4", seed: int = 0, **options):
+    """Training views that vary in nothing but the options."""
+    generator = torch.Generator().manual_seed(seed)
+    return training_views(x, equiform.group(group), 16, Augmentation(**{**PLAIN, **options}), generator)[0]
+
+
+def crops(x, size: int = 16, **options):
+    """The same before they are coloured and standardised."""
+    g = equiform.group("C4")
+    return random_crops(x, g, size, Augmentation(**{**PLAIN, **options}), torch.Generator().manual_seed(0), g.identity(len(x)))
+
+
+def test_views_are_flipped_unless_the_group_tells_them_apart():
+    x = torch.rand(1, 3, 16, 16).expand(32, -1, -1, -1)
+    flipped = (views(x, flip=True) != views(x)).flatten(1).any(1)
+    assert 4 < flipped.sum() < 28
+    assert torch.equal(views(x[flipped], "D4", flip=True), views(x[flipped], "D4")), "a label each, not two"
+
+
+def test_crops_lie_anywhere_in_the_image():
+    """A picture holds its own coordinates: the mean of a crop is its centre, which half a side wide lies in 0.25 to 0.75."""
+    along = (torch.arange(32) + 0.5) / 32
+    x = torch.stack([along.expand(32, 32), along[:, None].expand(32, 32), torch.zeros(32, 32)]).expand(200, -1, -1, -1)
+    centres = crops(x, area=(0.25, 0.25))[:, :2].mean((2, 3))
+    assert centres.amin(0).tolist() == pytest.approx([0.25, 0.25], abs=0.02)
+    assert centres.amax(0).tolist() == pytest.approx([0.75, 0.75], abs=0.02)
+
+
+def test_turned_views_have_no_black_corners():
+    white = torch.full((8, 3, 16, 16), 255, dtype=torch.uint8)
+    assert crops(white, degrees=20.0).amin() > 0.999
+
+
+def test_crops_are_antialiased():
+    x = torch.rand(4, 3, 64, 64)
+    torch.testing.assert_close(crops(x), nn.functional.avg_pool2d(x, 4))
+
+
+def test_gamma_bends_each_view_in_its_own_way():
+    x = torch.linspace(0, 1, 256).view(1, 1, 16, 16).expand(16, 3, -1, -1)
+    bent = views(x, gamma=1.6)
+    assert (bent - views(x)).abs().amax() > 0.1
+    assert (bent.flatten(2).diff(dim=2) >= 0).all(), "in order"
+
+
+def test_norms_and_biases_do_not_decay():
+    from lightning.pytorch.callbacks import Callback
+
+    class Look(Callback):
+        def on_train_end(self, trainer, module):
+            self.groups = trainer.optimizers[0].param_groups
+
+    look = Look()
+    fit(m := model(), skies(8), epochs=1, weight_decay=0.3, callbacks=look, **QUIET)
+    decay = {p: group["weight_decay"] for group in look.groups for p in group["params"]}
+    assert {name: decay[p] for name, p in m.canonicalizer.named_parameters()} == {
+        f"network.body.{name}": 0.3 if name in ("0.weight", "4.weight") else 0.0
+        for name in ("0.weight", "0.bias", "1.weight", "1.bias", "4.weight", "4.bias")
+    }
 
 
 @pytest.mark.parametrize(
@@ -325,9 +446,10 @@ def test_going_on_with_other_options_is_refused(tmp_path, options):
 
 
 def test_a_finished_run_is_given_back(tmp_path):
-    first, again = model(), model()
-    history = fit(first, skies(16), epochs=2, checkpoint=tmp_path, **QUIET).history
-    assert fit(again, skies(16), epochs=2, checkpoint=tmp_path, **QUIET).history == history
+    first, again, options = model(), model(), {"epochs": 6, "val": skies(16, seed=1), "checkpoint": tmp_path, **QUIET}
+    history = fit(first, skies(16), **options).history
+    assert max(row["pose_accuracy"] for row in history[:-1]) >= history[-1]["pose_accuracy"], "the best epoch is not the last"
+    assert fit(again, skies(16), **options).history == history
     for name, value in first.canonicalizer.state_dict().items():
         assert torch.equal(again.canonicalizer.state_dict()[name], value)
 
@@ -381,8 +503,11 @@ def test_callbacks_of_ones_own():
 
 def test_images_that_are_not_finite_stop_the_fit_before_a_weight_is_spoilt():
     m = model()
-    with pytest.raises(ValueError, match="the loss is nan in epoch 1"):
-        fit(m, torch.full((8, 3, 24, 24), float("nan")), epochs=1, **QUIET)
+    images = skies(8).float()
+    images[5] = torch.inf
+    for data, message in ((images, "1 of 8, the first at index 5"), (TensorDataset(images), "the loss is nan in epoch 1")):
+        with pytest.raises(ValueError, match=message):
+            fit(m, data, epochs=1, **QUIET)
     assert all(p.isfinite().all() for p in m.canonicalizer.parameters())
 
 

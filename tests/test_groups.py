@@ -137,7 +137,7 @@ def elements_of(angle: float, flipped: bool) -> torch.Tensor:
 
 @given(*[st.builds(elements_of, angles, st.booleans())] * 3)
 def test_distance_is_a_bi_invariant_metric(g, h, k):
-    d = Group.distance
+    d = O2.distance
     assert d(g, g) < 1e-6
     assert 0 <= d(g, h) <= math.pi + 1e-9
     assert (d(g, h) - d(h, g)).abs() < 1e-6
@@ -151,11 +151,11 @@ def test_distance_is_a_bi_invariant_metric(g, h, k):
 def test_distance_is_the_angle_in_radians():
     e, quarter, half = Cyclic(4).elements[[0, 1, 2]]
     flip = Dihedral(1).elements[1]
-    assert Group.distance(e, quarter) == pytest.approx(math.pi / 2)
-    assert Group.distance(quarter, e) == pytest.approx(math.pi / 2)
-    assert Group.distance(e, half) == pytest.approx(math.pi)
-    assert Group.distance(e, flip) == pytest.approx(math.pi)
-    assert Group.distance(flip, quarter @ flip) == pytest.approx(math.pi / 2)
+    assert O2.distance(e, quarter) == pytest.approx(math.pi / 2)
+    assert O2.distance(quarter, e) == pytest.approx(math.pi / 2)
+    assert O2.distance(e, half) == pytest.approx(math.pi)
+    assert O2.distance(e, flip) == pytest.approx(math.pi)
+    assert O2.distance(flip, quarter @ flip) == pytest.approx(math.pi / 2)
 
 
 # ---------------------------------------------------------------------------------------------------------- random
@@ -193,7 +193,36 @@ def test_random_elements_follow_the_generator(g):
     assert torch.equal(torch.random.get_rng_state(), state), "a generator of one's own leaves the global one alone"
 
 
+@pytest.mark.parametrize(("g", "most"), [(Cyclic(4), 12.0), (Dihedral(8), 11.25), (Cyclic(16), 5.625), (SO2(), 12.0)])
+def test_near_the_identity_means_nearer_to_it_than_to_any_other_element(g, most):
+    near, again = (g.near_identity(500, 12.0, torch.Generator().manual_seed(3)) for _ in range(2))
+    angle = torch.rad2deg(g.distance(g.identity(500), near))
+    assert torch.equal(near, again)
+    assert 0.95 * most < float(angle.max()) <= most + 1e-3
+    assert belongs(SO2(), near), "turns alone"
+    if g.order:
+        assert bool((g.index(near) == 0).all())
+
+
 # ----------------------------------------------------------------------------------------------------------- names
+
+
+def test_labels():
+    """Worked examples: counter-clockwise, the flip first."""
+    assert [Dihedral(4).label(g) for g in Dihedral(4).elements] == [
+        *("0°", "90°", "180°", "270°"),
+        *("flip 0°", "flip 90°", "flip 180°", "flip 270°"),
+    ]
+    assert Cyclic(16).label(Cyclic(16).elements[3]) == "67.5°"
+    assert SO2().label(turn(torch.tensor([-1e-9]))[0]) == "0°"
+
+
+def test_a_large_group_is_searched_in_little_memory():
+    """The products of all pairs, with every element at once, would take gigabytes."""
+    g = Cyclic(256)
+    products = (g.elements[:, None] @ g.elements).flatten(0, 1)
+    expected = (torch.arange(256)[:, None] + torch.arange(256)).flatten() % 256
+    assert torch.equal(g.index(products), expected)
 
 
 @pytest.mark.parametrize("g", GROUPS, ids=by_name)
@@ -216,7 +245,7 @@ def test_groups_of_equal_order_differ():
     "name", ["c4", "C0", "C-1", "C4 ", "C", "C4.0", "SO4", "so2", "C0z", "D4x", "Z4", "", "C99999", 4, None, 1.5]
 )
 def test_bad_names_list_the_known_ones(name, unchecked):
-    with pytest.raises(ValueError, match=r"unknown group .*known groups: Cn and Dn \(C4, D4, C8, ...\), Cnz .*, SO2, O2, SO3"):
+    with pytest.raises(ValueError, match=r"unknown group .*; known groups: Cn, Dn, Cnz, SO2, O2, SO3, .*C4, D4"):
         group(name)
 
 

@@ -1,6 +1,7 @@
 """Image files as people have them: what is read, what is refused, and that one bad file leaves the others alone."""
 
 import csv
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -21,12 +22,12 @@ from equiform.images.files import (
     frames_and_orientation,
     open_image,
     open_pages,
-    read_images,
     read_square,
     read_squares,
     to_tensor,
 )
-from equiform.upright import moved, plan
+from equiform.images.views import square_view, squares
+from equiform.upright import moved, plan, tabled, turn_files
 
 # Four quarters of different brightness, the brightest top left, not square: no turn or mirror image looks like another.
 UPRIGHT = np.kron(np.array([[240, 160], [80, 10]], np.uint8), np.ones((6, 9), np.uint8))
@@ -185,8 +186,6 @@ def test_the_good_files_of_a_folder_are_read(tmp_path):
     squares, skipped = read_squares(tmp_path, 8)
     assert squares.shape == (len(good), 3, 8, 8)
     assert len(skipped) == len(bad)
-    answers = list(read_images(find_images(tmp_path)))
-    assert sum(isinstance(image, UnreadableImage) for _, image in answers) == len(bad)
     with pytest.raises(ValueError, match=f"none of the {len(bad)} images .* can be read"):
         read_squares(tmp_path / "a", 8)
     (tmp_path / "nothing").mkdir()
@@ -194,6 +193,48 @@ def test_the_good_files_of_a_folder_are_read(tmp_path):
         find_images(tmp_path / "nothing")
     with pytest.raises(FileNotFoundError, match="no file or folder"):
         find_images(tmp_path / "nowhere")
+
+
+def test_what_is_made_small_is_antialiased(tmp_path):
+    """Of noise, a quarter of the side is the mean over squares of pixels, nearly, and not a few of them."""
+    noise = torch.randint(0, 256, (1, 3, 128, 128), dtype=torch.uint8)
+    Image.fromarray(noise[0].permute(1, 2, 0).numpy()).save(tmp_path / "noise.png")
+    means = torch.nn.functional.avg_pool2d(noise.float(), 4)[0]
+    for small in (squares(noise, 32)[0], square_view(noise, 32)[0], read_square(tmp_path / "noise.png", 32)):
+        assert torch.corrcoef(torch.stack([small.flatten().float(), means.flatten()]))[0, 1] > 0.75
+
+
+def test_what_cannot_be_listed_or_vanishes_is_skipped_and_named(tmp_path, monkeypatch):
+    for name in ("a/closed/1.png", "a/gone.png", "a/kept.png", "b/kept.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        in_mode("L").save(tmp_path / name)
+
+    def scandir(path, original=os.scandir):
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return original(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    files = find_images(tmp_path)
+    assert tmp_path / "a" / "closed" in files
+    data = LabelledImages(tmp_path, None, 4)
+    (tmp_path / "a" / "gone.png").unlink()
+    for kept, skipped in (read_squares(files, 4), (list(data), data.skipped)):
+        assert len(kept) == 2
+        assert "closed: a folder that cannot be listed" in skipped[0]
+        assert skipped[1] == f"no file {tmp_path / 'a' / 'gone.png'}"
+
+
+def test_floats_that_are_not_finite(tmp_path):
+    """`fit` and `evaluate` name the file; whoever only looks sees the other pixels."""
+    pixels = np.linspace(0, 1, 48, dtype=np.float32).reshape(6, 8)
+    pixels[2, 3] = np.nan
+    Image.fromarray(pixels).save(tmp_path / "map.tif")
+    Image.fromarray(np.nan_to_num(pixels)).save(tmp_path / "whole.tif")
+    assert len((found := read_squares(tmp_path, 4))[0]) == 1
+    assert found[1] == [f"{tmp_path / 'map.tif'}: has pixels that are not finite"]
+    seen, whole = (to_tensor(open_image(tmp_path / name)) for name in ("map.tif", "whole.tif"))
+    assert (seen != whole).sum() == 3
 
 
 def test_labelled_images(tmp_path):
@@ -303,6 +344,42 @@ def test_one_bad_file_leaves_the_others_alone(tmp_path, adapter):
     assert table["exif.jpg"]["angle"] == "270"
     assert sorted(path.name for path in (tmp_path / "out").iterdir() if path.is_file()) == good
     assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_turned_jpeg_keeps_its_quality(tmp_path, adapter):
+    Image.fromarray(np.rot90(UPRIGHT)).save(tmp_path / "turned.jpg", quality=60)
+    Image.fromarray(UPRIGHT).save(tmp_path / "wanted.jpg", quality=95)
+    assert upright(tmp_path / "turned.jpg", "--out", tmp_path / "out", *adapter).exit_code == 0
+    with Image.open(tmp_path / "out" / "turned.jpg") as written, Image.open(tmp_path / "wanted.jpg") as wanted:
+        assert written.quantization == wanted.quantization
+
+
+def test_whatever_is_odd_about_a_file_the_others_are_done(tmp_path):
+    """Deleted on the way, a name too long to be written, a destination that is taken, too large for memory: a row each."""
+    names = ["1-good.png", "2-gone.png", f"3-{'x' * 300}.png", "4-taken.png", "5-large.png", "6-larger.png", "7-good.png"]
+    source = tmp_path / "source.png"
+    Image.fromarray(UPRIGHT).save(source)
+    (tmp_path / "4-taken.png" / "inner").mkdir(parents=True)
+    canonicalizer, raised = (
+        OrbitCanonicalizer("C4", resolution=8),
+        iter([None, None, None, MemoryError(), RuntimeError("a\nb")]),
+    )
+
+    def hook(*_):
+        if error := next(raised, None):
+            raise error
+
+    canonicalizer.register_forward_pre_hook(hook)
+    files = [(tmp_path / name if "gone" in name else source, tmp_path / name) for name in names]
+    results = tabled(turn_files(files, canonicalizer), tmp_path / "poses.csv")
+    next(results), next(results)
+    assert len((tmp_path / "poses.csv").read_text().splitlines()) == 3, "what is done is kept, whatever comes"
+    errors = ["", *(result.error for result in list(results)[-5:])]
+    assert [bool(error) for error in errors] == [False, True, True, True, True, False]
+    assert "MemoryError" in errors[3]
+    assert errors[4] == f"{source}: a b"
+    with (tmp_path / "poses.csv").open(newline="") as file:
+        assert [bool(row["error"]) for row in csv.DictReader(file)] == [False, True, True, True, True, True, False]
 
 
 def test_an_animation_is_not_cut_to_its_first_frame(tmp_path, adapter):

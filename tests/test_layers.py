@@ -37,30 +37,42 @@ PUBLIC = """
     AboutZ Augmentation Boxes Canonicalizer CascadeCanonicalizer CloudAugmentation Cyclic Dihedral E3 EmbeddedPhoto
     EnergyCanonicalizer Equivariant Field FrameCanonicalizer Group GroupConvCanonicalizer Icosahedral Image Invariant Likeliest
     Logits Mask O2 O3 Octahedral OrbitCanonicalizer OrbitReport Per PhotoPredictor Points Pose Prediction
-    PrincipalAxesCanonicalizer Regular Rows SE3 SO2 SO3 SearchCanonicalizer Teacher TileCanonicalizer Tokens
+    PrincipalAxesCanonicalizer Regular RotatedBoxes Rows SE3 SO2 SO3 SearchCanonicalizer Teacher TileCanonicalizer Tokens
     UniformCanonicalizer Upright
     act adapt embed evaluate fit fit_opinion group inverse load scorer
 """.split()  # noqa: SIM905  (names by line read better than a list of strings)
 
 
-def imported(source: str, package: tuple[str, ...] = ("equiform",)) -> set[str]:
-    """The modules of equiform that a source imports, anywhere in it but under `if TYPE_CHECKING`."""
-    found: set[str] = set()
-
-    def visit(node: ast.AST) -> None:
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
-            return
+def imported(source: str, package: tuple[str, ...] = ("equiform",)) -> set[tuple[str, ...]]:
+    """What a source imports of equiform, anywhere in it, under TYPE_CHECKING too: paths such as (geometry, groups, act)."""
+    found: set[tuple[str, ...]] = set()
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            found.update(name.name.split(".")[1] for name in node.names if name.name.startswith("equiform."))
+            found.update(tuple(name.name.split(".")) for name in node.names)
         if isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else ()
-            path = [*base, *(node.module or "").split(".")] if node.module else list(base)
-            if path[:1] == ["equiform"]:
-                found.update([path[1]] if len(path) > 1 else [name.name for name in node.names])
-        for child in ast.iter_child_nodes(node):
-            visit(child)
+            path = (*base, *(node.module or "").split(".")) if node.module else base
+            found.update((*path, name.name) for name in node.names)
+    return {path[1:] for path in found if path[0] == "equiform" and len(path) > 1}
 
-    visit(ast.parse(source))
+
+def layers(paths: set[tuple[str, ...]]) -> set[str]:
+    return {path[0] for path in paths}
+
+
+def package_of(file: Path) -> tuple[str, ...]:
+    return ("equiform", *file.relative_to(SOURCE).parts[:-1])
+
+
+def graph() -> dict[Path, set[Path]]:
+    """Every file, and the files it imports; a name from a package that is no file of it is of the package's `__init__`."""
+    found: dict[Path, set[Path]] = {}
+    for file in SOURCE.rglob("*.py"):
+        found[file] = set()
+        for path in imported(file.read_text("utf-8"), package_of(file)):
+            places = [SOURCE.joinpath(*path[:n]) for n in (len(path), len(path) - 1)]
+            files = [place.with_suffix(".py") for place in places] + [place / "__init__.py" for place in places]
+            found[file] |= {next(one for one in files if one.is_file())} - {SOURCE / "__init__.py"}
     return found
 
 
@@ -78,22 +90,35 @@ def test_every_module_has_its_layer():
 def test_each_module_imports_only_from_those_before_it():
     for name, files in modules().items():
         for file in files:
-            package = ("equiform", *file.relative_to(SOURCE).parts[:-1])
-            above = [m for m in imported(file.read_text("utf-8"), package) if m != name]
-            wrong = [m for m in above if m in LAYERS and LAYERS.index(m) > LAYERS.index(name)]
+            above = layers(imported(file.read_text("utf-8"), package_of(file))) - {name, "__version__"}
+            assert above <= set(LAYERS), f"{file.relative_to(SOURCE)} imports {above - set(LAYERS)} from the package itself"
+            wrong = [m for m in above if LAYERS.index(m) > LAYERS.index(name)]
             assert not wrong, f"{file.relative_to(SOURCE)} imports {', '.join(wrong)}, which come after {name}"
-            unknown = [m for m in above if m not in LAYERS and m != "__version__"]
-            assert not unknown, f"{file.relative_to(SOURCE)} imports {', '.join(unknown)} from the package itself"
+
+
+def test_no_circle_of_files():
+    files, done = graph(), set()
+    while ready := [file for file, needs in files.items() if file not in done and needs <= done]:
+        done.update(ready)
+    assert done == set(files), f"in or behind a circle: {sorted(str(f.relative_to(SOURCE)) for f in set(files) - done)}"
+
+
+def test_drawing_a_plot_needs_no_canonicalizer():
+    files = graph()
+    seen, new = set(), {SOURCE / "evaluation" / "figures.py"}
+    while new:
+        seen |= new
+        new = {needed for file in new for needed in files[file]} - seen
+    assert not [file for file in seen if "canonicalizers" in file.parts]
+    assert (SOURCE / "_files.py") in seen, "control"
 
 
 def test_no_import_inside_a_function_dodges_a_cycle():
     for files in modules().values():
         for file in files:
-            package = ("equiform", *file.relative_to(SOURCE).parts[:-1])
             for node in ast.walk(ast.parse(file.read_text("utf-8"))):
                 if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-                    inner = imported(ast.unparse(node), package) & set(LAYERS)
-                    late = {m for m in inner if m not in MAY_BE_LATE}
+                    late = layers(imported(ast.unparse(node), package_of(file))) & set(LAYERS) - MAY_BE_LATE
                     assert not late, f"{file.relative_to(SOURCE)}, {node.name}: imports {', '.join(late)} when called"
 
 
@@ -102,21 +127,22 @@ MAY_BE_LATE = {"learning"}
 
 
 def test_the_reader_of_imports_sees_them_all():
-    """The control of the three tests above."""
+    """The control of the tests above."""
     source = """
 from typing import TYPE_CHECKING
-import torch, equiform.hub
-from . import kinds, trees as t
+import torch, equiform.saving
+from . import kinds
 from .networks import plain
 from equiform.canonicalizers.poses import Pose
-from equiform import views
 if TYPE_CHECKING:
     from .equivariant import Equivariant
 def f():
     from .learning.training import run
 """
-    assert imported(source) == {"saving", "geometry", "upright", "images", "batching", "testing", "learning"}
-    assert imported("from ..geometry import group\nfrom .views import x", ("equiform", "images")) == {"geometry", "images"}
+    assert layers(imported(source)) == {"saving", "kinds", "networks", "canonicalizers", "equivariant", "learning"}
+    inner = imported("from ..geometry import group\nfrom .views import x", ("equiform", "images"))
+    assert inner == {("geometry", "group"), ("images", "views", "x")}
+    assert SOURCE / "geometry" / "groups.py" in graph()[SOURCE / "saving.py"] | graph()[SOURCE / "canonicalizers" / "base.py"]
 
 
 def test_public_names():

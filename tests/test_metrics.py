@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from equiform import Equivariant, OrbitCanonicalizer, Points, Rows, UniformCanonicalizer, adapt, evaluate
+from equiform import Equivariant, Logits, OrbitCanonicalizer, Points, Rows, UniformCanonicalizer, adapt, evaluate
 from equiform.evaluation.metrics import METRICS, is_better_higher, make
 from equiform.geometry.kinds import as_kinds
 from equiform.second_opinion import Opinion
@@ -21,6 +21,43 @@ def value(name: str, *batches: tuple, kinds: object = "image") -> float:
     for output, target in batches:
         metric.update(output, target)
     return float(metric.compute())
+
+
+# ------------------------------------------------------------------------------------------------------- accuracy
+
+SIGMOIDS = Logits(sigmoid=True)
+LABELS = torch.tensor([[1, 0, 1], [0, 0, -1]])
+
+
+@pytest.mark.parametrize(
+    ("output", "target", "kinds", "expected"),
+    [
+        ([[0.3], [-4.0], [0.7], [2.0]], [1, 0, 0, 1], "logits", 0.75),
+        ([[0.3], [-4.0], [0.7], [2.0]], [[1.0], [0], [0], [1]], "logits", 0.75),
+        ([0.3, -4.0, 0.7, 2.0], [1, 0, 0, -1], "logits", 2 / 3),
+        ([[1.0, 2, 0], [0, 1, 0], [9, 0, 0]], [1, 0, -1], "logits", 0.5),
+        ([[0.2, 0.1, -3], [-1, -1, -5]], LABELS, SIGMOIDS, 3 / 5),
+        ([[0.2, 0.1, -3], [-1, -1, -5]], LABELS.float(), {"scores": SIGMOIDS}, 3 / 5),
+    ],
+)
+def test_accuracy_of_one_logit_of_classes_and_of_labels(output, target, kinds, expected):
+    output, target = torch.tensor(output), torch.as_tensor(target)
+    output = {"scores": output} if isinstance(kinds, dict) else output
+    assert value("accuracy", (output, target), kinds=kinds) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("metric", "output", "target", "kinds", "message"),
+    [
+        ("accuracy", torch.rand(2, 3), LABELS.clamp(0), "logits", r"one label a row.*\(2, 3\): .*Logits\(sigmoid=True\)"),
+        ("accuracy", torch.rand(2, 3), torch.tensor([1, 2]), SIGMOIDS, r"a 0 or 1 each.*got \(2, 3\) .* shape \(2,\), up to 2"),
+        ("accuracy", torch.rand(2, 1), torch.tensor([1, 2]), "logits", r"a 0 or 1 each.*up to 2"),
+        ("top5_accuracy", torch.rand(2, 1), torch.tensor([1, 0]), "logits", "5 likeliest .* sigmoids: use accuracy"),
+    ],
+)
+def test_targets_that_logits_do_not_fit(metric, output, target, kinds, message):
+    with pytest.raises(ValueError, match=message):
+        value(metric, (output, target), kinds=kinds)
 
 
 # ------------------------------------------------------------------------------------------- intersection over union
@@ -83,6 +120,7 @@ def test_keypoint_error_is_the_mean_distance_over_visible_ones():
     both = value("keypoint_error", (output, target), (target, target), kinds=Points(extra=1))
     assert both == 1.5, "over the keypoints of all batches alike"
     assert math.isnan(value("keypoint_error", (output, target * 0), kinds="points"))
+    assert value("keypoint_error", ([output[0], torch.zeros(0)], [target[0], torch.zeros(0)]), kinds=Rows("points")) == 3.0
     with pytest.raises(ValueError, match=r"alike but for the last axis; got \(1, 2, 2\) and \(1, 3, 3\)"):
         value("keypoint_error", (output[:, :2], target), kinds="points")
 
@@ -133,7 +171,9 @@ def test_metrics_that_do_not_say_are_better_higher():
 
     assert MeanMetric().higher_is_better is None
     assert is_better_higher(MeanMetric())
-    assert all(is_better_higher(named.make()) == (name not in ("keypoint_error", "cer")) for name, named in METRICS.items())
+    assert all(
+        is_better_higher(named.make("logits")) == (name not in ("keypoint_error", "cer")) for name, named in METRICS.items()
+    )
 
 
 def test_a_metric_of_several_numbers_is_refused():
@@ -268,6 +308,19 @@ def test_average_precision_of_masks():
     assert value("mask_map", ([{"masks": 0.3 * mask[:, None], **scores}], [truth])) == 0, "control: below 0.5 nothing is there"
     none = {"masks": torch.zeros(0, 1, 8, 10), "scores": torch.zeros(0), "labels": torch.zeros(0).long()}
     assert value("mask_map", ([none], [truth])) == 0
+
+
+@pytest.mark.parametrize("nothing", [torch.zeros(0), np.zeros(0), [], None], ids=["tensor", "array", "list", "None"])
+@pytest.mark.parametrize("metric", ["box_map", "mask_map"])
+def test_nothing_may_have_any_empty_form(metric, nothing):
+    none = dict.fromkeys(("boxes", "masks", "scores", "labels"), nothing)
+    mask = torch.zeros(1, 8, 10)
+    mask[:, 2:6, 1:5] = 1
+    truth = there(box(1, 2, 5, 6), [1]) | {"masks": mask}
+    exact = truth | {"scores": torch.ones(1)}
+    assert value(metric, ([exact, none], [truth, none])) == ONE
+    assert value(metric, ([exact, none], [truth, truth])) == pytest.approx(51 / 101)
+    assert value(metric, ([exact, exact], [truth, none])) == ONE  # the other is as sure as the right one, and comes later
 
 
 @pytest.mark.parametrize(

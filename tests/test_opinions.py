@@ -6,7 +6,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 import equiform
-from equiform import Equivariant, OrbitCanonicalizer, Rows, act, adapt, fit_opinion, load
+from equiform import Equivariant, Logits, OrbitCanonicalizer, Rows, UniformCanonicalizer, act, adapt, fit_opinion, load
 from equiform.batching.chosen import choose, reweighted
 from equiform.second_opinion import Opinion, linear_scorer
 
@@ -90,6 +90,22 @@ def test_crops_of_square_images_are_judged_too(sides, crops, passes, listed):
     first = model.opinion.weight
     fit_opinion(model, data, crops=crops)
     assert torch.equal(model.opinion.weight, first)  # seeded
+
+
+@pytest.mark.parametrize("kind", ["logits", Logits(sigmoid=True)], ids=str)
+@pytest.mark.parametrize("classes", [1, 3])
+def test_what_all_classes_have_in_common_tells_of_sigmoids_alone(classes, kind):
+    """Upright scenes, bright above, say yes to every label: an opinion of sigmoids sees it, one of a softmax cannot."""
+
+    def labels(x):
+        return (x[..., : x.shape[-2] // 2, :].mean((1, 2, 3)) - x.mean((1, 2, 3)))[:, None].repeat(1, classes)
+
+    x = torch.rand(16, 3, 16, 16) + torch.linspace(1, 0, 16)[:, None]
+    model = adapt(labels, "C4", outputs=kind, canonicalizer=UniformCanonicalizer("C4"), top_k=4)
+    fit_opinion(model, x, crops=0)
+    seen = kind != "logits" or classes == 1
+    assert (model(x) > 0.15).all() == seen
+    assert bool(model.opinion.weight.any()) == seen
 
 
 def test_refused_where_there_are_no_logits():

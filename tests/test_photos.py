@@ -189,7 +189,10 @@ def test_nothing_found_has_no_name():
 def test_classes_are_averaged_over_poses():
     model = adapt(pair(classification), "C4", canonicalizer=canonicalizer("C4"), top_k=4)
     logits = model(photos())["logits"]
-    assert torch.allclose(logits.exp().sum(1), torch.ones(3))
+    each = [model.predictor([act(g[None], x[None])[0] for x in photos()])["logits"] for g in model.group.elements]
+    weights = model.predict(photos()).pose.scores.softmax(1).T[..., None]
+    expected = sum(w * answer.softmax(-1) for w, answer in zip(weights, [each[0], *each[:0:-1]], strict=True))
+    assert torch.allclose(logits.softmax(-1), expected, atol=1e-3)
     moved = [act(model.group.elements[1:2], x[None])[0] for x in photos()]
     assert torch.equal(model(moved)["logits"], logits)
 

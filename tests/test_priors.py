@@ -77,13 +77,6 @@ def test_the_loss_is_the_cross_entropy():
     assert prior_loss(scores, per_row) == pytest.approx(float(expected), rel=1e-5)
 
 
-def test_smoothing_mixes_the_uniform_prior_in():
-    scores, p = torch.randn(6, 4), identity_prior(Cyclic(4))
-    mixed = 0.9 * prior_loss(scores, p) + 0.1 * prior_loss(scores, uniform_prior(Cyclic(4)))
-    assert prior_loss(scores, p, 0.1) == pytest.approx(float(mixed), rel=1e-5)
-    assert prior_loss(scores, p, 0.1) != pytest.approx(float(prior_loss(scores, p)), rel=1e-3)
-
-
 def test_descending_the_loss_finds_the_prior():
     p = torch.tensor([0.7, 0.1, 0.15, 0.05])
     scores = torch.zeros(2, 4, requires_grad=True)

@@ -14,7 +14,8 @@ import pytest
 import rich.console
 import torch
 
-from equiform.evaluation.report import COLUMNS, Method, OrbitReport, Sample
+from equiform.evaluation.report import COLUMNS, OrbitReport
+from equiform.evaluation.results import Method, Sample
 
 ADAPTED = Method("adapted", [0.75, 0.5, 0.75, 0.5], 0.8, 0.0, passes=1.37, time=1.0849, parameters=0.0342)
 BARE = Method("bare", [0.875, 0.25, 0.125, 0.25], None, 0.97, passes=1.0, time=1.0, parameters=0.0)

@@ -1,6 +1,7 @@
 """Groups of space and how points, vectors and matrices move by them; the laws of `test_groups` with four rows."""
 
 import math
+import warnings
 
 import pytest
 import torch
@@ -113,6 +114,23 @@ def test_distance():
     assert float(O3().distance(p[0], p[0] @ torch.diag(torch.tensor([-1.0, 1, 1, 1])).double())) == pytest.approx(math.pi)
 
 
+def test_labels_and_small_turns():
+    quarter, mirrored = AboutZ(4).elements[1], -Octahedral().elements[0]
+    mirrored[3, 3] = 1
+    assert [O3().label(g) for g in (quarter, mirrored, AboutZ(4).elements[3])] == ["90°", "flip 0°", "90°"]
+    near = SO3().near_identity(2000, 10.0, torch.Generator().manual_seed(0))
+    angle = torch.rad2deg(SO3().distance(torch.eye(4).double().expand_as(near), near))
+    assert belongs(SO3(), near)
+    assert float(angle.square().mean().sqrt()) == pytest.approx(10, rel=0.1)
+
+
+@pytest.mark.parametrize("g", GROUPS, ids=by_name)
+def test_a_finite_group_stands_for_each(g):
+    assert g.finite.order
+    assert g.finite == g or g.order is None
+    assert all(belongs(g, element[None]) for element in g.finite.elements)
+
+
 def test_quarter_turns_about_z_are_exact_and_take_x_to_y():
     quarter = AboutZ(4).elements[1]
     assert torch.equal(quarter[:3, :3], torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]))
@@ -123,6 +141,8 @@ def test_quarter_turns_about_z_are_exact_and_take_x_to_y():
 SAMPLES = {
     "points": lambda b: torch.randn(b, 5, 3),
     "vectors": lambda b: torch.randn(b, 2, 4, 3),
+    "axial_vectors": lambda b: torch.randn(b, 2, 4, 3),
+    "pseudoscalars": lambda b: torch.randn(b, 4),
     "matrices": lambda b: torch.randn(b, 5, 3, 3),
     "invariant": lambda b: torch.randn(b, 3),
     "logits": lambda b: torch.randn(b, 5, 3),
@@ -152,13 +172,15 @@ def test_identity_composition_and_inverse(kind, dtype):
     assert torch.equal(act(E3().identity(), x, kind), x)
     assert close(act(g, act(h, x, kind), kind), act(g @ h, x, kind))
     assert close(act(inverse(g), act(g, x, kind), kind), x)
-    if ACTIONS[kind].act is not act_invariant:
+    if kind == "pseudoscalars":
+        assert not torch.equal(act(g, x, kind), x), "control: signs commute, but they do turn"
+    elif ACTIONS[kind].act is not act_invariant:
         assert not close(act(g, act(h, x, kind), kind), act(h @ g, x, kind)), "control: the group does not commute"
 
 
 def test_kinds_agree():
-    """A difference of points is a vector, its outer product a matrix; lengths and products are invariant."""
-    g, x = SE3().random(16).double(), torch.randn(16, 5, 3, dtype=torch.float64)
+    """A difference of points is a vector, its outer product a matrix, a cross product axial, a triple one pseudoscalar."""
+    g, x = E3().random(16).double(), torch.randn(16, 5, 3, dtype=torch.float64)
     moved = act(g, x, "points")
     v = x[:, 1:] - x[:, :-1]
     assert torch.allclose(moved[:, 1:] - moved[:, :-1], act(g, v, "vectors"))
@@ -166,6 +188,10 @@ def test_kinds_agree():
     w = act(g, v, "vectors")
     assert torch.allclose(w[..., None] * w[..., None, :], act(g, outer, "matrices"))
     assert torch.allclose(act(g, v, "vectors").norm(dim=-1), v.norm(dim=-1))
+    spin, turned = (torch.linalg.cross(u[:, 0], u[:, 1]) for u in (v, w))
+    assert torch.allclose(turned, act(g, spin, "axial_vectors"))
+    assert not torch.allclose(turned, act(g, spin, "vectors")), "control: half of the elements mirror"
+    assert torch.allclose((turned * w[:, 2]).sum(-1), act(g, (spin * v[:, 2]).sum(-1), "pseudoscalars"))
     assert not torch.allclose(act(g, x, "vectors"), moved), "control: a translation moves points alone"
 
 
@@ -219,3 +245,24 @@ def test_whole_numbers_in_space_are_not_rounded(kind):
     assert moved.dtype == torch.float32
     assert torch.allclose(moved, act(g, x.float(), kind), atol=1e-5)
     assert not torch.allclose(moved, moved.round(), atol=0.1), "control: they lie between whole numbers"
+
+
+def test_map_coordinates_are_moved_in_float64_and_rounded_once():
+    house, place = torch.randn(1, 50, 3).double(), torch.tensor([456_000.0, 5_572_000.0, 300.0]).double()
+    stored = (house + place).float()
+    g = SO3().random(1, dtype=torch.float64)
+    g[:, :3, 3] = -(g[:, :3, :3] @ place)
+    seen, true = act(g, stored, "points"), act(g, stored.double(), "points")
+    assert seen.dtype == torch.float32
+    assert torch.equal(seen, true.float())
+    with pytest.warns(UserWarning, match="about the origin.*subtract.*SE3, E3"):
+        act(SO3().random(1), stored, "points")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for element, x in [
+            (g, stored),
+            (SO3().identity(), stored),
+            (SO3().random(1), house + 100),
+            (SO3().random(1), stored[:, :1]),
+        ]:
+            act(element, x, "points")

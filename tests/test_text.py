@@ -197,6 +197,21 @@ def test_fit_learns_from_tiles(source, tmp_path):
     assert before.mean() < 0.5, "control: it did not know before"
 
 
+def test_one_tile_in_ten_may_be_wrong():
+    """Worked: however sure a tile is, it counts for (0.9 + 0.1 / 4) / (0.1 / 4) = 37 to 1 and no more."""
+
+    class DarkCorner(torch.nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return -50 * x[:, 0, 0, 0]
+
+    canonicalizer = TileCanonicalizer("C4", resolution=8).eval()
+    canonicalizer.network = DarkCorner()
+    tiles = torch.full((3, 8, 8), 0.5)
+    tiles[:2, 0, 0] = tiles[2, 0, 7] = 0  # two say upright, one a quarter turn
+    scores = canonicalizer.scores(tiles[None])[0].sort(descending=True).values
+    assert (scores - scores[-1]).exp().tolist() == pytest.approx([37**2, 37, 1, 1], rel=1e-4)
+
+
 def test_training_keeps_tiles_and_leaves_tiles_alone():
     canonicalizer = TileCanonicalizer("C4", num_tiles=5, resolution=16)
     tiles = canonicalizer.squares([noise((80, 90), torch.uint8), torch.zeros(3, 8, 8)], 24)
@@ -229,7 +244,7 @@ def test_a_ready_made_name_comes_before_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert equiform.load("text-c4", read_text.read).group == group("C4")
     for folder in (Path("text-c4"), "./text-c4"):
-        with pytest.raises(FileNotFoundError, match=r"is no saved canonicalizer: it has no config\.json"):
+        with pytest.raises(FileNotFoundError, match=r"is no saved canonicalizer: it has no model\.safetensors"):
             equiform.load(folder, read_text.read)
 
 

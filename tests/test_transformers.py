@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 import equiform
-from equiform import Canonicalizer, Dihedral, OrbitCanonicalizer, act, adapt
+from equiform import Canonicalizer, Dihedral, Invariant, Logits, OrbitCanonicalizer, act, adapt
 from equiform.batching.batch import Batch
 from equiform.canonicalizers.poses import Pose, pose_of
 from equiform.geometry.kinds import as_kinds, from_json, to_json
 from equiform.geometry.nested import children, is_container, map_kinds
 from equiform.predictors import known_kinds
+from equiform.predictors.photo_tasks import photo_task
 from equiform.predictors.transformers import ADAPTERS
 
 t = pytest.importorskip("transformers")
@@ -859,8 +860,31 @@ def test_the_scores_of_texts_are_averaged_as_probabilities():
     weights = torch.tensor([9.0, 8.0]).softmax(0)
     each = [model.predictor(texts, act(D4[[code] * B], x), **WIDE).logits_per_image.softmax(-1) for code in (0, 4)]
     expected = (weights[0] * each[0] + weights[1] * each[1]).log()
-    assert torch.allclose(model(texts, x, **WIDE).logits_per_image, expected, atol=1e-3)
+    assert torch.allclose(model(texts, x, **WIDE).logits_per_image.log_softmax(-1), expected, atol=1e-3)
     assert not torch.allclose(each[0].log(), expected, atol=1e-3), "control"
+
+
+@pytest.mark.parametrize(
+    ("options", "kind"),
+    [
+        ({"num_labels": 5}, Logits()),
+        ({"num_labels": 1}, Invariant()),
+        ({"num_labels": 2, "problem_type": "regression"}, Invariant()),
+        ({"num_labels": 1, "problem_type": "multi_label_classification"}, Logits(sigmoid=True)),
+        ({"num_labels": 3, "problem_type": "multi_label_classification"}, Logits(sigmoid=True)),
+    ],
+    ids=str,
+)
+def test_the_configuration_says_what_the_logits_of_a_classifier_are(options, kind):
+    model = t.ViTForImageClassification(vit("ViTConfig", **options))
+    assert known_kinds(model)[1]["logits"] == kind
+    assert photo_task(model).outputs == {"logits": kind}
+
+
+def test_the_scores_of_siglip_are_sigmoids():
+    kinds = known_kinds(named("SiglipModel").make())[1]
+    assert (kinds["logits_per_image"], kinds["logits_per_text"]) == (Logits(sigmoid=True), Logits(1, sigmoid=True))
+    assert photo_task(named("SiglipModel").make()).outputs == {"logits_per_image": Logits(sigmoid=True)}
 
 
 # ----------------------------------------------------------------------------------------------------------- measuring

@@ -1,12 +1,18 @@
 """What canonicalizers look at: the same to the bit over the orbit, blind to the numeric range."""
 
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from equiform import Cyclic, Dihedral, OrbitCanonicalizer, act
+from equiform import Cyclic, Dihedral, GroupConvCanonicalizer, OrbitCanonicalizer, TileCanonicalizer, act
+from equiform.images import tiles, views
+from equiform.images.tiles import tile_view
 from equiform.images.views import VIEW_STEP, disc, orbit_views, square_view, standardise, view_size
 from equiform.learning.augmentation import blended
 
@@ -84,15 +90,71 @@ def test_one_pixel_images():
     assert torch.equal(square_view(photo(2, 1, 1), 16), torch.full((2, 3, 16, 16), 0.5))
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_nan_stays_in_its_row(bad):
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("view", [lambda x: square_view(x, 16), lambda x: tile_view(x, 16, 6)], ids=["square", "tiles"])
+def test_pixels_that_are_not_finite_do_not_count(view, bad):
+    """They are as good as the mean of those that are; the view turns with the image to the bit, and other rows stay theirs."""
     x = photo(3, 9, 12, torch.float32)
-    spoilt = x.clone()
-    spoilt[1, :, 4, 4] = bad
-    view = square_view(spoilt, 16)
-    assert view[1].isnan().any()
-    assert torch.equal(view[[0, 2]], square_view(x, 16)[[0, 2]])
-    assert torch.equal(spoilt[0], x[0]), "nothing is written"
+    spoilt, meant = x.clone(), x.clone()
+    there = torch.ones(9, 12, dtype=torch.bool)
+    there[4, 3:6] = False
+    spoilt[1, :, ~there] = bad
+    meant[1, :, ~there] = x[1][:, there].mean(1, keepdim=True)
+    seen = view(spoilt)
+    assert (seen - view(meant)).abs().max() <= 2 * VIEW_STEP
+    assert torch.equal(seen[[0, 2]], view(x)[[0, 2]])
+    assert spoilt[1].isfinite().sum() == 3 * there.sum(), "nothing is written"
+    for g in D4.split(1):
+        turned = view(act(g, spoilt))
+        assert torch.equal(turned.sort(1).values, act(g, seen).sort(1).values) or torch.equal(turned, act(g, seen))
+
+
+@pytest.mark.parametrize("make", [OrbitCanonicalizer, GroupConvCanonicalizer, TileCanonicalizer])
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_picture_without_a_finite_pixel_says_nothing(make, bad):
+    x = photo(2, 9, 12, torch.float32)
+    x[1] = bad
+    with torch.no_grad():
+        pose = make("C4", resolution=16).eval()(x)
+    assert pose.confidence[1] == pytest.approx(0.25, abs=1e-6)
+    assert pose.confidence[0] > 0.25 + 1e-5, "control"
+
+
+@pytest.mark.parametrize("size", [(61, 47), (40, 90), (33, 33), (1, 97)], ids=str)
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32], ids=str)
+@pytest.mark.parametrize("view", [lambda x: square_view(x, 16), lambda x: tile_view(x, 16, 6)], ids=["square", "tiles"])
+def test_large_images_are_seen_in_slices(view, dtype, size, monkeypatch):
+    """Slice by slice the view is the same, and turns with the image to the bit."""
+    x = photo(2, *size, dtype)
+    x = x if dtype == torch.uint8 else x.masked_fill(torch.rand(2, 3, *size) < 0.02, math.nan)
+    whole = view(x)
+    monkeypatch.setattr(views, "LARGE", 0)
+    monkeypatch.setattr(tiles, "LARGE", 0)
+    monkeypatch.setattr(views, "SLICE", 200)
+    sliced = view(x)
+    assert (sliced - whole).abs().max() <= VIEW_STEP
+    for g in D4.split(1):
+        turned = view(act(g, x))
+        assert torch.equal(turned.sort(1).values, act(g, sliced).sort(1).values)
+
+
+MEMORY = """
+import resource, sys, torch
+from equiform.images.views import square_view
+x = torch.randint(256, (1, 3, 6000, 6000), dtype=torch.uint8)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+square_view(x, 64)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / x.numel())
+"""
+
+
+def test_the_view_of_a_large_image_takes_little_memory():
+    """Of 36 megapixels in bytes, less than a copy of them; at once in float64 it would be eight."""
+    environment = os.environ | {"PYTHONPATH": str(Path(views.__file__).parents[2])}
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY], capture_output=True, text=True, env=environment, check=True, timeout=120
+    )
+    assert float(done.stdout) < 0.8
 
 
 def test_a_faint_image_on_a_bright_ground_is_still_seen():

@@ -31,7 +31,21 @@ from .geometry.groups import (
     group,
     inverse,
 )
-from .geometry.kinds import Boxes, Field, Image, Invariant, Likeliest, Logits, Mask, Per, Points, Regular, Rows, Tokens
+from .geometry.kinds import (
+    Boxes,
+    Field,
+    Image,
+    Invariant,
+    Likeliest,
+    Logits,
+    Mask,
+    Per,
+    Points,
+    Regular,
+    RotatedBoxes,
+    Rows,
+    Tokens,
+)
 from .geometry.moving import act
 from .learning.augmentation import Augmentation
 from .learning.cloud_augmentation import CloudAugmentation
@@ -81,6 +95,7 @@ __all__ = [
     "Prediction",
     "PrincipalAxesCanonicalizer",
     "Regular",
+    "RotatedBoxes",
     "Rows",
     "SearchCanonicalizer",
     "Teacher",

@@ -1,6 +1,8 @@
 """Asking for an optional package, with the install line in the error."""
 
+import contextlib
 import importlib
+from collections.abc import Iterator
 from types import ModuleType
 
 TORCHVISION_OPERATOR = "operator torchvision::nms does not exist"
@@ -12,11 +14,19 @@ def optional(package: str, extra: str) -> ModuleType:
     Raises ModuleNotFoundError (missing) or ImportError (a torchvision built for another torch).
     """
     try:
-        return importlib.import_module(package)
+        with beside_torchvision():
+            return importlib.import_module(package)
     except ModuleNotFoundError as error:
         if error.name != package.partition(".")[0]:
             raise
         raise ModuleNotFoundError(f"{package} is needed here: pip install 'equiform[{extra}]'", name=error.name) from error
+
+
+@contextlib.contextmanager
+def beside_torchvision() -> Iterator[None]:
+    """Around imports that bring torchvision along: ImportError where it was built for another torch."""
+    try:
+        yield
     except RuntimeError as error:
         if TORCHVISION_OPERATOR not in str(error):
             raise

@@ -23,7 +23,7 @@ from .geometry.kinds import Kind, Rows, as_kinds
 from .predictors import known_kinds
 from .predictors.pairs import as_predictor
 from .predictors.photo_tasks import known_task
-from .second_opinion import Opinion
+from .second_opinion import Opinion, evidence
 
 Predictor = Callable[..., Any] | tuple[Any, Any]
 
@@ -90,7 +90,7 @@ class Equivariant(nn.Module):
         pose = self.pose(batch.seen)
         parts = batch.parts(self.choose(pose))
         answers = [part.answer(alone=len(parts) == 1) for part in parts]
-        output = merged(answers, parts, self.outputs, self.averages, self.opinion)
+        output = merged(answers, parts, self.outputs, self.averages, self._evidence)
         return Prediction(batch.finish(output), pose)
 
     def bind(self, args: tuple, kwargs: Mapping[str, Any]) -> Batch:
@@ -115,12 +115,22 @@ class Equivariant(nn.Module):
         return self.predict(*args, **kwargs).output
 
     def save(self, folder: str | Path) -> None:
-        """Write config.json and model.safetensors: the canonicalizer and the kinds, nothing of the predictor."""
-        saving.save(self, folder)
+        """Write model.safetensors, and config.json to read: the canonicalizer and the kinds, nothing of the predictor."""
+        saving.save(folder, self.canonicalizer, self._settings())
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
         """Save to the Hugging Face Hub; `options` go to `HfApi.create_repo` (private, token, ...). Returns the address."""
-        return saving.push(self, repo_id, **options)
+        return saving.push(repo_id, self.canonicalizer, self._settings(), **options)
+
+    @property
+    def _evidence(self) -> Callable[[Any, Any], Any] | None:
+        """What logits of a kind say of their pose, in the second opinion; None without one."""
+        opinion = self.opinion
+        return None if opinion is None else lambda logits, kind: opinion(evidence(logits, kind))
+
+    def _settings(self) -> dict[str, Any]:
+        names = ("inputs", "outputs", "top_k", "coverage", "opinion")
+        return {name: getattr(self, name) for name in names}
 
 
 def _check_in_space(kinds: Any, name: str, group: Group) -> None:

@@ -1,140 +1,149 @@
-"""Keeping a canonicalizer: config.json and model.safetensors in a folder, or a repository on the Hugging Face Hub.
+"""Keeping a canonicalizer: model.safetensors and config.json in a folder, or a repository on the Hugging Face Hub.
 
-Nothing is ever unpickled. config.json holds the checksum of the weights, so that a mixture of two saves is noticed.
+model.safetensors holds everything, the config and one checksum of all of it as well, and is replaced by one rename: what is
+loaded is always one save, whole. config.json is a copy of the config to read. Nothing is ever unpickled, and nothing is
+allocated before the names, shapes and types of the tensors are those of the canonicalizer that the config describes.
 """
 
+import contextlib
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, BinaryIO, NamedTuple
 
 import safetensors.torch
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from ._checks import reason
+from ._files import write
 from ._optional import optional
 from .canonicalizers.base import Canonicalizer
-from .canonicalizers.cascade import CascadeCanonicalizer
-from .canonicalizers.energy import EnergyCanonicalizer
-from .canonicalizers.orbit import OrbitCanonicalizer
 from .canonicalizers.table import CANONICALIZERS
 from .geometry import kinds
 from .second_opinion import Opinion
 
-if TYPE_CHECKING:
-    from .equivariant import Equivariant
-from ._files import write
-
-FORMAT_VERSION = 1
+FORMAT, FORMAT_VERSION = "equiform", 2
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+CHECKSUM = "sha256"
 OPINION = "opinion.weight"
-PARTS = ("quick", "thorough")  # of a cascade
+KINDS, NUMBERS = ("inputs", "outputs"), ("top_k", "coverage")  # settings of the wrapper, beside the opinion
 READY = Path(__file__).with_name("ready")  # fitted adapters that come with the package, a folder each
+MAX_CONFIG, MAX_HEADER = 1 << 20, 1 << 24  # bytes; real ones have a thousand, and a hundred for each tensor
+FLOATS = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
+DTYPES = FLOATS | {"I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8}
+DTYPES |= {"BOOL": torch.bool}
 
 
-def save(model: "Equivariant", folder: str | Path) -> None:
-    """Write the canonicalizer, the kinds and the doubt settings. Each file is written beside its place, then renamed."""
-    canonicalizer = model.canonicalizer
-    if CANONICALIZERS.get(canonicalizer.name) is not type(canonicalizer):
-        raise ValueError(f"{type(canonicalizer).__name__} is not in the table of canonicalizers and cannot be saved")
+# ------------------------------------------------------------------------------------------------------------- writing
+
+
+def save(folder: str | Path, canonicalizer: Canonicalizer, settings: Mapping[str, Any]) -> None:
+    """Write a canonicalizer and the settings of its wrapper: inputs, outputs, top_k, coverage and opinion.
+
+    Raises ValueError for what could not be loaded: a class that is not in the table, weights that are not finite.
+    """
+    config = {"format": FORMAT, "format_version": FORMAT_VERSION, **_described(canonicalizer)}
+    config |= {name: kinds.to_json(settings[name]) for name in KINDS} | {name: settings[name] for name in NUMBERS}
     # cloned, since safetensors refuses weights that share memory
     weights = {name: tensor.detach().clone().contiguous() for name, tensor in canonicalizer.state_dict().items()}
-    if model.opinion is not None:
-        weights[OPINION] = model.opinion.weight.contiguous()
-    data = safetensors.torch.save(weights)
-    config = {
-        "format": "equiform",
-        "format_version": FORMAT_VERSION,
-        **_described(canonicalizer),
-        "inputs": kinds.to_json(model.inputs),
-        "outputs": kinds.to_json(model.outputs),
-        "top_k": model.top_k,
-        "coverage": model.coverage,
-        "sha256": hashlib.sha256(data).hexdigest(),
-    }
+    if settings.get("opinion") is not None:
+        weights[OPINION] = settings["opinion"].weight.contiguous()
+    _check_finite(weights, type(canonicalizer).__name__)
+    text = _text(config)
+    data = safetensors.torch.save(weights, {FORMAT: text})
+    data = safetensors.torch.save(weights, {FORMAT: text, CHECKSUM: _checksum(text, data)})
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"{folder} is a file; save needs a folder")
     folder.mkdir(parents=True, exist_ok=True)
     write(folder / WEIGHTS, data)
-    write(folder / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
+    write(folder / CONFIG, (_text(config | {CHECKSUM: hashlib.sha256(text.encode()).hexdigest()}) + "\n").encode())
 
 
 def _described(canonicalizer: Canonicalizer) -> dict[str, Any]:
-    """What builds a canonicalizer again, but for its weights; a cascade is described with its parts."""
-    own = getattr(canonicalizer, "own_network", True)
-    described = {
+    """What builds a canonicalizer again, but for its weights."""
+    if CANONICALIZERS.get(canonicalizer.name) is not type(canonicalizer):
+        raise ValueError(f"{type(canonicalizer).__name__} is not in the table of canonicalizers and cannot be saved")
+    return {
         "canonicalizer": canonicalizer.name,
         "arguments": canonicalizer.config(),
-        "network": None if own else type(canonicalizer.network).__qualname__,
+        "network": canonicalizer.given_network,
+        "parts": {name: _described(part) for name, part in canonicalizer.parts.items()},
     }
-    if isinstance(canonicalizer, CascadeCanonicalizer):
-        described["parts"] = {name: _described(getattr(canonicalizer, name)) for name in PARTS}
-    return described
 
 
-def _built(described: dict[str, Any], networks: list[nn.Module], predictor: Callable[..., Any]) -> Canonicalizer:
-    """The canonicalizer that was described; takes the networks of the caller's own from the list."""
-    cls, arguments = CANONICALIZERS[described["canonicalizer"]], dict(described["arguments"])
-    if issubclass(cls, CascadeCanonicalizer):
-        arguments |= {name: _built(described["parts"][name], networks, predictor) for name in PARTS}
-    if issubclass(cls, EnergyCanonicalizer):
-        arguments["predictor"] = predictor
-    if described["network"] is not None and issubclass(cls, OrbitCanonicalizer):
-        arguments["network"] = networks.pop(0)
-    return cls(**arguments)
+def _text(config: Mapping[str, Any]) -> str:
+    return json.dumps(config, indent=2, allow_nan=False)
 
 
-def _own_networks(described: dict[str, Any]) -> list[str]:
-    """The names of the networks of the caller's own."""
-    is_cascade = issubclass(CANONICALIZERS[described["canonicalizer"]], CascadeCanonicalizer)
-    inner = [name for part in PARTS for name in _own_networks(described["parts"][part])] if is_cascade else []
-    return inner + ([] if described["network"] is None else [str(described["network"])])
+def _checksum(text: str, data: bytes) -> str:
+    """Of the config, the names, shapes and types of the tensors, and their numbers."""
+    start = 8 + int.from_bytes(data[:8], "little")
+    tensors = {name: entry for name, entry in json.loads(data[8:start]).items() if name != "__metadata__"}
+    checksum = hashlib.sha256(json.dumps([text, tensors], sort_keys=True).encode())
+    checksum.update(memoryview(data)[start:])
+    return checksum.hexdigest()
 
 
-def push(model: "Equivariant", repo_id: str, **options: Any) -> str:
+def _check_finite(weights: Mapping[str, Tensor], what: str) -> None:
+    for name, tensor in weights.items():
+        if not bool(tensor.isfinite().all()):
+            raise ValueError(f"{what}: the tensor {name!r} holds values that are no finite numbers")
+
+
+def push(repo_id: str, canonicalizer: Canonicalizer, settings: Mapping[str, Any], **options: Any) -> str:
     """Upload a save to the Hub, creating the repository where needed. Returns its address."""
     hub = optional("huggingface_hub", "all")
     with tempfile.TemporaryDirectory() as folder:
-        save(model, folder)
+        save(folder, canonicalizer, settings)
         api = hub.HfApi(token=options.pop("token", None))
         url = api.create_repo(repo_id, exist_ok=True, **options)
         api.upload_folder(repo_id=repo_id, folder_path=folder)
     return str(url)
 
 
-def read(path_or_repo: str | Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+# ------------------------------------------------------------------------------------------------------------- reading
+
+
+class Saved(NamedTuple):
+    """A save of which only the head was read: the config, and of every tensor its type and shape.
+
+    The file stays open, since another save may put another one in its place.
+    """
+
+    path: Path
+    file: BinaryIO
+    size: int  # in bytes, as the header has it
+    config: dict[str, Any]
+    text: str
+    checksum: str
+    tensors: dict[str, tuple[str, tuple[int, ...]]]
+
+    def weights(self) -> dict[str, Tensor]:
+        """The tensors. Raises ValueError where they, or the config, are not those that were saved."""
+        self.file.seek(0)
+        data = self.file.read(self.size + 1)
+        try:
+            weights = safetensors.torch.load(data)
+        except (safetensors.SafetensorError, KeyError, ValueError) as error:
+            raise ValueError(f"{self.path} is damaged: {reason(error)}") from None
+        if _checksum(self.text, data) != self.checksum:
+            raise ValueError(f"{self.path} is damaged: its checksum is another")
+        _check_finite(weights, str(self.path))
+        return weights
+
+
+def read(path_or_repo: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The config and the weights of a save, checked. Raises FileNotFoundError or ValueError naming what is wrong.
 
     The name of a ready-made adapter comes first, whatever folder one happens to be in; a folder of that name is a `Path`, or
     begins with "./".
     """
-    folder = READY / path_or_repo if path_or_repo in ready_made() else Path(path_or_repo)
-    if not folder.is_dir():
-        folder = _download(str(path_or_repo))
-    for name in (CONFIG, WEIGHTS):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder} is no saved canonicalizer: it has no {name}")
-    try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
-        raise ValueError(f"{folder / CONFIG} is damaged: {error}") from None
-    if not isinstance(config, dict) or config.get("format") != "equiform":
-        raise ValueError(f"{folder / CONFIG} was not written by equiform")
-    if config.get("format_version") != FORMAT_VERSION:
-        raise ValueError(
-            f"{folder / CONFIG} has format version {config.get('format_version')!r}, this release reads {FORMAT_VERSION}: "
-            "upgrade equiform"
-        )
-    data = (folder / WEIGHTS).read_bytes()
-    if hashlib.sha256(data).hexdigest() != config.get("sha256"):
-        raise ValueError(f"{folder / WEIGHTS} is damaged or belongs to another save: its checksum is not the one in {CONFIG}")
-    try:
-        return config, safetensors.torch.load(data)
-    except safetensors.SafetensorError as error:
-        raise ValueError(f"{folder / WEIGHTS} is damaged: {error}") from None
+    with _opened(path_or_repo) as saved:
+        return saved.config, saved.weights()
 
 
 def ready_made() -> list[str]:
@@ -142,42 +151,193 @@ def ready_made() -> list[str]:
     return sorted(path.name for path in READY.iterdir())
 
 
+@contextlib.contextmanager
+def _opened(path_or_repo: str | Path) -> Iterator[Saved]:
+    folder = READY / path_or_repo if path_or_repo in ready_made() else Path(path_or_repo)
+    if not _is_folder(folder):
+        folder = _download(str(path_or_repo))
+    path = folder / WEIGHTS
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} is no saved canonicalizer: it has no {WEIGHTS}")
+    with path.open("rb") as file:
+        saved = _head(path, file)
+        _check_copy(folder / CONFIG)
+        yield saved
+
+
+def _head(path: Path, file: BinaryIO) -> Saved:
+    """What the header of a safetensors file says, of bounded size."""
+    size = int.from_bytes(file.read(8), "little")
+    if size > MAX_HEADER:
+        raise ValueError(f"{path} is damaged: its header has {size} bytes, more than {MAX_HEADER}")
+    header = _json(path, file.read(size))
+    metadata = header.pop("__metadata__", None) or {}
+    if not isinstance(metadata, dict) or FORMAT not in metadata:
+        early = "a release before format 2 saved it" if (path.parent / CONFIG).is_file() else "equiform did not write it"
+        raise ValueError(f"{path} holds no config: {early}; save it anew with this release")
+    try:
+        tensors = {name: (str(entry["dtype"]), tuple(int(n) for n in entry["shape"])) for name, entry in header.items()}
+        end = 8 + size + max((int(entry["data_offsets"][1]) for entry in header.values()), default=0)
+    except (KeyError, TypeError, ValueError, IndexError):
+        raise ValueError(f"{path} is damaged: its header does not describe tensors") from None
+    text = str(metadata[FORMAT])
+    if len(text) > MAX_CONFIG:
+        raise ValueError(f"{path} is damaged: its config has {len(text)} characters, more than {MAX_CONFIG}")
+    config = _json(path, text.encode())
+    version = config.get("format_version")
+    if type(version) is not int or version != FORMAT_VERSION:
+        raise ValueError(f"{path} has format version {version!r}, this release reads {FORMAT_VERSION}: upgrade equiform")
+    return Saved(path, file, max(end, 0), config, text, str(metadata.get(CHECKSUM)), tensors)
+
+
+def _json(path: Path, data: bytes) -> dict[str, Any]:
+    """A JSON object of bounded size. Raises ValueError."""
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is no number")
+
+    try:
+        value = json.loads(data.decode(), parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged: {reason(error)}") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} is damaged: it holds a {type(value).__name__} where an object is expected")
+    return value
+
+
+def _check_copy(path: Path) -> None:
+    """Raise ValueError where config.json was edited. One left behind by a save that was interrupted is as good as none."""
+    if not path.is_file():
+        return
+    too_large = path.stat().st_size > MAX_CONFIG
+    copy = {} if too_large else _json(path, path.read_bytes())
+    checksum = copy.pop(CHECKSUM, None)
+    if too_large or checksum != hashlib.sha256(_text(copy).encode()).hexdigest():
+        raise ValueError(f"{path} was edited, and is only a copy of the config in {WEIGHTS}: delete it, or save again")
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # a name too long for the file system, or with a null byte
+        return False
+
+
 def _download(repo: str) -> Path:
+    name = repo if len(repo) <= 200 else f"{repo[:200]}... ({len(repo)} characters)"
+    name = name if name.isprintable() else repr(name)
     if repo.count("/") != 1 or repo.startswith((".", "/", "~")):
         raise FileNotFoundError(
-            f"no folder {repo}, and not the name of a repository (owner/name) or of a ready-made adapter "
+            f"no folder {name}, and not the name of a repository (owner/name) or of a ready-made adapter "
             f"({', '.join(ready_made())})"
         )
     hub = optional("huggingface_hub", "all")
     try:
         return Path(hub.snapshot_download(repo, allow_patterns=[CONFIG, WEIGHTS]))
     except Exception as error:
-        raise FileNotFoundError(f"no folder {repo}, and the Hub has not given it: {error}") from error
+        raise FileNotFoundError(f"no folder {name}, and the Hub has not given it: {reason(error)[:300]}") from error
+
+
+# ------------------------------------------------------------------------------------------------------------ building
 
 
 def restore(
     path_or_repo: str | Path, predictor: Callable[..., Any], network: nn.Module | Sequence[nn.Module] | None
 ) -> tuple[Canonicalizer, dict[str, Any]]:
     """The saved canonicalizer, in eval mode, and the other settings of the wrapper."""
-    config, weights = read(path_or_repo)
-    networks = [network] if isinstance(network, nn.Module) else list(network or [])
-    try:
-        settings = {name: kinds.from_json(config[name]) for name in ("inputs", "outputs")}
-        settings |= {name: config[name] for name in ("top_k", "coverage")}
-        names = _own_networks(config)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path_or_repo}: config.json is damaged: {error}") from None
+    with _opened(path_or_repo) as saved:
+        networks = [network] if isinstance(network, nn.Module) else list(network or [])
+        _check_networks(saved, networks, path_or_repo)
+        settings = _settings(saved)
+        with torch.device("meta"):
+            _checked(saved, networks, predictor)
+        weights = saved.weights()
+    if OPINION in weights:
+        settings["opinion"] = Opinion(weights.pop(OPINION))
+    canonicalizer = _checked(saved, networks, predictor)
+    if (dtype := _one_float(saved)) is not None:  # one that was saved in half precision comes back so
+        canonicalizer = canonicalizer.to(dtype=dtype)
+    canonicalizer.load_state_dict(weights)
+    return canonicalizer.eval(), settings
+
+
+def _settings(saved: Saved) -> dict[str, Any]:
+    with _damaged_config(saved):
+        settings = {name: kinds.from_json(saved.config[name]) for name in KINDS}
+        return settings | {name: saved.config[name] for name in NUMBERS}
+
+
+def _check_networks(saved: Saved, networks: Sequence[nn.Module], where: str | Path) -> None:
+    """Raise ValueError unless as many networks of the caller's own were given as the canonicalizer has."""
+    with _damaged_config(saved):
+        names = _given_networks(saved.config)
     if len(names) != len(networks):
         has = "networks of its own" if len(names) > 1 else "a network of its own"
         way_out = f"has {has}, a {' and a '.join(names)}: pass network=" if names else "takes no network="
-        raise ValueError(f"the canonicalizer in {path_or_repo} {way_out}")
-    if OPINION in weights:
-        settings["opinion"] = Opinion(weights.pop(OPINION))
+        raise ValueError(f"the canonicalizer in {where} {way_out}")
+
+
+@contextlib.contextmanager
+def _damaged_config(saved: Saved) -> Iterator[None]:
     try:
-        canonicalizer = _built(config, networks, predictor)
-        canonicalizer.load_state_dict(weights)
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{saved.path}: its config is damaged: {reason(error)}") from None
+
+
+def _checked(saved: Saved, networks: Sequence[nn.Module], predictor: Callable[..., Any]) -> Canonicalizer:
+    """The canonicalizer that was described, around the networks of the caller's own. Raises ValueError unless the tensors are
+    its own."""
+    try:
+        canonicalizer = _built(saved.config, list(networks), predictor)
     except KeyError as error:
-        raise ValueError(f"{path_or_repo}: config.json is damaged: {error}") from None
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{path_or_repo} does not fit this canonicalizer: {str(error).strip()}") from None
-    return canonicalizer.eval(), settings
+        raise ValueError(f"{saved.path}: its config is damaged: {error}") from None
+    except (TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise ValueError(f"{saved.path} does not fit this canonicalizer: {reason(error)}") from None
+    _check_tensors(saved, {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in canonicalizer.state_dict().items()})
+    return canonicalizer
+
+
+def _check_tensors(saved: Saved, expected: Mapping[str, tuple[torch.dtype, tuple[int, ...]]]) -> None:
+    """Raise ValueError unless the tensors have those names and shapes, and their types: all floating ones may share another."""
+    unfit = f"{saved.path} does not fit this canonicalizer: the tensor"
+    for name, (dtype, shape) in saved.tensors.items():
+        if name == OPINION:
+            right, wanted = dtype in FLOATS and len(shape) == 1, "one number for each class"
+        elif name not in expected:
+            right, wanted = False, "no such tensor"
+        else:
+            alike = expected[name][0].is_floating_point and _one_float(saved) is not None and dtype in FLOATS
+            right = shape == expected[name][1] and (alike or DTYPES.get(dtype) == expected[name][0])
+            wanted = f"{expected[name][0]} of shape {expected[name][1]}"
+        if not right:
+            raise ValueError(f"{unfit} {name!r} is {dtype} of shape {shape}; expected {wanted}")
+    if missing := sorted(expected.keys() - saved.tensors.keys()):
+        raise ValueError(f"{unfit} {missing[0]!r} is missing")
+
+
+def _one_float(saved: Saved) -> torch.dtype | None:
+    """The precision that all of the canonicalizer was saved in."""
+    floats = {FLOATS[dtype] for name, (dtype, _) in saved.tensors.items() if dtype in FLOATS and name != OPINION}
+    return floats.pop() if len(floats) == 1 else None
+
+
+def _built(described: Mapping[str, Any], networks: list[nn.Module], predictor: Callable[..., Any]) -> Canonicalizer:
+    """The canonicalizer that was described; takes the networks of the caller's own from the list."""
+    cls = CANONICALIZERS[described["canonicalizer"]]
+    arguments = dict(described["arguments"])
+    arguments |= {name: _built(part, networks, predictor) for name, part in described["parts"].items()}
+    if cls.needs_predictor:
+        arguments["predictor"] = predictor
+    if described["network"] is not None:
+        arguments["network"] = networks.pop(0)
+    return cls(**arguments)
+
+
+def _given_networks(described: Mapping[str, Any]) -> list[str]:
+    """The classes of the networks of the caller's own, in the order in which they are asked for."""
+    inner = [name for part in described["parts"].values() for name in _given_networks(part)]
+    name = described["network"]
+    if name is not None and not (isinstance(name, str) and name.isprintable()):
+        raise ValueError(f"network is the name of a class; got {name!r}")
+    return inner if name is None else [*inner, name]

@@ -13,11 +13,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .geometry.arrays import as_tensor
+from .geometry.kinds import are_sigmoids
 from .geometry.moving import find_logits
 
 
 class Opinion(nn.Module):
-    """A linear score of logits (b, k): how much they look like the predictor's answers to canonical input."""
+    """A linear score of `evidence` (b, k): how much it looks like the predictor's answers to canonical input."""
 
     weight: Tensor
 
@@ -25,18 +27,25 @@ class Opinion(nn.Module):
         super().__init__()
         self.register_buffer("weight", weight)
 
-    def forward(self, logits: Any) -> Float[Tensor, " b"]:
+    def forward(self, evidence: Float[Tensor, "b k"] | None) -> Float[Tensor, " b"]:
         """Raises ValueError unless these are logits (b, k) of as many classes as it was fitted on."""
-        logits = torch.as_tensor(logits) if logits is not None else None
-        if logits is None or logits.ndim != 2 or logits.shape[1] != len(self.weight):
-            came = "none" if logits is None else f"shape {tuple(logits.shape)}"
+        if evidence is None or evidence.ndim != 2 or evidence.shape[1] != len(self.weight):
+            came = "none" if evidence is None else f"shape {tuple(evidence.shape)}"
             raise ValueError(f"the second opinion needs logits (b, {len(self.weight)}) in the output; got {came}")
-        return centred(logits.to(self.weight)) @ self.weight
+        return evidence.to(self.weight) @ self.weight
 
 
-def centred(logits: Tensor) -> Tensor:
-    """Logits minus their mean over the classes, which means nothing."""
-    return logits - logits.mean(-1, keepdim=True)
+def evidence(answer: Any, kinds: Any) -> Tensor | None:
+    """The logits of an answer as far as they mean something, in float32; None where there are none.
+
+    A softmax does not see a common constant, and so they come without their mean; sigmoids, or one logit, as they are.
+    """
+    logits = find_logits(answer, kinds)
+    if logits is None:
+        return None
+    logits = as_tensor(logits).float()
+    alone = are_sigmoids(kinds) or logits.ndim < 2 or logits.shape[-1] == 1
+    return logits if alone else logits - logits.mean(-1, keepdim=True)
 
 
 def linear_scorer(features: Float[Tensor, "m n d"], penalty: float) -> Float[Tensor, " d"]:
@@ -62,8 +71,8 @@ def linear_scorer(features: Float[Tensor, "m n d"], penalty: float) -> Float[Ten
 
 
 def orbit_logits(answers: Iterable[Any], kinds: Any) -> Float[Tensor, "b n k"]:
-    """The centred logits of one batch, from its answers over the orbit."""
-    logits = [find_logits(answer, kinds) for answer in answers]
-    if any(x is None or x.ndim != 2 for x in logits):
+    """The evidence of one batch, from its answers over the orbit."""
+    each = [evidence(answer, kinds) for answer in answers]
+    if any(x is None or x.ndim != 2 for x in each):
         raise ValueError("a second opinion needs a classifier: no output of the kind 'logits' with shape (b, k)")
-    return torch.stack([centred(torch.as_tensor(x).float().cpu()) for x in logits if x is not None], 1)
+    return torch.stack([x.cpu() for x in each if x is not None], 1)

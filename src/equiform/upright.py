@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,12 +12,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ._checks import reason
 from ._files import write
-from ._optional import optional
 from .canonicalizers.base import Canonicalizer
 from .geometry.groups import inverse
 from .geometry.moving import act
-from .images.files import UnreadableImage, exif_upright, find_images, frames_and_orientation, open_image, to_tensor
+from .images.files import (
+    UnreadableImage,
+    exif_upright,
+    find_images,
+    frames_and_orientation,
+    is_picture,
+    open_image,
+    to_tensor,
+)
 from .saving import restore
 
 if TYPE_CHECKING:
@@ -63,7 +71,7 @@ class Upright(nn.Module):
         if isinstance(photo, Tensor):
             upright = self._tensor(photo[None])[0] if photo.ndim == 3 else self._tensor(photo)
             return upright.as_subclass(type(photo))  # torchvision's tv_tensors come out of an operation as plain tensors
-        if not isinstance(photo, optional("PIL.Image", "all").Image):
+        if not is_picture(photo):
             raise TypeError(f"a photo is a path, a PIL image, an array or a tensor; got a {type(photo).__name__}")
         image = exif_upright(photo)
         return moved(image, self._back(to_tensor(image)[None]))
@@ -140,14 +148,16 @@ def turn_files(
 ) -> Iterator[Turned]:
     """Write every (source, destination) upright, one at a time, and tell what became of it.
 
-    Below `min_confidence` an image is left as it is. A file that cannot be read or written is told of and skipped. An image
-    that needs no turn is copied byte by byte.
+    Below `min_confidence` an image is left as it is. A file that cannot be read, turned or written is told of and skipped. An
+    image that needs no turn is copied byte by byte.
     """
     for source, destination in files:
         try:
             yield _turn_file(source, destination, canonicalizer, min_confidence)
         except UnreadableImage as error:
             yield Turned(source, error=str(error))
+        except (OSError, MemoryError, RuntimeError, ValueError) as error:  # torch raises RuntimeError where memory ends
+            yield Turned(source, error=f"{source}: {reason(error)}")
 
 
 @torch.no_grad()
@@ -165,23 +175,54 @@ def _turn_file(source: Path, destination: Path, canonicalizer: Canonicalizer, mi
         raise UnreadableImage(f"{source}: has {frames} frames, and only single pictures are turned")
     else:
         write(destination, _encoded(moved(image, inverse(canonicalizer.elements[index][None])), source))
-    turns = canonicalizer.group.num_turns  # element n + k is a flip followed by turn k
-    return Turned(source, 360 * (index % turns) / turns, index >= turns, confidence, doubtful)
+    (angle,), (flip,) = canonicalizer.group.angles(canonicalizer.elements[index][None])
+    return Turned(source, angle, flip, confidence, doubtful)
 
 
 def moved(image: "Image", g: Float[Tensor, "1 3 3"]) -> "Image":
     """The image moved by g in its own mode: palettes, CMYK, 16 bits and transparency stay what they are."""
-    pillow = optional("PIL.Image", "all")
+    result = _transposed(image, g)
+    result = _resampled(image, g) if result is None else result
+    result.info, result.format = image.info.copy(), image.format
+    return result
+
+
+# how pillow calls the elements of D4, by the linear part of their matrix (x right, y down)
+TRANSPOSES = {
+    (0, 1, -1, 0): "ROTATE_90",
+    (-1, 0, 0, -1): "ROTATE_180",
+    (0, -1, 1, 0): "ROTATE_270",
+    (-1, 0, 0, 1): "FLIP_LEFT_RIGHT",
+    (1, 0, 0, -1): "FLIP_TOP_BOTTOM",
+    (0, 1, 1, 0): "TRANSPOSE",
+    (0, -1, -1, 0): "TRANSVERSE",
+}
+
+
+def _transposed(image: "Image", g: Float[Tensor, "1 3 3"]) -> "Image | None":
+    """By pillow itself, which moves bytes; None where g is no element of D4."""
+    from PIL.Image import Transpose
+
+    linear = g[0, :2, :2].flatten().tolist()
+    if linear == [1, 0, 0, 1]:
+        return image.copy()
+    name = TRANSPOSES.get(tuple(round(entry) for entry in linear))
+    exact = all(abs(entry - round(entry)) < 1e-6 for entry in linear)
+    return image.transpose(Transpose[name]) if name is not None and exact else None
+
+
+def _resampled(image: "Image", g: Float[Tensor, "1 3 3"]) -> "Image":
+    import PIL.Image
+
     array = np.asarray(image)
     wide = array.astype(np.int32) if array.dtype.kind == "u" and array.dtype.itemsize == 2 else array
     channels = torch.from_numpy(np.array(np.atleast_3d(wide))).permute(2, 0, 1)[None]
     back = act(g, channels, "mask" if image.mode in INDEXED else "image")[0].permute(1, 2, 0)
     pixels = back.reshape(back.shape[:2] + array.shape[2:]).numpy().astype(array.dtype)
     data = np.packbits(pixels, axis=1) if image.mode == "1" else np.ascontiguousarray(pixels)
-    result = pillow.frombytes(image.mode, pixels.shape[1::-1], data.tobytes())
+    result = PIL.Image.frombytes(image.mode, pixels.shape[1::-1], data.tobytes())
     if image.palette is not None:
         result.putpalette(image.palette)
-    result.info, result.format = image.info.copy(), image.format
     return result
 
 
@@ -196,18 +237,19 @@ def _encoded(image: "Image", source: Path) -> bytes:
     try:
         image.save(file, format=name, **options)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UnreadableImage(f"{source}: cannot be written as {name}: {error}") from None
+        raise UnreadableImage(f"{source}: cannot be written as {name}: {reason(error)}") from None
     return file.getvalue()
 
 
-def write_csv(path: Path, results: Sequence[Turned]) -> None:
-    """One row per file, in the order of COLUMNS; nothing but the error where there is one."""
-    text = io.StringIO()
-    table = csv.writer(text)
-    table.writerow(COLUMNS)
-    for result in results:
-        known = result.angle is not None and result.confidence is not None
-        pose = (f"{result.angle:g}", int(result.flip), f"{result.confidence:.4f}") if known else ("", "", "")
-        table.writerow([result.file, *pose, result.error])
+def tabled(results: Iterable[Turned], path: Path) -> Iterator[Turned]:
+    """The same results, each written to a CSV as soon as it comes, in the order of COLUMNS: a kill keeps what was done."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write(path, text.getvalue().encode(errors="surrogateescape"))
+    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        table = csv.writer(file)
+        table.writerow(COLUMNS)
+        for result in results:
+            known = result.angle is not None and result.confidence is not None
+            pose = (f"{result.angle:g}", int(result.flip), f"{result.confidence:.4f}") if known else ("", "", "")
+            table.writerow([result.file, *pose, result.error])
+            file.flush()
+            yield result

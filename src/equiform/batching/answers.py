@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..geometry import nested
-from ..geometry.actions import ACTIONS
 from ..geometry.arrays import as_tensor
 from ..geometry.kinds import Kind, Leaf, Rows
 from ..geometry.owners import Owned, Owners, came, owned
@@ -33,7 +32,7 @@ class Told(NamedTuple):
 def merged(answers: Sequence[Any], parts: Sequence[Part], kinds: Any, averages: bool, opinion: Any = None) -> Any:
     """One answer for the whole batch. Raises ValueError or TypeError where an answer does not fit its kind, or another one.
 
-    averages: several poses of a row are averaged by their weights, which `opinion` corrects by the logits.
+    averages: several poses of a row are averaged by their weights, which `opinion` of their logits and their kind corrects.
     """
     if nested.is_container(answers[0]) or answers[0] is None:
         kinds = with_image_ids(kinds, answers[0])
@@ -42,7 +41,7 @@ def merged(answers: Sequence[Any], parts: Sequence[Part], kinds: Any, averages: 
     columns = list(zip(*(one.leaves for one in told), strict=True))
     chosen = parts[0].chosen
     if averages and opinion is not None and len(chosen.row):
-        chosen = reweighted(chosen, opinion(_logits(columns, told)))
+        chosen = reweighted(chosen, opinion(*_logits(columns, told)))
     if averages and not any(averaging(leaf) != "likeliest" for leaf, *_ in columns):
         warnings.warn(
             "several poses were run for nothing: lists and whole numbers are not averaged, they come from the likeliest "
@@ -93,20 +92,14 @@ def averaging(leaf: Owned) -> str:
         floating = value.dtype.kind == "f" if isinstance(value, np.ndarray) else value.dtype.is_floating_point
         if not floating:
             return "likeliest"
-    return how(kind)
-
-
-def how(kind: Kind) -> str:
-    """How entries of that kind are averaged."""
-    plain = "softmax" if kind.name == "logits" else "mean"
-    return getattr(kind, "averaging", plain if kind.averaged and ACTIONS[kind.name].averaged else "likeliest")
+    return kind.averaging
 
 
 def can_average(kinds: Any) -> bool:
     """Whether a leaf of such kinds may be averaged: boxes and the entries of `Rows` never are."""
     found: list[Leaf] = []
     nested.map_kinds(found.append, kinds)
-    return any(isinstance(kind, Kind) and how(kind) != "likeliest" for kind in found)
+    return any(isinstance(kind, Kind) and kind.averaging != "likeliest" for kind in found)
 
 
 def _merged(column: Sequence[Owned], told: Sequence[Told], chosen: Chosen, averages: bool) -> Any:
@@ -162,10 +155,12 @@ def averaged(x: Tensor, way: str, weight: Tensor, index: Tensor, ranks: Sequence
     if way == "mean":
         return _mean(x, weight, index, ranks)
     work = x.to(x.dtype if x.dtype == torch.float64 else torch.float32)
-    if way == "sigmoid":
-        yes, no = (_log_sum(F.logsigmoid(side), weight, index, ranks) for side in (work, -work))
+    if way == "sigmoid" or x.ndim < 2 or x.shape[-1] == 1:  # one class alone has no softmax
+        yes, no = (_log_sum(F.logsigmoid(sign * work), weight, index, ranks) for sign in (1, -1))
         return (yes - no).to(x.dtype)
-    return _log_sum(work.log_softmax(-1), weight, index, ranks).to(x.dtype)
+    # a softmax does not see a common constant; the mean one is kept, so that equal logits stay what they are
+    common = _mean(work.logsumexp(-1, keepdim=True), weight, index, ranks)
+    return (_log_sum(work.log_softmax(-1), weight, index, ranks) + common).to(x.dtype)
 
 
 def _log_sum(logs: Tensor, weight: Tensor, index: Tensor, ranks: Sequence[Tensor]) -> Tensor:
@@ -219,12 +214,12 @@ def _no_rows(column: Sequence[Owned], told: Sequence[Told]) -> ValueError:
     )
 
 
-def _logits(columns: Sequence[Sequence[Owned]], told: Sequence[Told]) -> Any:
-    """The logits of every (row, element) pair; None where there are none."""
+def _logits(columns: Sequence[Sequence[Owned]], told: Sequence[Told]) -> tuple[Any, Any]:
+    """The logits of every (row, element) pair and their kind; None where there are none."""
     for column in columns:
         kind = column[0].kind
         if isinstance(kind, Kind) and (kind.name, kind.axis) == ("logits", 0):
             order = torch.cat([one.part.pairs for one in told]).argsort()
             x = torch.cat([as_tensor(leaf.value) for leaf in column])
-            return x[order.to(x.device)]
-    return None
+            return x[order.to(x.device)], kind
+    return None, None

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..geometry import nested
-from ..geometry.actions import ACTIONS, Size, grid_code, moved_size
+from ..geometry.actions import Size, grid_code, moved_size
 from ..geometry.clouds import Cloud, batch_of, flat_parts
 from ..geometry.groups import inverse
 from ..geometry.kinds import Kind, Rows
@@ -174,7 +174,7 @@ def inputs_of(predictor: Any, args: tuple, kwargs: Mapping[str, Any]) -> tuple[t
 
 def _has_gradient(kind: Any, x: Any) -> bool:
     differentiable = isinstance(x, Tensor) and (x.dtype.is_floating_point or x.is_complex())
-    return differentiable and isinstance(kind, Kind) and moves(kind) and ACTIONS[kind.name].averaged
+    return differentiable and isinstance(kind, Kind) and moves(kind) and kind.averaging != "likeliest"
 
 
 def kept(x: Any) -> Any:

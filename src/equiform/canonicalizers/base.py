@@ -1,52 +1,53 @@
-"""The base of what finds poses."""
+"""What every canonicalizer is, whatever it looks at: a module that finds poses, and says how it is built again."""
 
-from collections.abc import Sequence
-from pathlib import Path
+from abc import ABC, abstractmethod
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .._checks import check_whole
 from ..geometry import groups
-from ..geometry.arrays import as_tensor
 from ..geometry.groups import Group
-from ..images.files import read_square
-from ..images.views import square_view, squares, view_size
-from .poses import Pose, pose_of
+from .poses import Pose
 
-Images = Tensor | np.ndarray | Sequence[Tensor]
+MAX_ORDER = 720  # elements that are scored one by one; half a degree apart in C720
 
 
-class Canonicalizer(nn.Module):
-    """From images (b, c, h, w), or a list of (c, h, w), to a `Pose`. Subclasses say `scores` of views and their `config`.
+class Canonicalizer(nn.Module, ABC):
+    """From a batch of inputs to a `Pose`. See `ImageCanonicalizer` and `CloudCanonicalizer` for what the inputs are.
 
-    A view is what `view` makes of an image; training works on views, so that it can keep a whole data set of them.
+    To be saved and loaded it says its `config`, its `parts`, its `given_network` and whether it `needs_predictor`: these are
+    the arguments of its constructor.
     """
 
-    name = ""
-    learns = True
-    images_alone = False  # whether it cannot look at clouds
+    name = ""  # in the table of canonicalizers
+    learns = True  # whether there is anything to fit
+    estimates = True  # whether its poses are right or wrong
+    needs_predictor = False  # whether its constructor takes the predictor, as `predictor`
+    given_network: str | None = None  # the class of the network that its constructor was given, as `network`
     _place: Tensor
 
-    def __init__(self, group: str | Group, resolution: int = 64, channels: int = 3):
+    def __init__(self, group: str | Group):
         super().__init__()
         self.group = groups.group(group)
-        if self.images_alone and self.group.dim == 3:
-            name = self.group.name
-            raise ValueError(
-                f"the {self.name} canonicalizer looks at images, {name} moves clouds: use SearchCanonicalizer({name!r})"
-            )
-        if self.group.order is None and self.group.dim == 2:
-            raise ValueError(
-                f"{self.group.name} is continuous and canonicalizers score finite groups: take a fine one, such as "
-                f"{'D16' if self.group.reflections else 'C16'}"
-            )
-        check_whole(resolution=resolution, channels=channels)
-        self.resolution, self.channels = resolution, channels
+        if self.group.order is not None and self.group.order > MAX_ORDER:
+            raise ValueError(f"canonicalizers score groups of at most {MAX_ORDER} elements; {group} has {self.group.order}")
         self.register_buffer("_place", torch.zeros(1), persistent=False)  # follows the module from device to device
+
+    @abstractmethod
+    def forward(self, inputs: Any) -> Pose:
+        """The pose of every row."""
+
+    def config(self) -> dict[str, Any]:
+        """The plain arguments that build this canonicalizer again; its parts, its given network and the predictor are beside
+        them."""
+        return {"group": self.group.name}
+
+    @property
+    def parts(self) -> dict[str, "Canonicalizer"]:
+        """The canonicalizers that its constructor was given, by the names of their arguments."""
+        return {}
 
     @property
     def elements(self) -> Float[Tensor, "n d d"]:
@@ -59,45 +60,20 @@ class Canonicalizer(nn.Module):
         return len(self.elements)
 
     @property
+    def predictor_passes(self) -> int:
+        """How often the predictor runs for the pose of one row."""
+        return 0
+
+    @property
     def device(self) -> torch.device:
         """Where the canonicalizer computes."""
         return self._place.device
 
-    def config(self) -> dict[str, Any]:
-        """The arguments that build this canonicalizer again, but for a network of the caller's own."""
-        return {"group": self.group.name, "resolution": self.resolution, "channels": self.channels}
-
-    @property
-    def view_size(self) -> int:
-        """The side of the views that `scores` takes."""
-        return view_size(self.group, self.resolution)
-
-    def view(self, images: Images) -> Float[Tensor, "b c s s"]:
-        """What the canonicalizer looks at: the whole image in a small square, standardised."""
-        images = as_tensor(images) if isinstance(images, np.ndarray) else images
-        # photos may lie elsewhere than the canonicalizer: files are read on the processor, models may be on a GPU
-        return square_view(images, self.view_size, self.channels).to(self._place.device)
-
-    def squares(self, images: Any, side: int) -> Tensor:
-        """What training keeps of a batch of images, to draw views from: the whole images, squeezed to squares."""
-        return squares(images, side)
-
-    def read(self, file: Path, side: int) -> Tensor:
-        """The squares of one image file."""
-        return read_square(file, side)
-
-    def scores(self, view: Float[Tensor, "b c s s"]) -> Float[Tensor, "b n"]:
-        """One score per element and row: how much the view, brought back by that element, looks like canonical input."""
-        raise TypeError(f"{type(self).__name__} has no scores of views")
-
-    def forward(self, images: Images) -> Pose:
-        """The pose of every image."""
-        view = self.view(images)
-        if len(view) == 0:
-            return pose_of(torch.zeros(0, len(self.elements), device=view.device), self.elements)
-        # a few small layers gain nothing from half precision, and poses would be blurred by it
-        with torch.autocast(view.device.type, enabled=self.training and torch.is_autocast_enabled(view.device.type)):
-            return pose_of(self.scores(view).float(), self.elements)
-
-    def _dtype(self) -> torch.dtype:
-        return next((p.dtype for p in self.parameters() if p.dtype.is_floating_point), torch.float32)
+    def _check_finite(self, way_out: str = "") -> None:
+        """Raise ValueError for a continuous group, whose elements cannot be scored one by one."""
+        if self.group.order is None:
+            finite = self.group.finite.name
+            raise ValueError(
+                f"{self.group.name} is continuous and canonicalizers score finite groups: take a fine one, such as "
+                f"{finite}{way_out}"
+            )

@@ -8,12 +8,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..images.views import working_dtype
-from .base import Canonicalizer, Images
+from .base import Canonicalizer
+from .images import ImageCanonicalizer, Images
 from .orbit import OrbitCanonicalizer
 from .poses import Pose, pose_of
 
 
-class CascadeCanonicalizer(Canonicalizer):
+class CascadeCanonicalizer(ImageCanonicalizer):
     """As accurate as a large orbit scorer at a fraction of its cost.
 
     A pose is in doubt where `quick` gives it at least `doubt` of the posterior, and another pose as well; `thorough` scores
@@ -26,7 +27,6 @@ class CascadeCanonicalizer(Canonicalizer):
 
     name = "cascade"
     learns = False
-    images_alone = True
 
     def __init__(self, quick: Canonicalizer, thorough: OrbitCanonicalizer, *, doubt: float = 0.25, sharpness: float = 1.5):
         if not isinstance(quick, Canonicalizer) or not isinstance(thorough, OrbitCanonicalizer):
@@ -42,17 +42,20 @@ class CascadeCanonicalizer(Canonicalizer):
         self.quick, self.thorough, self.doubt, self.sharpness = quick, thorough, doubt, sharpness
 
     def config(self) -> dict[str, Any]:
-        """`doubt` and `sharpness`; the two canonicalizers have configs of their own."""
         return {"doubt": self.doubt, "sharpness": self.sharpness}
 
-    def forward(self, images: Images) -> Pose:
+    @property
+    def parts(self) -> dict[str, Canonicalizer]:
+        return {"quick": self.quick, "thorough": self.thorough}
+
+    def forward(self, inputs: Images) -> Pose:
         # in float64, so that the order of the sums over poses does not show
-        first = self.quick(images).scores
+        first = self.quick(inputs).scores
         first = first.to(working_dtype(first)).log_softmax(1)
         doubtful = self._doubtful(first)
         rows, scores = doubtful.any(1), first.clone()
         if rows.any():
-            scores[rows] = self._looked_at_again(_rows(images, rows), first[rows], doubtful[rows])
+            scores[rows] = self._looked_at_again(_rows(inputs, rows), first[rows], doubtful[rows])
         return pose_of(scores.float(), self.elements)
 
     def _looked_at_again(

@@ -24,9 +24,6 @@ class CloudCanonicalizer(Canonicalizer):
             raise ValueError(f"clouds of points need a group of space, such as SO3 or E3; got {self.group.name}")
         self.space: SpaceGroup = self.group
 
-    def config(self) -> dict[str, Any]:
-        return {"group": self.group.name}
-
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         """`to`, `half` and the like move it to their device and leave its numbers in float64, in which poses are exact."""
 
@@ -42,12 +39,12 @@ class CloudCanonicalizer(Canonicalizer):
         """Of a standardised cloud: scores, the frames they are of, the certainty, and the origin."""
         raise NotImplementedError(f"{type(self).__name__} has no frames of clouds")
 
-    def forward(self, images: Any) -> Pose:
+    def forward(self, inputs: Any) -> Pose:
         """The pose of every cloud. Its candidates are the frames, at the cloud's origin where the group has translations."""
-        points = Rows(Kind("points")) if isinstance(images, (list, tuple)) else Kind("points")
-        cloud = images if isinstance(images, Cloud) else cloud_of(images, points)
+        points = Rows(Kind("points")) if isinstance(inputs, (list, tuple)) else Kind("points")
+        cloud = inputs if isinstance(inputs, Cloud) else cloud_of(inputs, points)
         if cloud is None:
-            raise ValueError(f"clouds have shape (b, n, 3); got a {type(images).__name__}")
+            raise ValueError(f"clouds have shape (b, n, 3); got a {type(inputs).__name__}")
         seen, centroid, radius = standardised(cloud)
         scores, frames, certainty, origin = self.frames(seen)
         certainty = certainty * (thickness(seen) / FLAT**2).clamp(max=1)

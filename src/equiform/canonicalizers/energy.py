@@ -11,7 +11,7 @@ from torch import Tensor
 from ..geometry.groups import Group, inverse
 from ..geometry.moving import act
 from ..geometry.nested import first_logits
-from .base import Canonicalizer, Images
+from .images import ImageCanonicalizer, Images
 from .poses import Pose, pose_of
 
 
@@ -37,39 +37,54 @@ CONFIDENCES: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-class EnergyCanonicalizer(Canonicalizer):
+class EnergyCanonicalizer(ImageCanonicalizer):
     """Training-free: the predictor's own confidence over the orbit, at the cost of |G| forward passes of the predictor.
 
     `confidence`: "max_probability", "negative_entropy" or "energy". The predictor takes the image alone and gives logits
     (b, k), or per-pixel logits (b, k, h, w), whose confidence is averaged; in a nested output the first such tensor counts.
+    `sigmoid`: the k logits are k questions of their own, answered yes or no, and their confidences are averaged. A single
+    logit always is one, since a softmax over one class says nothing.
     """
 
     name = "energy"
     learns = False
-    images_alone = True
+    needs_predictor = True
 
-    def __init__(self, group: str | Group, predictor: Callable[..., Any], *, confidence: str = "max_probability"):
+    def __init__(
+        self,
+        group: str | Group,
+        predictor: Callable[..., Any],
+        *,
+        confidence: str = "max_probability",
+        sigmoid: bool = False,
+    ):
         super().__init__(group)
         if confidence not in CONFIDENCES:
             raise ValueError(f"unknown confidence {confidence!r}; known: {', '.join(CONFIDENCES)}")
+        if not isinstance(sigmoid, bool):
+            raise ValueError(f"sigmoid is True or False; got {sigmoid!r}")
         if not callable(predictor):
             raise TypeError(f"a predictor is a callable; got a {type(predictor).__name__}")
-        self.confidence = confidence
+        self.confidence, self.sigmoid = confidence, sigmoid
         self._predictor = (predictor,)  # in a tuple, so that its weights are not taken for the canonicalizer's
 
     def config(self) -> dict[str, Any]:
-        return {"group": self.group.name, "confidence": self.confidence}
+        return {"group": self.group.name, "confidence": self.confidence, "sigmoid": self.sigmoid}
 
-    def forward(self, images: Images) -> Pose:
-        if not isinstance(images, (Tensor, np.ndarray)):
-            rows = [self.forward(image[None]).scores for image in images]
-            scores = torch.cat(rows) if rows else torch.zeros(0, len(self.elements))
+    @property
+    def predictor_passes(self) -> int:
+        return self.num_poses
+
+    def forward(self, inputs: Images) -> Pose:
+        if not isinstance(inputs, (Tensor, np.ndarray)):
+            rows = [self.forward(image[None]).scores for image in inputs]
+            scores = torch.cat(rows) if rows else torch.zeros(0, self.num_poses)
             return pose_of(scores, self.elements)
-        if images.ndim != 4:
-            raise ValueError(f"images have shape (b, channels, height, width); got {tuple(images.shape)}")
-        if len(images) == 0:
-            return pose_of(torch.zeros(0, len(self.elements)), self.elements)
-        answers = [self._predictor[0](act(g[None], images)) for g in inverse(self.elements)]
+        if inputs.ndim != 4:
+            raise ValueError(f"images have shape (b, channels, height, width); got {tuple(inputs.shape)}")
+        if len(inputs) == 0:
+            return pose_of(torch.zeros(0, self.num_poses), self.elements)
+        answers = [self._predictor[0](act(g[None], inputs)) for g in inverse(self.elements)]
         scores = torch.stack([self._confidence(answer) for answer in answers], 1)
         return pose_of(scores.float(), self.elements)
 
@@ -77,5 +92,8 @@ class EnergyCanonicalizer(Canonicalizer):
         logits = first_logits(answer)
         if logits is None:
             raise ValueError(f"no logits (b, k) or (b, k, h, w) in the predictor's answer, a {type(answer).__name__}")
-        score = CONFIDENCES[self.confidence](logits.float().movedim(1, -1))
+        logits = logits.float().movedim(1, -1)
+        if self.sigmoid or logits.shape[-1] == 1:
+            logits = torch.stack([logits / 2, -logits / 2], -1)  # a sigmoid is the softmax of these two
+        score = CONFIDENCES[self.confidence](logits)
         return score.flatten(1).mean(1) if score.ndim > 1 else score

@@ -20,6 +20,7 @@ from .networks import VectorNetwork
 from .principal_axes import principal_axes
 
 CLEAR_SHARE = 0.2  # vectors on which this share of the points' lengths agrees count as fully certain
+MAX_WIDTH, MAX_DEPTH = 1024, 64
 CANCELLED = 1e-4  # below this share the points, such as two alone, cancel, and what is left of the vectors is rounding
 
 
@@ -49,8 +50,9 @@ class FrameCanonicalizer(CloudCanonicalizer):
     ):
         super().__init__(group)
         self._continuous()
-        check_whole(0, vectors=vectors, features=features)
-        check_whole(width=width, depth=depth)
+        check_whole(0, MAX_WIDTH, vectors=vectors, features=features)
+        check_whole(most=MAX_WIDTH, width=width)
+        check_whole(most=MAX_DEPTH, depth=depth)
         if not isinstance(spread, float | int) or not 0 <= spread <= 180:
             raise ValueError(f"spread is a deviation in degrees, 0 to 180; got {spread!r}")
         for what, value, known in (("method", method, METHODS), ("origin", origin, ORIGINS)):

@@ -8,11 +8,13 @@ from torch import Tensor, nn
 
 from ..geometry.groups import Group
 from ..images.views import disc
-from .base import Canonicalizer
+from .images import ImageCanonicalizer, check_widths
 from .networks import GroupConvNetwork
 
+MAX_GROUP = 64
 
-class GroupConvCanonicalizer(Canonicalizer):
+
+class GroupConvCanonicalizer(ImageCanonicalizer):
     """One pass of a group-convolution network; exact for quarter turns and flips, approximate for other elements.
 
     Kaba et al. 2023, arXiv 2211.06489, sec. 4, with the layers of Cohen & Welling 2016. The resolution is a multiple of 16
@@ -20,7 +22,6 @@ class GroupConvCanonicalizer(Canonicalizer):
     """
 
     name = "group-conv"
-    images_alone = True
 
     def __init__(
         self,
@@ -31,9 +32,11 @@ class GroupConvCanonicalizer(Canonicalizer):
         channels: int = 3,
     ):
         super().__init__(group, resolution, channels)
+        if self.num_poses > MAX_GROUP:  # the kernels grow with the square of it
+            raise ValueError(f"group convolutions are for at most {MAX_GROUP} elements; {group} has {self.num_poses}")
+        self.widths = check_widths(widths)
         if resolution % 2 ** len(widths):
             raise ValueError(f"resolution must be a multiple of {2 ** len(widths)} for {len(widths)} widths; got {resolution}")
-        self.widths = tuple(widths)
         self.network = GroupConvNetwork(self.group.name, channels, self.widths)
 
     def config(self) -> dict[str, Any]:

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from ..geometry.groups import Group
 from ..geometry.nested import first_logits, is_container
 from ..images.views import orbit_views
-from .base import Canonicalizer
+from .images import ImageCanonicalizer
 from .networks import ScoreNetwork
 
 PAIRS = 64  # scored at once: more take memory, fewer take time
 
 
-class OrbitCanonicalizer(Canonicalizer):
+class OrbitCanonicalizer(ImageCanonicalizer):
     """Score element g by what a network thinks of g^-1.x: equivariant by construction, costs |G| small forward passes.
 
     `network` maps views (b, channels, resolution, resolution) to one score per row; see `equiform.scorer` for using a
@@ -24,11 +24,10 @@ class OrbitCanonicalizer(Canonicalizer):
     """
 
     name = "orbit"
-    images_alone = True
 
     def __init__(self, group: str | Group, network: nn.Module | None = None, *, resolution: int = 64, channels: int = 3):
         super().__init__(group, resolution, channels)
-        self.own_network = network is None
+        self.given_network = None if network is None else type(network).__qualname__
         self.network = ScoreNetwork(channels) if network is None else network
 
     def scores(self, view: Float[Tensor, "b c s s"]) -> Float[Tensor, "b n"]:

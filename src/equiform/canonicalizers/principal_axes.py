@@ -52,10 +52,12 @@ class PrincipalAxesCanonicalizer(CloudCanonicalizer):
         if not isinstance(sharpness, float | int) or not 0 <= sharpness < math.inf:
             raise ValueError(f"sharpness is a number >= 0; got {sharpness!r}")
         self.how, self.sharpness = scores, sharpness
-        signs = torch.tensor(list(itertools.product((1.0, -1.0), repeat=3)), dtype=torch.float64)
-        allowed = signs[:, 2] == 1 if self.space.axis else torch.ones(8, dtype=torch.bool)
-        proper = signs.prod(1) > 0
-        self.register_buffer("signs", signs[allowed & (proper | self.space.reflections)], persistent=False)
+        signs = [
+            s
+            for s in itertools.product((1.0, -1.0), repeat=3)
+            if (s[2] == 1 or not self.space.axis) and (math.prod(s) > 0 or self.space.reflections)
+        ]
+        self.register_buffer("signs", torch.tensor(signs, dtype=torch.float64), persistent=False)
 
     signs: Tensor
 

@@ -9,10 +9,12 @@ from torch import Tensor
 from .._checks import check_whole
 from ..geometry import rotations
 from ..geometry.clouds import Cloud
-from ..geometry.groups import AboutZ, Group, Octahedral
+from ..geometry.groups import Group
 from .clouds import CloudCanonicalizer
 from .networks import OccupancyNetwork
 from .principal_axes import CLEAR_GAP, principal_axes
+
+MAX_SIDE, MAX_WIDTH = 32, 4096
 
 
 class SearchCanonicalizer(CloudCanonicalizer):
@@ -29,10 +31,10 @@ class SearchCanonicalizer(CloudCanonicalizer):
 
     def __init__(self, group: str | Group, *, side: int = 8, width: int = 192):
         super().__init__(group)
-        check_whole(2, side=side, width=width)
+        check_whole(2, MAX_SIDE, side=side)
+        check_whole(2, MAX_WIDTH, width=width)
         self.side, self.width = side, width
-        turns = AboutZ(4) if self.space.axis else Octahedral(self.space.reflections)
-        self.register_buffer("searched", (self.space if self.space.order else turns).matrices, persistent=False)
+        self.register_buffer("searched", self.space.finite.sample()[:, :3, :3], persistent=False)
         self.network = OccupancyNetwork(side, width)
 
     def config(self) -> dict[str, Any]:

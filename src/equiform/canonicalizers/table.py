@@ -1,4 +1,4 @@
-"""The one table of canonicalizers: what can be saved and loaded, by name."""
+"""The one table of canonicalizers, by name. What is in it is saved, loaded, fitted, evaluated: see docs/contributing.md."""
 
 from .base import Canonicalizer
 from .cascade import CascadeCanonicalizer

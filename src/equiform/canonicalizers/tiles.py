@@ -12,14 +12,14 @@ from torch import Tensor
 from .._checks import check_whole
 from ..geometry.arrays import as_tensor
 from ..geometry.groups import Group
-from ..images.files import open_image, to_tensor
+from ..images.files import open_finite, to_tensor
 from ..images.tiles import dark_ink, tile_squares, tile_view
 from ..images.views import orbit_views
-from .base import Canonicalizer, Images
+from .images import ImageCanonicalizer, Images, check_widths
 from .networks import ScoreNetwork
 
 
-class TileCanonicalizer(Canonicalizer):
+class TileCanonicalizer(ImageCanonicalizer):
     """Small tiles at full detail, each judged over the orbit, their posteriors multiplied: for text, lost in a squeezed view.
 
     Costs |G| passes of a small network for each of at most `num_tiles` tiles. No tile counts for more than a tile that is
@@ -27,7 +27,6 @@ class TileCanonicalizer(Canonicalizer):
     """
 
     name = "tiles"
-    images_alone = True
 
     def __init__(
         self,
@@ -40,8 +39,8 @@ class TileCanonicalizer(Canonicalizer):
         super().__init__(group, resolution, channels=1)
         if resolution % 4:  # half a tile is even, so that a grid of them is even about the centre
             raise ValueError(f"resolution must be a multiple of 4; got {resolution}")
-        check_whole(num_tiles=num_tiles)
-        self.num_tiles, self.widths = num_tiles, tuple(widths)
+        check_whole(most=MAX_TILES, num_tiles=num_tiles)
+        self.num_tiles, self.widths = num_tiles, check_widths(widths)
         self.network = ScoreNetwork(1, self.widths)
         self.network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  (torch's stubs forget it)
 
@@ -55,7 +54,7 @@ class TileCanonicalizer(Canonicalizer):
             images = as_tensor(images)
             if images.ndim != 4:
                 raise ValueError(f"images have shape (b, channels, height, width); got {tuple(images.shape)}")
-        return tile_view(images, self.view_size, self.num_tiles).to(self._place.device)
+        return tile_view(images, self.view_size, self.num_tiles).to(self.device)
 
     def squares(self, images: Any, side: int) -> Tensor:
         """The tiles of all images, as images of their own; tiles as they are."""
@@ -64,7 +63,7 @@ class TileCanonicalizer(Canonicalizer):
         return tile_squares(images, side, self.num_tiles)
 
     def read(self, file: Path, side: int) -> Tensor:
-        return self.squares(to_tensor(open_image(file))[None], side)
+        return self.squares(to_tensor(open_finite(file))[None], side)
 
     def scores(self, view: Float[Tensor, "b t s s"]) -> Float[Tensor, "b n"]:
         orbit = orbit_views(dark_ink(view), self.group).to(self._dtype())
@@ -80,7 +79,7 @@ class TileCanonicalizer(Canonicalizer):
         return torch.cat([_pooled(row[None]) for row in rows])
 
 
-TILE_ERROR = 0.1
+TILE_ERROR, MAX_TILES = 0.1, 4096
 
 
 def _pooled(scores: Float[Tensor, "b t n"]) -> Float[Tensor, "b n"]:

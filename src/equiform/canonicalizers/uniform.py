@@ -14,16 +14,14 @@ class UniformCanonicalizer(Canonicalizer):
 
     name = "uniform"
     learns = False
+    estimates = False
 
     def __init__(self, group: str | Group):
         super().__init__(group)
-        if self.group.order is None:
-            frames = f"PrincipalAxesCanonicalizer({self.group.name!r}, scores='equal')"
-            raise ValueError(f"{self.group.name} is continuous, and has no list of poses: average over frames, {frames}")
+        frames = f", or average over frames, PrincipalAxesCanonicalizer({self.group.name!r}, scores='equal')"
+        self._check_finite(frames if self.group.dim == 3 else "")
 
-    def config(self) -> dict[str, Any]:
-        return {"group": self.group.name}
-
-    def forward(self, images: Any) -> Pose:  # a `Cloud` too
-        device = getattr(images, "device", None)
-        return pose_of(torch.zeros(len(images), len(self.elements), device=device), self.elements)
+    def forward(self, inputs: Any) -> Pose:
+        """Equal scores for every row of images or of a `Cloud`."""
+        device = getattr(inputs, "device", None)
+        return pose_of(torch.zeros(len(inputs), self.num_poses, device=device), self.elements)

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float
+from rich.console import Console
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from .._optional import optional
+from .._optional import beside_torchvision, optional
 from ..canonicalizers.orbit import OrbitCanonicalizer
 from ..equivariant import Equivariant, adapt
 from ..evaluation.evaluate import BASELINES, evaluate
@@ -48,7 +49,8 @@ def digits() -> tuple[Float[Tensor, "n 1 16 16"], Tensor]:
 
 def train_classifier(images: Tensor, labels: Tensor, epochs: int = 12, seed: int = 0) -> DigitClassifier:
     """A classifier trained on upright digits alone, by the same trainer as a canonicalizer."""
-    lightning = optional("lightning", "all")
+    with beside_torchvision():
+        import lightning
 
     class Training(lightning.LightningModule):
         def __init__(self) -> None:
@@ -77,7 +79,7 @@ def run(out: Path, seed: int = 0, *, classifier_epochs: int = 12, epochs: int = 
 
     Takes a minute or two on two cores. Returns the report.
     """
-    console = optional("rich.console", "all").Console()
+    console = Console()
     images, labels = digits()
     test, train = (images[:NUM_TEST], labels[:NUM_TEST]), (images[NUM_TEST:], labels[NUM_TEST:])
 

@@ -7,10 +7,13 @@ import sys
 import torch
 
 from .. import __version__, saving
+from .._checks import reason
 from .._optional import optional
 from ..canonicalizers.table import CANONICALIZERS
 from ..evaluation.metrics import METRICS
 from ..geometry.actions import ACTIONS
+from ..geometry.groups import known_groups
+from .text import in_one_line
 
 EXTRAS = {"transformers": "transformers", "timm": "timm", "torchvision": "torchvision", "onnxruntime": "onnx"}
 EXTRAS |= {"scikit-learn": "demo"}
@@ -25,7 +28,7 @@ def environment() -> list[tuple[str, str]]:
         *((package, package_version(package, extra)) for package, extra in EXTRAS.items()),
         ("threads", str(torch.get_num_threads())),
         ("devices", ", ".join(["cpu", *cuda, *(["mps"] if torch.backends.mps.is_available() else [])])),
-        ("groups", "Cn and Dn (C4, D4, C8, ...), SO2, O2"),
+        ("groups", known_groups()),
         ("kinds", ", ".join(ACTIONS)),
         ("canonicalizers", ", ".join(CANONICALIZERS)),
         ("metrics", ", ".join(METRICS)),
@@ -42,7 +45,7 @@ def package_version(package: str, extra: str) -> str:
         try:
             optional(package, extra)
         except ImportError as error:
-            return f"{version}, which does not load: {error}"
+            return f"{version}, which does not load: {reason(error)}"
     return version
 
 
@@ -51,4 +54,8 @@ def contents(adapter: str) -> list[tuple[str, str]]:
     parameters = sum(tensor.numel() for tensor in weights.values() if tensor.dtype.is_floating_point)
     size = sum(tensor.numel() * tensor.element_size() for tensor in weights.values())
     rows = [(name, value if isinstance(value, str) else json.dumps(value)) for name, value in config.items()]
-    return [*rows, ("parameters", f"{parameters:,}"), ("size", f"{size / 1e6:.2f} MB")]
+    return [
+        *((in_one_line(name), in_one_line(value)) for name, value in rows),
+        ("parameters", f"{parameters:,}"),
+        ("size", f"{size / 1e6:.2f} MB"),
+    ]

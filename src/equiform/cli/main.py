@@ -5,11 +5,11 @@ import time
 from pathlib import Path
 from typing import Annotated
 
+import rich
 import torch
 import typer
 
 from .. import __version__
-from .._optional import optional
 from ..canonicalizers.orbit import OrbitCanonicalizer
 from ..cli import demo
 from ..evaluation.evaluate import BASELINES, evaluate
@@ -17,7 +17,7 @@ from ..geometry.groups import group as group_of
 from ..images.files import LabelledImages, find_images
 from ..learning.fitting import EPOCHS, LR, fit
 from ..predictors.references import check_reference, load_reference
-from ..upright import plan, turn_files, write_csv
+from ..upright import plan, tabled, turn_files
 from .info import contents, environment
 from .models import (
     NORMALISATIONS,
@@ -228,7 +228,7 @@ def evaluate_command(
             metavar="FILE.json", help='Class index of each subfolder as JSON, {"cats": 281, ...}. [default: sorted order]'
         ),
     ] = None,
-    metric: Annotated[str, typer.Option(metavar="NAME", help="accuracy or top5-accuracy.")] = "accuracy",
+    metric: Annotated[str, typer.Option(metavar="NAME", help=f"{' or '.join(METRICS)}.")] = METRICS[0],
     baseline: Annotated[
         list[str],
         typer.Option(
@@ -295,7 +295,7 @@ def evaluate_command(
     report = evaluate(model, data, progress=sys.stdout.isatty(), **options)
     list_files("skipped", data.skipped)
     if sys.stdout.isatty():
-        optional("rich", "all").print(report)
+        rich.print(report)
     else:
         say(report)
     for path in out:
@@ -340,12 +340,11 @@ def upright_command(
         raise ValueError(
             f"{adapter} holds a canonicalizer of kind {canonicalizer.name}, which says nothing without its predictor"
         )
-    results = list(track(turn_files(files, canonicalizer, min_confidence), len(files)))
+    results = list(track(tabled(turn_files(files, canonicalizer, min_confidence), table), len(files)))
     failed = [result.error for result in results if result.error]
     list_files("skipped", failed)
     if len(failed) == len(files):
         raise ValueError(f"none of {count(len(files), 'image')} can be turned")
-    write_csv(table, results)
     turned = sum(bool(result.angle or result.flip) for result in results)
     doubtful = sum(result.doubtful for result in results)
     sure = sorted(result.confidence for result in results if result.confidence is not None)

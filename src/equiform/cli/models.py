@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from .. import saving
+from .._checks import reason
 from ..canonicalizers.base import Canonicalizer
+from ..canonicalizers.images import ImageCanonicalizer
 from ..canonicalizers.networks import scorer
 from ..equivariant import Equivariant, adapt
 from ..geometry import nested
@@ -77,7 +79,7 @@ def scoring_network(backbone: str | None) -> nn.Module | None:
     return scorer(module)
 
 
-def check_network(canonicalizer: Canonicalizer, backbone: str | None) -> None:
+def check_network(canonicalizer: ImageCanonicalizer, backbone: str | None) -> None:
     """Raise ValueError at once where the backbone does not take views of that resolution."""
     if backbone is None:
         return
@@ -86,7 +88,9 @@ def check_network(canonicalizer: Canonicalizer, backbone: str | None) -> None:
         with torch.no_grad():
             canonicalizer.eval()(torch.zeros(1, canonicalizer.channels, side, side))
     except Exception as error:  # modules raise whatever they like
-        raise ValueError(f"--backbone {backbone} does not take {side} x {side} images (see --resolution): {error}") from error
+        raise ValueError(
+            f"--backbone {backbone} does not take {side} x {side} images (see --resolution): {reason(error)}"
+        ) from error
 
 
 def check_adapter_folder(out: Path) -> None:
@@ -129,7 +133,7 @@ def device_of(name: str) -> torch.device:
     try:
         return torch.zeros(0, device=name).device
     except Exception as error:  # torch raises RuntimeError, AssertionError or NotImplementedError
-        raise ValueError(f"--device {name} cannot be used here: {str(error).strip().partition(chr(10))[0]}") from error
+        raise ValueError(f"--device {name} cannot be used here: {reason(error)}") from error
 
 
 def check_adapter(adapter: str, backbone: str | None) -> None:
@@ -178,8 +182,8 @@ def answer_of(ref: str, predictor: Callable[..., Any], images: Tensor) -> Tensor
         with torch.no_grad():
             return first_logits(predictor(images))
     except Exception as error:  # predictors raise whatever they like
-        size, reason = " x ".join(map(str, images.shape[2:])), f"{type(error).__name__}: {error}"
-        raise ValueError(f"{ref} fails on an image of {size} pixels (see --size): {reason}") from error
+        size, said = " x ".join(map(str, images.shape[2:])), f"{type(error).__name__}: {reason(error)}"
+        raise ValueError(f"{ref} fails on an image of {size} pixels (see --size): {said}") from error
 
 
 def first_answer(ref: str, predictor: Callable[..., Any], data: ImageFiles, device: torch.device) -> Tensor | None:

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from rich import progress
+from rich.console import Console
 from typer.core import TyperGroup
 
 from .. import saving
-from .._optional import optional
+from .._checks import reason
 
 # ModuleNotFoundError, FileNotFoundError and UnreadableImage are among them
 EXPECTED = (ValueError, TypeError, ImportError, OSError)
@@ -39,7 +41,7 @@ class Commands(TyperGroup):
         except EXPECTED as error:
             if ctx.params.get("debug"):
                 traceback.print_exc()
-            say(f"error: {' '.join(str(error).split()) or type(error).__name__}", err=True)
+            say(f"error: {reason(error)}", err=True)
             raise typer.Exit(2) from None
         except (KeyboardInterrupt, SystemExit) as error:
             # the training engine turns Ctrl-C into an exit
@@ -49,12 +51,16 @@ class Commands(TyperGroup):
             raise typer.Exit(130) from None
 
 
+def in_one_line(text: str) -> str:
+    """The text with what would break its line, or steer a terminal, as escapes: it may come from a file of someone else's."""
+    return "".join(c if c.isprintable() or "\udc80" <= c <= "\udcff" else c.encode("unicode_escape").decode() for c in text)
+
+
 def track(results: Iterable[Any], total: int) -> Iterable[Any]:
     """With a progress bar, where somebody watches."""
     if not sys.stderr.isatty():
         return results
-    console = optional("rich.console", "all").Console(stderr=True)
-    return optional("rich.progress", "all").track(results, "turning", total, console=console, transient=True)
+    return progress.track(results, "turning", total, console=Console(stderr=True), transient=True)
 
 
 def list_files(what: str, lines: list[str]) -> None:
@@ -62,7 +68,7 @@ def list_files(what: str, lines: list[str]) -> None:
     if lines:
         say(f"{what} {count(len(lines), 'file')}:", err=True)
         for line in lines[:NUM_NAMED]:
-            say(f"  {line}", err=True)
+            say(f"  {in_one_line(line)}", err=True)
         if len(lines) > NUM_NAMED:
             say(f"  and {len(lines) - NUM_NAMED} more", err=True)
 

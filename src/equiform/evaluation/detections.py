@@ -19,6 +19,7 @@ class AveragePrecision:
 
     Outputs: a dict per photo with boxes (n, 4) as xyxy in pixels, scores, labels, and for masks those, (n, 1, h, w) or
     (n, h, w), taken as there from 0.5 on. Targets: the same without scores; `iscrowd` marks regions where nothing counts.
+    What holds nothing may have the shape (0,), or be None.
     """
 
     higher_is_better = True
@@ -36,7 +37,7 @@ class AveragePrecision:
         for detections, objects in zip(output, target, strict=True):
             image = {"id": len(self.images) + 1}
             if self.what == "masks":
-                image |= dict(zip(("height", "width"), np.shape(_array(objects["masks"]))[-2:], strict=True))
+                image |= dict(zip(("height", "width"), _sides(objects["masks"], detections["masks"]), strict=True))
             self.images.append(image)
             self.found += self._annotations(detections, image["id"], len(self.found))
             self.truth += self._annotations(objects, image["id"], len(self.truth))
@@ -97,5 +98,12 @@ def _check(name: str, value: Any, needed: set[str]) -> None:
             raise ValueError(f"{name} have no {', '.join(sorted(missing))}; there are: {', '.join(map(str, entry))}")
 
 
+def _sides(*masks: Any) -> tuple[int, ...]:
+    """Height and width of the first masks that have them; without any there is nothing to compare."""
+    return next((shape[-2:] for x in masks if len(shape := np.shape(_array(x))) > 2), (0, 0))
+
+
 def _array(x: Any) -> np.ndarray:
+    if x is None:  # as some say that they found nothing
+        return np.zeros(0)
     return np.asarray(x.detach().cpu() if hasattr(x, "detach") else x)

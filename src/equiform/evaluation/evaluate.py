@@ -12,9 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from .. import testing
-from .._optional import optional
 from ..batching.calls import arguments, fitting_kinds, invoke, seen_cloud, target_kinds, to_device
-from ..canonicalizers.clouds import CloudCanonicalizer
 from ..canonicalizers.energy import EnergyCanonicalizer
 from ..canonicalizers.principal_axes import PrincipalAxesCanonicalizer
 from ..canonicalizers.uniform import UniformCanonicalizer
@@ -24,10 +22,9 @@ from ..geometry import kinds, nested
 from ..geometry.groups import PROTOCOLS, Group, inverse, protocol, turn
 from ..geometry.kinds import as_kinds
 from ..geometry.moving import act, first_image, image_sizes, precision, unstacked
-from ..geometry.rotations import rotation_angle
 from ..learning.data import batches
-from ..predictors.pairs import PhotoPredictor
-from .report import Method, OrbitReport, Sample
+from .report import OrbitReport
+from .results import Method, Sample
 
 BASELINES = ("bare", "orbit averaging", "training-free")
 NUM_SAMPLES_SHOWN = 8
@@ -51,12 +48,12 @@ def evaluate(
 
     data: (inputs, targets) tensors or lists, a Dataset or a DataLoader of such pairs; inputs may be tuples or dicts of
     arguments, and targets move as the outputs do, or as `targets` says. Where the model takes a list with an entry per row
-    (photos of many sizes), batches are lists. metric: "accuracy", "top5_accuracy", "miou", "keypoint_error", "box_map",
-    "box_ap50", "mask_map", "point_accuracy", "part_iou", a torchmetrics Metric, or a callable (output, target) -> mean over the
-    batch; the greater the better, unless its attribute `higher_is_better` is False. group: a group or its name, or a list
-    of angles in degrees; by default the group of the model. Of a continuous group come the upright pose and 15 elements drawn
-    with a seed, which alone count for the mean. Clouds: a group of space, or a protocol, "z/z", "z/SO3" or "SO3/SO3", whose
-    second part says how the data are turned here.
+    (photos of many sizes), batches are lists. metric: a name of `metrics.METRICS`, such as
+    "accuracy", "miou" or "box_map", a torchmetrics Metric, or a callable (output, target) -> mean over the batch; the greater
+    the better, unless its attribute `higher_is_better` is False. group: a group or its name, or a list of angles in degrees; by
+    default the group of the model. Of a continuous group come the upright pose and 15 elements drawn with a seed, which alone
+    count for the mean. Clouds: a group of space, or a protocol, "z/z", "z/SO3" or "SO3/SO3", whose second part says how the
+    data are turned here.
 
     baselines, in the same table: "bare" (the predictor), "orbit averaging" (|G| passes), "training-free" (the predictor's own
     confidence); of clouds: frame averaging, and principal axes. others: more models by name, such as the same with top_k=2.
@@ -78,8 +75,7 @@ def evaluate(
         for batch in _progress(loader, progress):
             x, target = _pair(batch)
             x = arguments(x, model.inputs)
-            if isinstance(model.predictor, PhotoPredictor):
-                x = model.predictor.read(x)
+            x = getattr(model.predictor, "read_photos", _as_it_is)(x)
             x = to_device(unstacked(x, fitting_kinds(model.inputs, x)), model.canonicalizer.device)
             target = to_device(target, model.canonicalizer.device)
             samples = samples or _samples(model, x, elements)
@@ -91,8 +87,9 @@ def evaluate(
         while clock.rounds < MIN_TIMINGS:
             clock.measure(methods, model.predictor, x)
     rows = [tally.method(clock.ratio(tally.name), mean_from) for tally in tallies]
-    angles, flips = _angles(elements)
-    return OrbitReport(metrics.name(metric), name, _labels(elements), angles, flips, num_samples, rows, samples)
+    angles, flips = model.group.angles(elements)
+    labels = [model.group.label(element) for element in elements]
+    return OrbitReport(metrics.name(metric), name, labels, angles, flips, num_samples, rows, samples)
 
 
 # ------------------------------------------------------------------------------------------------ what is evaluated
@@ -120,20 +117,6 @@ def _elements(model: Equivariant, which: str | Group | Sequence[float] | None) -
     return turn(torch.deg2rad(angles)), "angles", 0
 
 
-def _angles(elements: Tensor) -> tuple[list[float], list[bool]]:
-    if elements.shape[-1] == 4:  # about whatever axis
-        linear = elements[:, :3, :3].double()
-        angle = torch.rad2deg(rotation_angle(linear * torch.linalg.det(linear)[:, None, None].sign()))
-    else:
-        angle = torch.rad2deg(torch.atan2(elements[:, 0, 1], elements[:, 1, 1])) % 360
-    return [round(float(a), 3) % 360 for a in angle], (torch.linalg.det(elements) < 0).tolist()
-
-
-def _labels(elements: Tensor) -> list[str]:
-    angles, flips = _angles(elements)
-    return [("flip " if flip else "") + f"{angle:g}°" for angle, flip in zip(angles, flips, strict=True)]
-
-
 def _loader(data: Any, model: Equivariant, batch_size: int) -> Iterable[Any]:
     pair = (
         isinstance(data, (tuple, list))
@@ -148,7 +131,11 @@ def _loader(data: Any, model: Equivariant, batch_size: int) -> Iterable[Any]:
             came += f" of {' and '.join(f'a {type(part).__name__}' for part in data[:3])}"
         raise TypeError(f"data is (inputs, targets) tensors or lists, a Dataset or a DataLoader of such pairs; {came}")
     # the photos of a batch are a list, and so are their targets, as they may differ in size and number
-    return batches(data, model.inputs, batch_size, lists=isinstance(model.predictor, PhotoPredictor))
+    return batches(data, model.inputs, batch_size, lists=hasattr(model.predictor, "read_photos"))
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
 
 
 def _baselines(model: Equivariant, names: Sequence[str]) -> dict[str, Callable[..., Any]]:
@@ -159,7 +146,7 @@ def _baselines(model: Equivariant, names: Sequence[str]) -> dict[str, Callable[.
     if isinstance(names, str):
         raise TypeError(f"baselines is a list of names; got {names!r}: baselines=[{names!r}]")
     made: dict[str, Callable[..., Any]] = {}
-    found_in_points = isinstance(model.canonicalizer, CloudCanonicalizer) and model.group.order is None
+    found_in_points = model.group.dim == 3 and model.group.order is None
     for name in names:
         if name == "bare":
             made[name] = model.predictor
@@ -198,7 +185,11 @@ def _evaluating(methods: Iterable[Any]) -> Iterator[None]:
 
 
 def _progress(loader: Iterable[Any], show: bool) -> Iterable[Any]:
-    return optional("rich.progress", "all").track(loader, "evaluating", transient=True) if show else loader
+    if not show:
+        return loader
+    from rich.progress import track
+
+    return track(loader, "evaluating", transient=True)
 
 
 def _pair(batch: Any) -> tuple[Any, Any]:
@@ -245,10 +236,10 @@ class _Tally:
             return invoke(self.model, self.reference.predictor, moved)
         output, pose = invoke(self.model.predict, self.reference.predictor, moved)
         self.passes += len(self.model.choose(pose).row)
-        if isinstance(self.model.canonicalizer, EnergyCanonicalizer):
-            self.passes += pose.scores.numel()
+        self.passes += b * self.model.canonicalizer.predictor_passes
         # elsewhere no pose is right; of frames, which differ by what the prior leaves open, none is known to be
-        if self.model.group.order is not None and float((self.model.group.nearest(g) - g).abs().max()) < 1e-3:
+        estimates = self.model.canonicalizer.estimates and self.model.group.order is not None
+        if estimates and float((self.model.group.nearest(g) - g).abs().max()) < 1e-3:
             self.right += int((pose.index == self.model.group.index(g)).sum())
             self.num_poses += b
         return output
@@ -261,11 +252,10 @@ class _Tally:
     def method(self, ratio: float, mean_from: int) -> Method:
         """The row of the table."""
         canonicalizer = self.model.canonicalizer if isinstance(self.model, Equivariant) else None
-        estimates = canonicalizer is not None and not isinstance(canonicalizer, UniformCanonicalizer)
         return Method(
             name=self.name,
             values=[float(metric.compute()) for metric in self.metrics],
-            pose_accuracy=self.right / self.num_poses if estimates and self.num_poses else None,
+            pose_accuracy=self.right / self.num_poses if self.num_poses else None,
             equivariance_error=self.error,
             passes=self.passes / self.num_answers,
             time=ratio,
@@ -328,7 +318,7 @@ def _samples(model: Equivariant, x: Any, elements: Tensor) -> list[Sample]:
         pose = model.canonicalizer(image)
         right = bool(model.group.index(g)[0] == pose.index[0])
         picture, canonical = _picture(image), _picture(act(inverse(pose.g), image))
-        label = _labels(elements)[i % len(elements)]
+        label = model.group.label(elements[i % len(elements)])
         chosen.append(Sample(picture, canonical, label, float(pose.confidence[0]), right))
     return chosen
 

@@ -9,60 +9,61 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._files import write
+from .results import Method, Sample
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from .report import Method, OrbitReport, Sample
 
 # Okabe and Ito's colours, for all kinds of colour vision; the markers say the same again
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 
 
-def by_angle(report: "OrbitReport", path: str | Path | None) -> "Figure":
+def by_angle(
+    title: str, angles: Sequence[float], flips: Sequence[bool], methods: Sequence[Method], path: str | Path | None
+) -> "Figure":
     """The metric by angle, 0 degrees up, counter-clockwise as the images turn; markers are measured, lines interpolated."""
     from matplotlib.ticker import MaxNLocator
 
     figure = _figure(7.4, 5.2)
     axes: Any = figure.add_subplot(projection="polar")
     axes.set_theta_zero_location("N")
-    axes.set_title(report.title, pad=14, parse_math=False)
-    lines = [_draw(axes, report, method, position) for position, method in enumerate(report.methods)]
-    values = [value for method in report.methods for value in method.values if math.isfinite(value)] or [1.0]
+    axes.set_title(title, pad=14, parse_math=False)
+    lines = [_draw(axes, angles, flips, method, position) for position, method in enumerate(methods)]
+    values = [value for method in methods for value in method.values if math.isfinite(value)] or [1.0]
     ticks = MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(min(0.0, *values), max(0.0, *values))
-    angles = sorted({angle % 360 for angle in report.angles})
-    angles = angles if 2 <= len(angles) <= 12 else range(0, 360, 45)
-    axes.set(xticks=np.radians(angles), ylim=(ticks[0], ticks[-1]), yticks=ticks, yticklabels=[])
+    around = sorted({angle % 360 for angle in angles})
+    around = around if 2 <= len(around) <= 12 else range(0, 360, 45)
+    axes.set(xticks=np.radians(around), ylim=(ticks[0], ticks[-1]), yticks=ticks, yticklabels=[])
     axes.grid(color="#d0d5dd")
     box = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1}
     for tick in ticks[1:]:  # matplotlib's own labels would lie below the lines
-        axes.text(math.radians(sum(angles[:2]) / 2), tick, f"{tick:g}", ha="center", va="center", bbox=box, zorder=7)
+        axes.text(math.radians(sum(around[:2]) / 2), tick, f"{tick:g}", ha="center", va="center", bbox=box, zorder=7)
     # named afterwards: matplotlib leaves out labels that start with "_"
     legend = figure.legend(lines, ["-"] * len(lines), loc="outside right upper", frameon=False, alignment="left")
-    legend.set_title("dashed: flipped" if any(report.flips) else "")
-    for text, method in zip(legend.get_texts(), report.methods, strict=True):
+    legend.set_title("dashed: flipped" if any(flips) else "")
+    for text, method in zip(legend.get_texts(), methods, strict=True):
         text.set(text=method.name, parse_math=False)
     return _saved(figure, path)
 
 
-def _draw(axes: Any, report: "OrbitReport", method: "Method", position: int) -> Any:
+def _draw(axes: Any, angles: Sequence[float], flips: Sequence[bool], method: Method, position: int) -> Any:
     """A closed line with markers, and a dashed one where inputs were flipped; the first method above the others."""
     colour, marker = COLOURS[position % len(COLOURS)], "osD^vPX"[position % len(COLOURS)]
     drawn = []
-    for flipped in sorted(set(report.flips)):
-        chosen = np.array(report.flips) == flipped
-        angles, values = np.array(report.angles, float)[chosen] % 360, np.array(method.values, float)[chosen]
+    for flipped in sorted(set(flips)):
+        chosen = np.array(flips) == flipped
+        measured, values = np.array(angles, float)[chosen] % 360, np.array(method.values, float)[chosen]
         values[~np.isfinite(values)] = np.nan
-        around = np.union1d(np.linspace(0, 360, 361), angles)
+        around = np.union1d(np.linspace(0, 360, 361), measured)
         # arcs, not chords: a model that answers alike in every pose is a circle
-        drawn += axes.plot(np.radians(around), np.interp(around, angles, values, period=360), color=colour, marker=marker)
-        drawn[-1].set(markevery=np.flatnonzero(np.isin(around, angles)).tolist(), clip_on=False)
+        drawn += axes.plot(np.radians(around), np.interp(around, measured, values, period=360), color=colour, marker=marker)
+        drawn[-1].set(markevery=np.flatnonzero(np.isin(around, measured)).tolist(), clip_on=False)
         drawn[-1].set(linestyle="--" if flipped else "-", markerfacecolor="white" if flipped else colour)
         drawn[-1].set(linewidth=1.8 if position else 2.6, zorder=4 if position else 5)
     return drawn[0]
 
 
-def sheet(samples: Sequence["Sample"], path: str | Path | None) -> "Figure":
+def sheet(samples: Sequence[Sample], path: str | Path | None) -> "Figure":
     """A sheet of inputs with their canonical forms, element and confidence; wrong ones are marked."""
     if not samples:
         raise ValueError("this report holds no samples (a saved one keeps no pictures): run evaluate to get some")
@@ -95,7 +96,7 @@ def _saved(figure: "Figure", path: str | Path | None) -> "Figure":
     return figure
 
 
-def _draw_sample(axes: Any, sample: "Sample") -> None:
+def _draw_sample(axes: Any, sample: Sample) -> None:
     """Input and canonical form, each fitted into a unit square."""
     for left, image in ((0.0, sample.image), (1.25, sample.canonical)):
         height, width = (length / max(image.shape[:2]) for length in image.shape[:2])

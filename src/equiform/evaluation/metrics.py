@@ -7,9 +7,9 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from .._optional import optional
 from ..batching.calls import target_kinds
 from ..geometry.arrays import as_tensor
+from ..geometry.kinds import are_sigmoids
 from ..geometry.moving import find_leaf
 from ..geometry.nested import first_logits
 from .detections import AveragePrecision
@@ -129,6 +129,8 @@ class _KeypointError:
                 self.update(as_tensor(photo), as_tensor(points))
             return
         predicted, target = (as_tensor(points).double() for points in (output, target))
+        if predicted.numel() == target.numel() == 0:
+            return
         if predicted.shape[:-1] != target.shape[:-1] or min(predicted.shape[-1], target.shape[-1]) < 2:
             shapes = f"{tuple(predicted.shape)} and {tuple(target.shape)}"
             raise ValueError(f"keypoints and targets have shapes (b, ..., 2 or 3), alike but for the last axis; got {shapes}")
@@ -140,15 +142,45 @@ class _KeypointError:
         return self.total / self.n if self.n else float("nan")
 
 
-def accuracy(output: Any, target: Tensor) -> float:
-    """The share of rows whose likeliest class is the target."""
-    return float((_class_logits(output, target).argmax(1) == target).float().mean())
+class _Accuracy:
+    """The share of rows whose target is among the `top` likeliest classes, of logits (b, k) and targets (b,) from 0 up.
+
+    One logit a row says yes above 0, of targets 0 or 1. With `sigmoid` so does each of k, and the share is that of all
+    labels, of targets (b, k). Targets below 0 are ignored.
+    """
+
+    def __init__(self, top: int = 1, sigmoid: bool = False):
+        self.top, self.sigmoid, self.right, self.n = top, sigmoid, 0, 0
+
+    def update(self, output: Any, target: Any) -> None:
+        _shape_of_labels(target)
+        logits, labels = _logits(output), as_tensor(target)
+        if self.sigmoid or logits.ndim == 1 or logits.shape[1] == 1:
+            if self.top > 1:
+                raise ValueError(
+                    f"the {self.top} likeliest are of the classes of a softmax, and these are sigmoids: use accuracy"
+                )
+            # torchmetrics' own would take logits that happen to lie in [0, 1] for probabilities
+            hits = (logits > 0) == (_sigmoid_targets(labels, logits) > 0)
+            labels = labels.reshape(logits.shape)
+        else:
+            logits = _class_logits(output, target)
+            likeliest = logits.argmax(1, True) if self.top == 1 else logits.topk(min(self.top, logits.shape[1]), 1).indices
+            hits = (likeliest == labels[:, None]).any(1)
+        known = labels >= 0
+        self.right, self.n = self.right + int((hits & known).sum()), self.n + int(known.sum())
+
+    def compute(self) -> float:
+        return self.right / self.n if self.n else float("nan")
 
 
-def top5_accuracy(output: Any, target: Tensor) -> float:
-    """The share of rows whose target is among the five likeliest classes."""
-    logits = _class_logits(output, target)
-    return float((logits.topk(min(5, logits.shape[1]), 1).indices == target[:, None]).any(1).float().mean())
+def _sigmoid_targets(target: Tensor, logits: Tensor) -> Tensor:
+    """Targets of 0 and 1 in the shape of the logits, (b, k); of one logit, (b,) will do."""
+    if target.numel() != logits.numel() or target.shape[:1] != logits.shape[:1] or bool((target > 1).any()):
+        came = f"{tuple(logits.shape)} and targets of shape {tuple(target.shape)}"
+        most = f", up to {target.max().item():g}" if target.numel() else ""
+        raise ValueError(f"logits of sigmoids need a 0 or 1 each, targets in their shape; got {came}{most}")
+    return target.reshape(logits.shape)
 
 
 class _CharErrorRate:
@@ -165,7 +197,9 @@ class _CharErrorRate:
         self.truth += [_text_of(one) for one in target]
 
     def compute(self) -> float:
-        return float(optional("torchmetrics.functional.text", "all").char_error_rate(self.read, self.truth))
+        from torchmetrics.functional.text import char_error_rate
+
+        return float(char_error_rate(self.read, self.truth))
 
 
 def _text_of(answer: Any) -> str:
@@ -192,23 +226,23 @@ def part_iou(output: Any, target: Tensor) -> float:
 
 
 class Named(NamedTuple):
-    """A metric that has a name: how a fresh one is made, and the kinds of the leaf it looks at, the likeliest first."""
+    """A metric that has a name: how one is made for outputs of some kinds, and what leaf it looks at, the likeliest first."""
 
-    make: Callable[[], Metric]
+    make: Callable[[Any], Metric]
     kinds: tuple[str, ...] = ("logits",)
 
 
 METRICS: dict[str, Named] = {
-    "accuracy": Named(lambda: _Mean(accuracy)),
-    "top5_accuracy": Named(lambda: _Mean(top5_accuracy)),
-    "miou": Named(_MeanIoU, ("mask", "image", "logits")),
-    "keypoint_error": Named(_KeypointError, ("points",)),
-    "box_map": Named(lambda: AveragePrecision("boxes"), ("rows",)),
-    "box_ap50": Named(lambda: AveragePrecision("boxes", 0.5), ("rows",)),
-    "mask_map": Named(lambda: AveragePrecision("masks"), ("rows",)),
-    "cer": Named(_CharErrorRate, ()),
-    "point_accuracy": Named(lambda: _Mean(point_accuracy)),
-    "part_iou": Named(lambda: _Mean(part_iou)),
+    "accuracy": Named(lambda kinds: _Accuracy(1, are_sigmoids(kinds))),
+    "top5_accuracy": Named(lambda kinds: _Accuracy(5, are_sigmoids(kinds))),
+    "miou": Named(lambda kinds: _MeanIoU(), ("mask", "image", "logits")),
+    "keypoint_error": Named(lambda kinds: _KeypointError(), ("points",)),
+    "box_map": Named(lambda kinds: AveragePrecision("boxes"), ("rows",)),
+    "box_ap50": Named(lambda kinds: AveragePrecision("boxes", 0.5), ("rows",)),
+    "mask_map": Named(lambda kinds: AveragePrecision("masks"), ("rows",)),
+    "cer": Named(lambda kinds: _CharErrorRate(), ()),
+    "point_accuracy": Named(lambda kinds: _Mean(point_accuracy)),
+    "part_iou": Named(lambda kinds: _Mean(part_iou)),
 }
 
 
@@ -220,7 +254,7 @@ def make(metric: str | Callable[[Any, Any], Any], kinds: Any, targets: Any = Non
     if isinstance(metric, str):
         if metric not in METRICS:
             raise ValueError(f"unknown metric {metric!r}; known: {', '.join(METRICS)}, a torchmetrics Metric, or a function")
-        return _OnLeaf(METRICS[metric].make(), kinds, METRICS[metric].kinds, targets)
+        return _OnLeaf(METRICS[metric].make(kinds), kinds, METRICS[metric].kinds, targets)
     if hasattr(metric, "update") and hasattr(metric, "compute"):
         fresh: Any = copy.deepcopy(metric)
         fresh.reset()
@@ -242,10 +276,10 @@ def name(metric: Any) -> str:
 
 
 def _logits(output: Any) -> Tensor:
-    logits = first_logits(output)
-    if logits is None:
+    logits = output if isinstance(output, Tensor) and output.ndim == 1 else first_logits(output)
+    if logits is None or not logits.dtype.is_floating_point:
         raise ValueError(f"no logits (b, k, ...) in the output, a {type(output).__name__}: pass your own metric function")
-    return logits if isinstance(logits, Tensor) else torch.as_tensor(logits)
+    return logits
 
 
 def _shape_of_labels(target: Any) -> tuple[int, ...]:
@@ -267,7 +301,9 @@ def _class_logits(output: Any, target: Any) -> Tensor:
     if logits.ndim == 3 and logits.shape[:2] == wanted:
         raise ValueError(f"targets of shape {wanted} label every point: the metrics of points are point_accuracy and part_iou")
     if (logits.shape[0], *logits.shape[2:]) != wanted:
-        raise ValueError(f"logits (b, k) need one label a row, (b,); got {tuple(logits.shape)} and targets of shape {wanted}")
+        hint = ": for several labels at once the outputs are equiform.Logits(sigmoid=True)" if logits.shape == wanted else ""
+        came = f"{tuple(logits.shape)} and targets of shape {wanted}{hint}"
+        raise ValueError(f"logits (b, k) need one label a row, (b,); got {came}")
     return logits
 
 

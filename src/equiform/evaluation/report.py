@@ -10,11 +10,9 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
-import numpy as np
-from torch import Tensor
-
 from .._files import write
-from ..evaluation import figures
+from . import figures
+from .results import Method, Sample
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,54 +37,6 @@ th, td { padding: .35rem .8rem; text-align: right; border-bottom: 1px solid var(
 th:first-child { text-align: left; } thead th { color: var(--soft); } tbody th { font-weight: 500; }
 img { max-width: 100%; background: #fff; border: 1px solid var(--line); border-radius: 8px; }
 """
-
-
-@dataclass(frozen=True)
-class Method:
-    """One row of the table: a way to use the predictor.
-
-    `values`: the metric on every element; `passes`: mean forward passes of the predictor per input; `time`: relative to one
-    forward of the bare predictor, measured interleaved (median of ratios); `parameters`: added, relative to the predictor's
-    (None where unknown); `pose_accuracy`: None where there is no pose; `equivariance_error`: the greatest absolute difference
-    between f(g.x) and g.f(x), None where the outputs cannot be compared; `higher_is_better`: of two values of the metric;
-    `mean_from`: where the values begin that the mean is of, 1 where the upright pose stands before elements that were drawn.
-    """
-
-    name: str
-    values: list[float]
-    pose_accuracy: float | None = None
-    equivariance_error: float | None = None
-    passes: float = 1.0
-    time: float | None = None
-    parameters: float | None = None
-    higher_is_better: bool = True
-    mean_from: int = 0
-
-    @property
-    def mean(self) -> float:
-        """The mean over the orbit, of continuous groups over the elements drawn; nan as soon as one value is."""
-        return float(np.mean(self.values[self.mean_from :]))
-
-    @property
-    def worst(self) -> float:
-        """The smallest value, or the greatest where smaller is better; nan as soon as one value is."""
-        return float(np.min(self.values) if self.higher_is_better else np.max(self.values))
-
-    @property
-    def worst_index(self) -> int:
-        """Where that value is: the first one of several, and the first nan before all others."""
-        return int(np.argmin(self.values) if self.higher_is_better else np.argmax(self.values))
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One input as it was shown to the model, and its canonical form: uint8 (h, w, 3); the element, and the confidence."""
-
-    image: Tensor
-    canonical: Tensor
-    element: str
-    confidence: float
-    right: bool
 
 
 @dataclass(frozen=True)
@@ -220,7 +170,7 @@ class OrbitReport:
 
     def plot(self, path: str | Path | None = None) -> "Figure":
         """The metric by angle, 0 degrees up, counter-clockwise as the images turn; markers are measured, lines interpolated."""
-        return figures.by_angle(self, path)
+        return figures.by_angle(self.title, self.angles, self.flips, self.methods, path)
 
     def plot_samples(self, path: str | Path | None = None) -> "Figure":
         """A sheet of inputs with their canonical forms, element and confidence; wrong ones are marked."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from ..geometry import nested
-from .actions import ACTIONS, BORDERS, BOX_FORMATS, INTERPOLATIONS
+from .actions import ACTIONS, ANGLE_UNITS, BORDERS, BOX_FORMATS, INTERPOLATIONS
 from .groups import Group
 
 
@@ -28,6 +28,17 @@ class Kind:
     def __post_init__(self) -> None:
         if self.axis is not None and (not isinstance(self.axis, int) or self.axis < 0):
             raise ValueError(f"axis is a number from 0 on, or None where all rows share the tensor; got {self.axis!r}")
+
+    @property
+    def averaging(self) -> str:
+        """How answers of several poses become one: "mean", "softmax" or "sigmoid" (of probabilities), or "likeliest".
+
+        Marked places cannot be averaged: a mean of a mark and a place is neither.
+        """
+        options = dict(self.options)
+        if not self.averaged or {"absent", "padding"} & set(options):
+            return "likeliest"
+        return "sigmoid" if options.get("sigmoid") else ACTIONS[self.name].averaging
 
     @property
     def everything(self) -> dict[str, Any]:
@@ -55,40 +66,93 @@ class Rows:
 Leaf = Kind | Rows
 
 
-def Image(interpolation: str = "bilinear", border: str = "zeros") -> Kind:
-    """Pixels (b, ..., h, w). Off the grid: bilinear, bicubic or nearest; beyond the border zeros, edge or reflect."""
+def _kind(name: str, axis: int | None = 0, **options: tuple[Any, Any]) -> Kind:
+    """The kind with its options, (value, usual value), of which only the unusual are kept: `Points()` is "points"."""
+    return Kind(name, tuple((key, value) for key, (value, usual) in options.items() if value != usual), axis)
+
+
+def Image(interpolation: str = "bilinear", border: str = "zeros", pseudoscalar: bool = False) -> Kind:
+    """Pixels (b, ..., h, w). Off the grid: bilinear, bicubic or nearest; beyond the border zeros, edge or reflect.
+
+    `pseudoscalar`: a mirror image has the other sign, as that of vorticity has.
+    """
     _among("interpolation", interpolation, INTERPOLATIONS)
     _among("border", border, BORDERS)
-    return Kind("image", (("interpolation", interpolation), ("border", border)))
+    return _kind(
+        "image",
+        interpolation=(interpolation, "bilinear"),
+        border=(border, "zeros"),
+        pseudoscalar=(pseudoscalar, False),
+    )
 
 
 def Mask(border: str = "zeros") -> Kind:
     """Labels (b, ..., h, w), which are never blended; beyond the border label zero, the edge's label, or reflected ones."""
     _among("border", border, BORDERS)
-    return Kind("mask", (("border", border),))
+    return _kind("mask", border=(border, "zeros"))
 
 
-def Points(normalized: bool = False, extra: int = 0) -> Kind:
+def Points(normalized: bool = False, extra: int = 0, index: bool = False, absent: int | float | None = None) -> Kind:
     """(x, y) points in pixels (b, ..., 2), or in shares of width and height; (b, ..., 2 + extra) with numbers that stay.
 
-    Keypoints with a visibility are `Points(extra=1)`.
+    Keypoints with a visibility are `Points(extra=1)`; with `absent=0` those whose visibility is 0 stay as they are. Without
+    extra numbers those stay whose x and y are both `absent`. `index`: x and y are indices of pixels, 0 to W - 1.
     """
-    if not isinstance(extra, int) or extra < 0:
-        raise ValueError(f"extra is how many numbers follow x and y, 0 or more; got {extra!r}")
-    return Kind("points", (("normalized", normalized), ("extra", extra)))
+    _check_extra("extra is how many numbers follow x and y", extra)
+    if normalized and index:
+        raise ValueError(
+            "index=True is for indices of pixels, normalized=True for shares of the canvas: points are one of them"
+        )
+    _check_mark("absent", absent)
+    return _kind("points", normalized=(normalized, False), extra=(extra, 0), index=(index, False), absent=(absent, None))
 
 
-def Boxes(format: str = "xyxy", normalized: bool = False) -> Kind:
-    """Axis-aligned boxes (b, ..., 4) as xyxy, xywh or cxcywh, in pixels or in shares of width and height."""
+def Boxes(
+    format: str = "xyxy", normalized: bool = False, extra: int = 0, inclusive: bool = False, padding: int | float | None = None
+) -> Kind:
+    """Axis-aligned boxes (b, ..., 4) as xyxy, yxyx, xywh or cxcywh, in pixels or in shares of width and height.
+
+    `extra`: how many numbers follow the four and stay (confidence, class). `inclusive`: the second corner is the last pixel
+    inside the box, not its end. `padding`: rows whose four numbers are all this are no boxes, and stay as they are.
+    """
     _among("format", format, BOX_FORMATS)
-    return Kind("boxes", (("format", format), ("normalized", normalized)))
+    _check_extra("extra is how many numbers follow the four of a box", extra)
+    if inclusive and (normalized or format in ("xywh", "cxcywh")):
+        came = "normalized" if normalized else f"of the format {format!r}"
+        raise ValueError(f"inclusive=True is for corners that are pixels, xyxy or yxyx; these boxes are {came}: leave it out")
+    _check_mark("padding", padding)
+    return _kind(
+        "boxes",
+        format=(format, "xyxy"),
+        normalized=(normalized, False),
+        extra=(extra, 0),
+        inclusive=(inclusive, False),
+        padding=(padding, None),
+    )
+
+
+def RotatedBoxes(unit: str = "degrees", clockwise: bool = False, extra: int = 0, padding: int | float | None = None) -> Kind:
+    """(cx, cy, w, h, angle) boxes in pixels (b, ..., 5), the angle in degrees or radians, positive counter-clockwise.
+
+    Those of Ultralytics are `RotatedBoxes("radians", clockwise=True)`. `extra`, `padding`: as in `Boxes`.
+    """
+    _among("unit", unit, ANGLE_UNITS)
+    _check_extra("extra is how many numbers follow the five of a box", extra)
+    _check_mark("padding", padding)
+    return _kind(
+        "rotated_boxes",
+        unit=(unit, "degrees"),
+        clockwise=(clockwise, False),
+        extra=(extra, 0),
+        padding=(padding, None),
+    )
 
 
 def Field(interpolation: str = "bilinear", border: str = "zeros") -> Kind:
     """A grid of (x, y) arrows in pixels (b, 2, h, w), such as optical flow; the options are those of `Image`."""
     _among("interpolation", interpolation, INTERPOLATIONS)
     _among("border", border, BORDERS)
-    return Kind("field", (("interpolation", interpolation), ("border", border)))
+    return _kind("field", interpolation=(interpolation, "bilinear"), border=(border, "zeros"))
 
 
 def Tokens(patch: int | Sequence[int] = 16, prefix: int = 1, suffix: int = 0) -> Kind:
@@ -101,7 +165,7 @@ def Tokens(patch: int | Sequence[int] = 16, prefix: int = 1, suffix: int = 0) ->
     for name, value, least in (("patch", height, 1), ("patch", width, 1), ("prefix", prefix, 0), ("suffix", suffix, 0)):
         if not isinstance(value, int) or value < least:
             raise ValueError(f"{name} is a whole number from {least} on; got {value!r}")
-    return Kind("tokens", (("patch", (height, width)), ("prefix", prefix), ("suffix", suffix)))
+    return _kind("tokens", patch=((height, width), (16, 16)), prefix=(prefix, 1), suffix=(suffix, 0))
 
 
 def Regular(group: str) -> Kind:
@@ -117,9 +181,12 @@ def Invariant(axis: int | None = 0) -> Kind:
     return Kind("invariant", axis=axis, per=None if axis is None else "row")
 
 
-def Logits(axis: int | None = 0) -> Kind:
-    """Class scores (b, ..., k), averaged as probabilities; with `axis=1` the transpose (k, b)."""
-    return Kind("logits", axis=axis)
+def Logits(axis: int | None = 0, sigmoid: bool = False) -> Kind:
+    """Class scores (b, ..., k) before a softmax, averaged as probabilities; with `axis=1` the transpose (k, b).
+
+    `sigmoid`: one sigmoid a class, as of several labels at once. One class alone, (b, 1), is taken for a sigmoid anyway.
+    """
+    return _kind("logits", axis, sigmoid=(sigmoid, False))
 
 
 def Likeliest(kinds: Any) -> Any:
@@ -133,7 +200,27 @@ def Per(owner: str, kinds: Any) -> Any:
     return nested.map_kinds(lambda kind: kind if isinstance(kind, Rows) else replace(kind, per=owner), as_kinds(kinds))
 
 
-MAKERS = {"image": Image, "mask": Mask, "points": Points, "boxes": Boxes, "field": Field, "tokens": Tokens, "regular": Regular}
+MAKERS = {
+    "image": Image,
+    "mask": Mask,
+    "points": Points,
+    "boxes": Boxes,
+    "rotated_boxes": RotatedBoxes,
+    "field": Field,
+    "tokens": Tokens,
+    "regular": Regular,
+    "logits": Logits,
+}
+
+
+def _check_extra(meaning: str, value: int) -> None:
+    if not isinstance(value, int) or value < 0:
+        raise ValueError(f"{meaning}, 0 or more; got {value!r}")
+
+
+def _check_mark(name: str, value: int | float | None) -> None:
+    if value is not None and not isinstance(value, int | float):
+        raise ValueError(f"{name} is the number that marks what is not there, such as 0 or -1; got {value!r}")
 
 
 def _among(what: str, value: str, known: Sequence[str] | dict) -> None:
@@ -164,6 +251,13 @@ def as_kinds(kinds: Any, group: Group | None = None) -> Any:
     return kinds
 
 
+def are_sigmoids(kinds: Any) -> bool:
+    """Whether the logits among these kinds are for one sigmoid a class."""
+    found: list[Leaf] = []
+    nested.map_kinds(found.append, kinds)
+    return any(isinstance(kind, Kind) and bool(dict(kind.options).get("sigmoid")) for kind in found)
+
+
 def to_json(kinds: Any) -> Any:
     """Kinds as plain JSON values; `from_json` reads them back."""
     if isinstance(kinds, Rows):
@@ -181,9 +275,11 @@ def from_json(value: Any) -> Any:
         case {"rows": inner}:
             return Rows(from_json(inner))
         case {"kind": str(name), **options} if name in ACTIONS:
-            axis, averaged, per = options.pop("axis", 0), options.pop("averaged", True), options.pop("per", None)
-            plain = MAKERS[name](**options) if options and name in MAKERS else Kind(name)
-            return replace(plain, axis=axis, averaged=averaged, per=per)
+            more = {key: options.pop(key) for key in ("axis", "averaged", "per") if key in options}
+            try:
+                return replace(MAKERS[name](**options) if options else Kind(name), **more)
+            except (KeyError, TypeError):
+                raise ValueError(f"not the description of a kind: {value!r}: it has no such options") from None
         case {"dict": dict(inner)}:
             return {key: from_json(kind) for key, kind in inner.items()}
         case {"list": list(inner)}:

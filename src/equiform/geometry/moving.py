@@ -155,9 +155,9 @@ def unstacked(x: Any, kinds: Any) -> Any:
 def check_boxes(leaves: Iterable[tuple[Any, Any, str]]) -> None:
     """Raise ValueError for a box with its corners the wrong way round, which a turn would put right without a word."""
     for kind, leaf, path in leaves:
-        if isinstance(kind, Rows) or kind.name != "boxes" or dict(kind.options).get("format", "xyxy") != "xyxy":
+        if isinstance(kind, Rows) or kind.name != "boxes" or dict(kind.options).get("format", "xyxy") not in ("xyxy", "yxyx"):
             continue
-        boxes = as_tensor(leaf)
+        boxes = as_tensor(leaf)[..., :4]
         wrong = (boxes[..., 2:] < boxes[..., :2]).any(-1) if boxes.shape[-1:] == (4,) else boxes.new_zeros(1, dtype=torch.bool)
         if bool(wrong.any()):
             raise ValueError(f"{path}: boxes are x1, y1, x2, y2 with x1 <= x2 and y1 <= y2; got {boxes[wrong][0].tolist()}")

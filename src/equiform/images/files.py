@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import os
+import stat
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, zip_longest
@@ -14,7 +16,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from .._optional import optional
+from .._checks import reason
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -29,9 +31,14 @@ class UnreadableImage(ValueError):
     """An image file that cannot be read; the message names the file and the reason in one line."""
 
 
+class MissingImage(UnreadableImage, FileNotFoundError):
+    """An image file that is not there, or no longer."""
+
+
 def find_images(path: str | Path) -> list[Path]:
     """The image files below a folder, sorted, hidden ones left out; a file is itself.
 
+    A folder that cannot be listed stands for the images in it, so that whoever reads them says so.
     Raises FileNotFoundError where there is nothing, ValueError for a folder without images.
     """
     path = Path(path)
@@ -39,11 +46,24 @@ def find_images(path: str | Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise FileNotFoundError(f"no file or folder {path}")
-    found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-    found = [p for p in found if not any(part.startswith(".") for part in p.relative_to(path).parts)]
+    closed: list[OSError] = []
+    found = []
+    for folder, inner, names in os.walk(path, onerror=closed.append):
+        inner[:] = [name for name in inner if not name.startswith(".")]
+        files = (Path(folder, name) for name in names if not name.startswith("."))
+        found += [file for file in files if file.suffix.lower() in SUFFIXES and _may_be_read(file)]
+    found = sorted([*found, *(Path(error.filename) for error in closed)])
     if not found:
         raise ValueError(f"no images in {path} or below it; known endings: {' '.join(sorted(SUFFIXES))}")
     return found
+
+
+def _may_be_read(file: Path) -> bool:
+    """Whether it is a file; pipes and devices are not."""
+    try:
+        return stat.S_ISREG(file.stat().st_mode)
+    except OSError:  # a link to nothing, say: told of when it is read
+        return True
 
 
 def open_image(path: str | Path, *, at_least: int | None = None) -> "Image":
@@ -59,6 +79,14 @@ def open_image(path: str | Path, *, at_least: int | None = None) -> "Image":
         return exif_upright(image)
 
 
+def open_finite(path: str | Path, *, at_least: int | None = None) -> "Image":
+    """The same. Raises UnreadableImage for pixels that are not finite, too: nothing is learnt or measured on them."""
+    image = open_image(path, at_least=at_least)
+    if image.mode == "F" and not np.isfinite(np.asarray(image)).all():
+        raise UnreadableImage(f"{path}: has pixels that are not finite")
+    return image
+
+
 def open_pages(path: str | Path) -> Iterator["Image"]:
     """The same of every page of a TIFF, one after another; of any other file its first frame."""
     with _opened(path) as image:
@@ -71,7 +99,9 @@ def open_pages(path: str | Path) -> Iterator["Image"]:
 
 def exif_upright(image: "Image") -> "Image":
     """The image turned as its EXIF orientation says."""
-    upright = optional("PIL.ImageOps", "all").exif_transpose(image)
+    import PIL.ImageOps
+
+    upright = PIL.ImageOps.exif_transpose(image)
     upright.format = image.format  # pillow forgets it
     return upright
 
@@ -89,39 +119,51 @@ def _opened(path: str | Path) -> Iterator[Any]:
     """The file opened by pillow, with whatever goes wrong in the block as an UnreadableImage."""
     if str(path).startswith(("http://", "https://")):
         raise FileNotFoundError(f"no file {path}: photos are files on this machine, download it first")
-    pillow = optional("PIL.Image", "all")
+    if Path(path).is_dir():
+        raise UnreadableImage(f"{path}: a folder that cannot be listed")
+    import PIL.Image
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pillow warns of odd metadata and of large images; here they are read or refused
-            with pillow.open(path) as image:
+            with PIL.Image.open(path) as image:
                 _check_size(image)
                 yield image
     except FileNotFoundError:
-        raise
-    except pillow.DecompressionBombError:
+        raise MissingImage(f"no file {path}") from None
+    except PIL.Image.DecompressionBombError:
         raise UnreadableImage(f"{path}: more than {MAX_MEGAPIXELS} megapixels; make it smaller first") from None
     except Exception as error:  # decoders raise whatever they like: OSError, SyntaxError, ValueError, struct.error, EOFError
-        reason = " ".join(str(error).split()) or type(error).__name__
-        reason = "not an image, or of an unknown format" if "cannot identify" in reason else reason
-        raise UnreadableImage(f"{path}: {reason}") from None
+        said = reason(error)
+        said = "not an image, or of an unknown format" if "cannot identify" in said else said
+        raise UnreadableImage(f"{path}: {said}") from None
 
 
 def _check_size(image: "Image") -> None:
+    import PIL.Image
+
     if image.width * image.height > MAX_MEGAPIXELS * 1_000_000:
-        raise optional("PIL.Image", "all").DecompressionBombError  # pillow itself leaves some formats unchecked
+        raise PIL.Image.DecompressionBombError  # pillow itself leaves some formats unchecked
 
 
 def rgb(image: "Image") -> "Image":
     """Eight-bit RGB: 16-bit is scaled by its depth, palettes and CMYK converted, transparency laid on white."""
-    pillow = optional("PIL.Image", "all")
+    import PIL.Image
+
     if image.mode.startswith("I") or image.mode == "F":
-        values = np.asarray(image).astype(np.float64)
-        image = pillow.fromarray((values / _white(image, values) * 255).clip(0, 255).round().astype(np.uint8))
+        values = _finite(np.asarray(image).astype(np.float64))
+        image = PIL.Image.fromarray((values / _white(image, values) * 255).clip(0, 255).round().astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
-        white = pillow.new("RGBA", image.size, "white")
-        image = pillow.alpha_composite(white, image)
+        white = PIL.Image.new("RGBA", image.size, "white")
+        image = PIL.Image.alpha_composite(white, image)
     return image.convert("RGB")
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    """Pixels that are not finite, as maps have them where nothing is known, become the mean of the others."""
+    finite = np.isfinite(values)
+    return values if finite.all() else np.where(finite, values, values[finite].mean() if finite.any() else 0.0)
 
 
 def _white(image: "Image", values: np.ndarray) -> float:
@@ -142,8 +184,17 @@ def to_tensor(image: "Image") -> UInt8[Tensor, "3 h w"]:
 
 def read_square(path: Path, size: int) -> UInt8[Tensor, "3 s s"]:
     """The whole image squeezed to a square with antialiasing, RGB."""
-    image = rgb(open_image(path, at_least=size))
-    return to_tensor(image.resize((size, size), optional("PIL.Image", "all").Resampling.BILINEAR, reducing_gap=2.0))
+    import PIL.Image
+
+    image = open_finite(path, at_least=size)
+    return to_tensor(rgb(image).resize((size, size), PIL.Image.Resampling.BILINEAR, reducing_gap=2.0))
+
+
+def is_picture(image: Any) -> bool:
+    """Whether it is a PIL image."""
+    import PIL.Image
+
+    return isinstance(image, PIL.Image.Image)
 
 
 def read_squares(
@@ -165,15 +216,6 @@ def read_squares(
         where = f"in {path}" if isinstance(path, (str, Path)) else "of the list"
         raise ValueError(f"none of the {len(skipped)} images {where} can be read; the first: {skipped[0]}")
     return torch.cat(squares), skipped
-
-
-def read_images(files: list[Path]) -> Iterator[tuple[Path, UInt8[Tensor, "3 h w"] | UnreadableImage]]:
-    """The pixels of each file, or why it cannot be read."""
-    for file in files:
-        try:
-            yield file, to_tensor(open_image(file))
-        except UnreadableImage as error:
-            yield file, error
 
 
 def normalised(images: Tensor, normalisation: Normalisation | None) -> Tensor:
@@ -229,7 +271,7 @@ def read_labels(path: Path, classes: list[str]) -> dict[str, int]:
     try:
         labels = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
+        raise ValueError(f"{path} is not JSON: {reason(error)}") from None
     if not isinstance(labels, dict) or not all(type(index) is int and index >= 0 for index in labels.values()):
         raise ValueError(f'{path} should hold the class index of each subfolder, {{"cats": 281, ...}}')
     if missing := [name for name in classes if name not in labels]:

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int, Shaped, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-from .views import VIEW_STEP, standardise, working_dtype
+from .views import LARGE, VIEW_STEP, filled, squeezed, standardise, working_dtype
 
 MAX_PIXELS = 2_000_000
 ENLARGEMENT = 2.0
@@ -61,19 +61,18 @@ def dark_ink(tiles: Float[Tensor, "*b s s"]) -> Float[Tensor, "*b s s"]:
 def _levels(image: Tensor) -> list[Float[Tensor, "h w"]]:
     """The standardised image at its working size and its reductions, every side an even number of pixels."""
     height, width = image.shape[1:]
-    grey = image.sum(0, dtype=working_dtype(image))
-    scale = min(ENLARGEMENT, math.sqrt(MAX_PIXELS / (height * width)))
-    levels = [_standard(_resized(grey, scale))]
+    # the sum of the channels, of large images once they are smaller
+    small = height * width <= LARGE
+    grey = filled(image[None])[0].sum(0, dtype=working_dtype(image))[None] if small else image
+    levels = [_standard(_resized(grey, min(ENLARGEMENT, math.sqrt(MAX_PIXELS / (height * width)))))]
     while min(levels[-1].shape) >= REDUCTION * LEAST_SIDE:
-        levels.append(_standard(_resized(levels[-1], 1 / REDUCTION)))
+        levels.append(_standard(_resized(levels[-1][None], 1 / REDUCTION)))
     return levels
 
 
-def _resized(grey: Float[Tensor, "h w"], scale: float) -> Float[Tensor, "h2 w2"]:
-    height, width = (max(2, 2 * round(extent * scale / 2)) for extent in grey.shape)
-    if (height, width) == tuple(grey.shape):
-        return grey
-    return F.interpolate(grey[None, None], (height, width), mode="bilinear", antialias=True, align_corners=False)[0, 0]
+def _resized(channels: Shaped[Tensor, "k h w"], scale: float) -> Float[Tensor, "h2 w2"]:
+    height, width = (max(2, 2 * round(extent * scale / 2)) for extent in channels.shape[1:])
+    return squeezed(channels[None], (height, width))[0].sum(0)
 
 
 def _standard(level: Tensor) -> Tensor:

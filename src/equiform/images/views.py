@@ -12,6 +12,7 @@ from ..geometry.actions import act_image
 from ..geometry.groups import Group, inverse
 
 VIEW_STEP = 2.0**-12
+LARGE, SLICE = 1 << 22, 1 << 18  # pixels of an image that is reduced in slices, and of a slice
 
 
 def square_view(
@@ -20,7 +21,8 @@ def square_view(
     """The whole image, squeezed to (resolution, resolution) with antialiasing and standardised by `standardise`.
 
     Every step is computed in float64 and rounded once at the end, so that the view of a turned image is the turned view
-    to the bit, although sums run in another order. One channel is repeated to `channels`.
+    to the bit, although sums run in another order. One channel is repeated to `channels`. Pixels that are not finite do not
+    count, and large images take little more memory than they have.
     Raises ValueError for another shape or number of channels.
     """
     if not isinstance(images, Tensor):
@@ -41,13 +43,67 @@ def square_view(
         return torch.zeros(0, channels, resolution, resolution, device=images.device)
     # a few photos at a time stay in the processor's cache, which the batch as a whole does not
     parts = images.split(4) if images.device.type == "cpu" else [images]
-    view = torch.cat([standardise(_squeezed(part, resolution)) for part in parts])
+    view = torch.cat([standardise(squeezed(part, (resolution, resolution))) for part in parts])
     return view.expand(-1, channels, -1, -1).contiguous(memory_format=torch.channels_last)
 
 
-def _squeezed(images: Tensor, resolution: int) -> Tensor:
-    size = (resolution, resolution)
-    return F.interpolate(images.to(working_dtype(images)), size=size, mode="bilinear", antialias=True, align_corners=False)
+def squeezed(images: Shaped[Tensor, "b k h w"], size: tuple[int, int]) -> Float[Tensor, "b k m n"]:
+    """Images resized with antialiasing, in float64. A pixel that is not finite counts as the mean of those of its channel that
+    are, and a channel without any is constant."""
+    small = _resized(images, size)
+    if images.dtype.is_floating_point and not bool(small.isfinite().all()):
+        small = _resized(images, size, _finite_mean(images))
+    return small
+
+
+def _resized(images: Tensor, size: tuple[int, int], fill: Tensor | None = None) -> Tensor:
+    height, width = images.shape[2:]
+    if height * width <= LARGE:
+        return _interpolated(_working(images, fill), size)
+    # in slices across the longer side, since a copy in float64 takes eight times the memory of bytes; always as rows, since
+    # torch resizes a single column to a single column wrongly
+    if height < width:
+        return _resized(images.mT, (size[1], size[0]), fill).mT.contiguous()
+    # written in place, since small results among the freed slices would leave no room for the next
+    narrow = torch.empty(*images.shape[:3], size[1], dtype=working_dtype(images), device=images.device)
+    done = 0
+    for part in _slices(images):
+        rows = _interpolated(_working(part, fill), (part.shape[2], size[1]))
+        narrow[:, :, done : done + len(rows[0, 0])] = rows
+        done += len(rows[0, 0])
+    return _interpolated(narrow, size)
+
+
+def _interpolated(x: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(x, size=size, mode="bilinear", antialias=True, align_corners=False)
+
+
+def _working(part: Tensor, fill: Tensor | None) -> Tensor:
+    part = part.to(working_dtype(part))
+    return part if fill is None else torch.where(part.isfinite(), part, fill)
+
+
+def _finite_mean(images: Tensor) -> Float[Tensor, "b k 1 1"]:
+    """The mean of the finite pixels of every channel, 0 where there are none."""
+    total = torch.zeros(*images.shape[:2], 1, 1, dtype=working_dtype(images), device=images.device)
+    number = torch.zeros_like(total)
+    for part in _slices(images):
+        finite = part.isfinite()
+        total += torch.where(finite, part, 0).to(total).sum((2, 3), keepdim=True)
+        number += finite.sum((2, 3), keepdim=True)
+    return total / number.clamp(min=1)
+
+
+def filled(images: Shaped[Tensor, "b k h w"]) -> Shaped[Tensor, "b k h w"]:
+    """Images whose pixels that are not finite have become the mean of those of their channel that are."""
+    if not images.dtype.is_floating_point or bool(images.isfinite().all()):
+        return images
+    return _working(images, _finite_mean(images))
+
+
+def _slices(images: Tensor) -> tuple[Tensor, ...]:
+    """Rows of all images, about SLICE pixels of each."""
+    return images.split(max(1, SLICE // images.shape[3]), 2)
 
 
 def working_dtype(images: Tensor) -> torch.dtype:

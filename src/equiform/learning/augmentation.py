@@ -8,7 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..geometry.groups import Group, inverse, turn
+from ..geometry.groups import Group, inverse
+from ..geometry.pixels import sample_affine
 from ..images.views import standardise
 
 
@@ -29,9 +30,6 @@ class Augmentation:
     mix: float = 0.15  # the deviation with which channels are mixed into each other
     gamma: float = 1.6
     blend: float = 0.5
-
-
-NO_AUGMENTATION = Augmentation((1.0, 1.0), 1.0, degrees=0.0, flip=False, grey=0.0, mix=0.0, gamma=1.0, blend=0.0)
 
 
 def blended(
@@ -91,15 +89,13 @@ def random_crops(
     centre = torch.stack([uniform(-1.0, 1.0), uniform(-1.0, 1.0)], -1) * (1 - crop)
     odds = 0.5 if augmentation.flip and not group.reflections else 0.0
     mirror = torch.where(uniform(0.0, 1.0) < odds, -1.0, 1.0)
-    degrees = min(augmentation.degrees, 90 / group.num_turns)
-    back = turn(torch.deg2rad(uniform(-degrees, degrees)))[:, :2, :2] @ inverse(g)[:, :2, :2]
+    back = group.near_identity(b, float(augmentation.degrees), generator)[:, :2, :2] @ inverse(g)[:, :2, :2]
     # target -> source: first turned back, then mirrored, then into the crop
     scale = crop * torch.stack([mirror, torch.ones(b)], -1)
     theta = torch.cat([scale[:, :, None] * back, centre[:, :, None]], -1).to(x)
     # sampled at twice the size and halved where the crop is reduced, against aliasing
     factor = 2 if size < x.shape[-1] else 1
-    grid = F.affine_grid(theta, [b, x.shape[1], factor * size, factor * size], align_corners=False)
-    moved = F.grid_sample(x, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    moved = sample_affine(x, theta, factor * size)
     return F.avg_pool2d(moved, factor) if factor > 1 else moved
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..geometry.clouds import Cloud
 from ..geometry.groups import Group, homogeneous
-from ..geometry.rotations import about_any_axis, about_z
+from ..geometry.rotations import about_z
 
 FEWEST = 32  # smaller clouds, of particles say, lose no points
 
@@ -69,8 +69,7 @@ def _bent(b: int, group: Group, augmentation: CloudAugmentation, generator: torc
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, dtype=torch.float64, generator=generator)
 
-    small = torch.deg2rad(torch.tensor(augmentation.degrees)) * normal(b)
-    tilt = about_any_axis(small, generator)
+    tilt = group.near_identity(b, float(augmentation.degrees), generator)[:, :3, :3]
     stretch = torch.exp(augmentation.stretch * normal(b, 3))
     if augmentation.mirror and not group.reflections:
         stretch[:, 0] *= torch.where(torch.rand(b, generator=generator) < 0.5, -1.0, 1.0)

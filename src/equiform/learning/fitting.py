@@ -3,35 +3,31 @@
 import contextlib
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import TensorDataset
 
-from equiform.canonicalizers.clouds import CloudCanonicalizer
-
-from .._optional import optional
-from ..batching.calls import fitting_kinds, images_of, inputs_of, invoke, to_device
-from ..canonicalizers.base import Canonicalizer
+from .._checks import check_whole
+from .._optional import beside_torchvision
+from ..batching.calls import fitting_kinds, inputs_of, invoke, to_device
 from ..equivariant import Equivariant
-from ..geometry.groups import AboutZ, Group, Octahedral, inverse, protocol
+from ..geometry.groups import Group, inverse, protocol
 from ..geometry.moving import act
-from ..images.files import read_squares
-from ..learning import priors
-from ..predictors.pairs import read_photo
 from ..second_opinion import Opinion, linear_scorer, orbit_logits
-from .augmentation import Augmentation, random_crops
+from .augmentation import Augmentation
 from .cloud_augmentation import CloudAugmentation
+from .cloud_objective import CloudObjective
 from .data import batches
+from .image_objective import ImageObjective
+from .objective import Objective
 from .teacher import Teacher
 
-EPOCHS, LR, AUGMENTATION, CLOUD_AUGMENTATION = 24, 1e-3, Augmentation(), CloudAugmentation()
-SQUARE = 1.5  # side of the images kept for training, in sides of the view: crops down to 2/3 of it lose no detail
+EPOCHS, LR = 24, 1e-3
+OBJECTIVES: dict[int, type[ImageObjective] | type[CloudObjective]] = {2: ImageObjective, 3: CloudObjective}  # by dimension
 
 
 @dataclass(frozen=True)
@@ -58,7 +54,7 @@ def fit(
     lr: float = LR,
     weight_decay: float = 0.05,
     batch_size: int = 32,
-    augmentation: Augmentation | CloudAugmentation | None = AUGMENTATION,
+    augmentation: Augmentation | CloudAugmentation | Literal["default"] | None = "default",
     patience: int | None = None,
     seed: int = 0,
     checkpoint: str | Path | None = None,
@@ -88,51 +84,38 @@ def fit(
     Raises ValueError or TypeError where the data, the options or the canonicalizer cannot be used.
     """
     _check_adapted(model)
-    canonicalizer = model.canonicalizer
-    if not canonicalizer.learns or not any(p.requires_grad for p in canonicalizer.parameters()):
-        other = "a SearchCanonicalizer" if model.group.dim == 3 else "an OrbitCanonicalizer (of a cascade, fit each alone)"
-        raise ValueError(f"the {canonicalizer.name} canonicalizer has nothing to learn: use {other}")
-    if task_loss is None and (targets is not None or train_predictor or prior_weight != 1.0):
+    joint = task_loss is not None
+    _check_learns(model)
+    if not joint and (targets is not None or train_predictor or prior_weight != 1.0):
         raise ValueError(
             "targets, train_predictor and prior_weight are for training with task_loss: without one the prior is all"
         )
-    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} must be a whole number >= 1; got {value!r}")
-    turning = _turning(model, group, task_loss is not None)
-    optional("lightning", "all")  # which says what is wrong where a torchvision beside it does not load
-    from . import training
+    check_whole(epochs=epochs, batch_size=batch_size)
+    turning = _turning(model, group, joint)
+    with beside_torchvision():
+        from . import training
 
-    is_cloud = isinstance(canonicalizer, CloudCanonicalizer)
-    if is_cloud and augmentation is AUGMENTATION:
-        augmentation = CLOUD_AUGMENTATION
-    if augmentation is not None and isinstance(augmentation, CloudAugmentation) is not is_cloud:
-        wanted = "a CloudAugmentation" if is_cloud else "an Augmentation"
-        raise TypeError(f"the {canonicalizer.name} canonicalizer needs {wanted}; got a {type(augmentation).__name__}")
-    side = 0 if is_cloud else round(SQUARE * max(canonicalizer.view_size, teacher.size if teacher is not None else 0))
-    histogram = priors.frame_prior(prior) if is_cloud else priors.prior(canonicalizer.group, prior)
-    if is_cloud and task_loss is None:
-        _orbit(canonicalizer, prior)  # which says where the prior leaves nothing to learn
-    data, skipped = _in_memory(data, canonicalizer, side) if task_loss is None else (data, [])
+    objective = OBJECTIVES[model.group.dim](model, prior, teacher)
+    options = training.Options(epochs, lr, weight_decay, objective.augmentation(augmentation), seed)
+    data, skipped = (data, []) if joint else _kept(objective, data)
     if teacher is not None:
-        if not isinstance(data, Tensor) or is_cloud:
-            raise TypeError("a teacher needs a tensor or a folder of images, and no task_loss")
-        posteriors = teacher.posteriors(data, canonicalizer.group, seed)
-        data = TensorDataset(data, (1 - teacher.weight) * histogram + teacher.weight * posteriors)
-    squeezed = None if is_cloud else SquareCollate(side, model.inputs, canonicalizer.squares)
-    collate = None if task_loss is not None or teacher is not None else squeezed
+        data = objective.taught_by(teacher, data, seed)
+    collate = None if joint or teacher is not None else objective.collate
     loader = batches(data, model.inputs, batch_size, seed=seed, collate=collate)
-    held_out, skipped_too = _in_memory(val, canonicalizer, side)
-    held_out = None if val is None else batches(held_out, model.inputs, batch_size, collate=squeezed)
-    options = training.Options(epochs, lr, weight_decay, augmentation, seed, side, histogram, teacher is not None)
-    with quiet(), _restored(model, task_loss is not None), torch.random.fork_rng():
+    held_out = None
+    if val is not None:
+        val, skipped_too = objective.in_memory(val)
+        held_out, skipped = batches(val, model.inputs, batch_size, collate=objective.collate), skipped + skipped_too
+    with quiet(), _restored(model, joint), torch.random.fork_rng():
         torch.manual_seed(seed)
         if task_loss is None:
-            module = training.PriorTraining(canonicalizer, model.inputs, options)
+            module = training.PriorTraining(objective, options)
         else:
-            module = training.JointTraining(model, options, task_loss, prior_weight, train_predictor, turning, targets)
-        training.run(module, loader, held_out, options, patience, checkpoint, trainer_options)
-    return Fit(module.history, skipped + skipped_too)
+            module = training.JointTraining(
+                model, objective, options, task_loss, prior_weight, train_predictor, turning, targets
+            )
+        training.run(module, loader, held_out, patience, checkpoint, trainer_options)
+    return Fit(module.history, skipped)
 
 
 def fit_opinion(
@@ -153,14 +136,15 @@ def fit_opinion(
     Clouds (b, n, 3) of continuous groups are turned by the rotations of the cube; prior: as in `fit`.
     """
     _check_adapted(model)
+    objective = OBJECTIVES[model.group.dim](model, prior)
     loader = batches(data, model.inputs, batch_size)
-    back = inverse(_orbit(model.canonicalizer, prior))
+    back = inverse(objective.orbit())
     logits, generator = [], torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for batch in loader:
             whole = to_device(inputs_of(batch, model.inputs), back.device)
             moving = fitting_kinds(model.inputs, whole)
-            for x in (whole, *_crops(whole, model, crops, generator)):
+            for x in (whole, *objective.crops(whole, crops, generator)):
                 orbit = (act(g[None], x, moving) for g in back)
                 logits.append(orbit_logits((invoke(model.predictor, model.predictor, y) for y in orbit), model.outputs))
     if not bool((features := torch.cat(logits)).isfinite().all()):
@@ -169,23 +153,16 @@ def fit_opinion(
     model.opinion = Opinion(weight).to(back.device)
 
 
-def _crops(x: Any, model: Equivariant, crops: int, generator: torch.Generator) -> Iterator[Any]:
-    """Random crops, resized to what they were cut from; none of what is no batch or list of square floating-point images."""
-    if isinstance(model.canonicalizer, CloudCanonicalizer):
-        return
-    alike = isinstance(x, list) and len({getattr(image, "shape", None) for image in x}) == 1
-    images = torch.stack(x) if alike and isinstance(x[0], Tensor) else x
-    if not isinstance(images, Tensor) or images.ndim != 4 or not images.dtype.is_floating_point:
-        return
-    if images.shape[2] == images.shape[3]:
-        for _ in range(crops):
-            cut = random_crops(images, model.group, images.shape[3], AUGMENTATION, generator, model.group.identity(len(images)))
-            yield list(cut.to(images.dtype)) if alike else cut.to(images.dtype)
-
-
 def _check_adapted(model: Any) -> None:
     if not isinstance(model, Equivariant):
         raise TypeError(f"model is what equiform.adapt returns; got a {type(model).__name__}")
+
+
+def _check_learns(model: Equivariant) -> None:
+    canonicalizer = model.canonicalizer
+    if not canonicalizer.learns or not any(p.requires_grad for p in canonicalizer.parameters()):
+        other = "a SearchCanonicalizer" if model.group.dim == 3 else "an OrbitCanonicalizer (of a cascade, fit each alone)"
+        raise ValueError(f"the {canonicalizer.name} canonicalizer has nothing to learn: use {other}")
 
 
 def _turning(model: Equivariant, which: str | Group | None, joint: bool) -> Group | None:
@@ -203,18 +180,9 @@ def _turning(model: Equivariant, which: str | Group | None, joint: bool) -> Grou
     return turning
 
 
-def _orbit(canonicalizer: Canonicalizer, prior: str | Tensor) -> Tensor:
-    """The identity, and elements that the prior tells from it. Raises ValueError where there are none."""
-    if not isinstance(canonicalizer, CloudCanonicalizer):
-        return canonicalizer.elements
-    group = canonicalizer.space
-    elements = (group if group.order else AboutZ(4) if group.axis else Octahedral(group.reflections)).elements
-    apart = priors.frame_distance(elements[:, :3, :3], torch.eye(3), priors.frame_prior(prior))
-    if not bool((apart > 0.1).any()):
-        raise ValueError(
-            f"the prior {prior!r} takes all of {group.name} as alike, which leaves nothing to learn: use 'identity'"
-        )
-    return torch.cat([elements[:1], elements[apart > 0.1]]).to(canonicalizer.device)
+def _kept(objective: Objective, data: Any) -> tuple[Any, list[str]]:
+    objective.orbit()  # which says where the prior leaves nothing to learn
+    return objective.in_memory(data)
 
 
 @contextlib.contextmanager
@@ -256,40 +224,3 @@ def quiet() -> Iterator[None]:
             yield
         finally:
             logger.setLevel(level)
-
-
-# ---------------------------------------------------------------------------------------------------------------- data
-
-
-def _in_memory(data: Any, canonicalizer: Canonicalizer, side: int) -> tuple[Any, list[str]]:
-    """Files and tensors as one tensor of squares, other data (all of it for side 0) as they are; and the files skipped."""
-    if side == 0:
-        return data, []
-    listed = isinstance(data, list) and bool(data)
-    if isinstance(data, (str, Path)) or (listed and all(isinstance(file, (str, Path)) for file in data)):
-        return read_squares(data, side, canonicalizer.read)
-    if isinstance(data, np.ndarray):
-        data = torch.from_numpy(data)
-    if listed and any(_is_picture(photo) for photo in data):
-        data = [read_photo(photo) for photo in data]
-    if isinstance(data, Tensor):
-        return torch.cat([canonicalizer.squares(part, side) for part in data.split(256)]), []
-    return data, []
-
-
-def _is_picture(image: Any) -> bool:
-    return isinstance(image, optional("PIL.Image", "all").Image)
-
-
-@dataclass(frozen=True)
-class SquareCollate:
-    """Samples to a batch of squares, whatever the sizes of their images (a class, so that workers can be sent it)."""
-
-    side: int
-    inputs: Any
-    squares: Callable[[Any, int], Tensor]
-
-    def __call__(self, samples: Sequence[Any]) -> Tensor:
-        images = [images_of(sample, self.inputs) for sample in samples]
-        images = [read_photo(image) if isinstance(image, (str, Path)) or _is_picture(image) else image for image in images]
-        return torch.cat([self.squares(image[None] if isinstance(image, Tensor) else image, self.side) for image in images])

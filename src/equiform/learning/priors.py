@@ -47,15 +47,12 @@ def moved_prior(prior: Float[Tensor, "*b n"], g: Float[Tensor, "b 3 3"], group: 
     return actions.act_regular(g, prior.to(g).expand(len(g), -1), None, group=group.name)
 
 
-def prior_loss(scores: Float[Tensor, "b n"], prior: Float[Tensor, "*b n"], smoothing: float = 0.0) -> Float[Tensor, ""]:
+def prior_loss(scores: Float[Tensor, "b n"], prior: Float[Tensor, "*b n"]) -> Float[Tensor, ""]:
     """The cross-entropy -sum_g P(g) log p(g | x), averaged over rows, with p = softmax(scores).
 
     For the identity prior this is -log p(e | x) (Mondal et al. 2023, sec. 4; the KL divergence to P up to a constant).
-    `smoothing` mixes that share of the uniform prior in.
     """
-    n = scores.shape[-1]
-    target = prior.to(scores) * (1 - smoothing) + smoothing / n
-    return -(target * scores.log_softmax(-1)).sum(-1).mean()
+    return -(prior.to(scores) * scores.log_softmax(-1)).sum(-1).mean()
 
 
 # ------------------------------------------------------------------------------------------ continuous groups of space

@@ -10,9 +10,8 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor, nn
 
-from .._optional import optional
 from ..geometry.kinds import Rows
-from ..images.files import exif_upright, open_image, to_tensor
+from ..images.files import exif_upright, is_picture, open_image, to_tensor
 from ..predictors import prompts
 from .photo_tasks import photo_task, run
 from .table import Adapter
@@ -25,7 +24,7 @@ def read_photo(photo: Any) -> UInt8[Tensor, "3 h w"]:
     """
     if isinstance(photo, (str, Path)):
         return to_tensor(open_image(photo))
-    if isinstance(photo, optional("PIL.Image", "all").Image):
+    if is_picture(photo):
         return to_tensor(exif_upright(photo))
     if photo is None:
         raise TypeError("no photo: pass a path, a PIL image, an array or a tensor, or a list of them")
@@ -43,7 +42,9 @@ def read_photo(photo: Any) -> UInt8[Tensor, "3 h w"]:
 
 def to_image(photo: UInt8[Tensor, "3 h w"]) -> Any:
     """A PIL image of the pixels."""
-    return optional("PIL.Image", "all").fromarray(photo.permute(1, 2, 0).contiguous().cpu().numpy())
+    import PIL.Image
+
+    return PIL.Image.fromarray(photo.permute(1, 2, 0).contiguous().cpu().numpy())
 
 
 class PhotoPredictor(nn.Module):
@@ -123,10 +124,10 @@ class PhotoPredictor(nn.Module):
                 prompts.check_together({name: own for name, value in moving.items() if (own := value[i]) is not None})
         return photos, {**given, **moving}, single
 
-    def read(self, batch: Any) -> Any:
+    def read_photos(self, batch: Any) -> Any:
         """Photos of a batch of data as tensors: a list, or what stands for `images` beside prompts."""
         if isinstance(batch, Mapping) and "images" in batch:
-            return {**batch, "images": self.read(batch["images"])}
+            return {**batch, "images": self.read_photos(batch["images"])}
         return [read_photo(photo) for photo in batch] if isinstance(batch, (list, Tensor, np.ndarray)) else batch
 
     def _check_known(self, given: Mapping[str, Any]) -> None:

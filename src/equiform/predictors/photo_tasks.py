@@ -10,15 +10,20 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ..geometry.kinds import Logits
 from ..predictors import prompts
 from .table import Adapter, first_match
+from .transformers import scores
 
 Images = list[Any]  # PIL images of one size
 SEGMENTATIONS = ("semantic", "instance", "panoptic")
 
 
 class PhotoTask(NamedTuple):
-    """`answer(processor, model, images, **options)` and how it moves; `prompts`: those options that move with the photo."""
+    """`answer(processor, model, images, **options)` and how it moves; `prompts`: those options that move with the photo.
+
+    `outputs`: kinds, or a function model -> kinds where its configuration decides.
+    """
 
     classes: str
     answer: Callable[..., Any]
@@ -50,6 +55,10 @@ def post_processing(processor: Any, name: str) -> Callable[..., Any]:
 
 def _sizes(images: Images) -> list[tuple[int, int]]:
     return [(image.height, image.width) for image in images]
+
+
+def _class_kinds(model: Any) -> dict[str, Any]:
+    return {"logits": scores(model.config)}
 
 
 def _classes(processor: Any, model: nn.Module, images: Images) -> dict[str, Tensor]:
@@ -207,8 +216,8 @@ OTHERS = [
     for package in ("shieldgemma2", "videomt", "omdet_turbo", "depth_pro", "pp_doclayout_*", "pp_ocr*")
 ]
 PHOTO_TASKS = [
-    PhotoTask("transformers.models.*ForImageClassification", _classes, {"logits": "logits"}),
-    PhotoTask("transformers.models.*ForImageClassificationWithTeacher", _classes, {"logits": "logits"}),
+    PhotoTask("transformers.models.*ForImageClassification", _classes, _class_kinds),
+    PhotoTask("transformers.models.*ForImageClassificationWithTeacher", _classes, _class_kinds),
     PhotoTask("transformers.models.*ForSemanticSegmentation", _semantic, [{"segmentation": "mask"}]),
     *(
         PhotoTask(f"transformers.models.*For{what}Segmentation", _universal, [SEGMENTATION], ("task", "threshold"))
@@ -227,7 +236,7 @@ PHOTO_TASKS = [
     PhotoTask("transformers.models.*ForDepthEstimation", _depth, [{"predicted_depth": "image"}]),
     *_rows("clip.CLIPModel metaclip_2.MetaClip2Model", _zero_shot, {"logits_per_image": "logits"}, ("text",)),
     # SigLIP's scores are one sigmoid a text: no distribution over the texts
-    *_rows("siglip.SiglipModel siglip2.Siglip2Model", _zero_shot, {"logits_per_image": "invariant"}, ("text",)),
+    *_rows("siglip.SiglipModel siglip2.Siglip2Model", _zero_shot, {"logits_per_image": Logits(sigmoid=True)}, ("text",)),
     *_rows("sam3.Sam3Model", _phrased_instances, [INSTANCES], ("text", "threshold")),
     *_rows(
         "sam.SamModel sam_hq.SamHQModel sam2.Sam2Model sam3_tracker.Sam3TrackerModel",
@@ -265,14 +274,14 @@ def known_task(model: Any) -> PhotoTask | None:
 
 
 def photo_task(model: Any) -> PhotoTask:
-    """The same, or a TypeError that names the way out."""
+    """The same with the kinds of its answer, or a TypeError that names the way out."""
     task = known_task(model)
     if task is None:
         raise TypeError(
             f"what a {type(model).__name__} makes of photos is not known: wrap processor and model in a function of a list of "
             "photos (3, h, w) and pass it with inputs=equiform.Rows('image') and outputs="
         )
-    return task
+    return task._replace(outputs=task.outputs(model)) if callable(task.outputs) else task
 
 
 def run(task: PhotoTask, processor: Any, model: nn.Module, images: Images, options: Mapping[str, Any]) -> Any:

@@ -59,8 +59,19 @@ def hidden(config: Any) -> dict[str, Any]:
     return known(hidden_states=states(inside))
 
 
+def scores(config: Any) -> Kind:
+    """What a classifier's logits are by its configuration: for a softmax, for a sigmoid a label, or the values of a regression.
+
+    One label without a word is a regression, as it is to transformers' own losses.
+    """
+    problem = getattr(config, "problem_type", None)
+    if problem == "regression" or (problem is None and config.num_labels == 1):
+        return Invariant()
+    return Logits(sigmoid=problem == "multi_label_classification")
+
+
 def classifier(model: Any) -> dict[str, Any]:
-    logits = dict.fromkeys(("logits", "cls_logits", "distillation_logits"), "logits")
+    logits = dict.fromkeys(("logits", "cls_logits", "distillation_logits"), scores(model.config))
     return {"loss": "invariant"} | logits | hidden(model.config)
 
 
@@ -86,11 +97,11 @@ def backbone(model: Any) -> dict[str, Any]:
 
 
 def zero_shot(model: Any) -> dict[str, Any]:
-    """Scores (images, texts) and their transpose: CLIP's are for a softmax over the texts, SigLIP's for each pair by itself."""
-    scores = Invariant if model.config.model_type == "siglip" else Logits
+    """Scores (images, texts) and their transpose: CLIP's are for a softmax over the texts, SigLIP's for a sigmoid a pair."""
+    sigmoid = model.config.model_type == "siglip"
     texts = {"text_embeds": SHARED, "text_model_output": SHARED}
     images = {"image_embeds": "invariant", "vision_model_output": features(model)}
-    return {"logits_per_image": scores(), "logits_per_text": scores(axis=1)} | texts | images
+    return {"logits_per_image": Logits(0, sigmoid), "logits_per_text": Logits(1, sigmoid)} | texts | images
 
 
 def stride(config: Any) -> int:

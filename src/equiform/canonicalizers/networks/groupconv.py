@@ -17,12 +17,12 @@ from ...geometry.groups import Group, group, inverse
 
 def _turned_filters(elements: Tensor, size: int, on_grid: bool) -> Float[Tensor, "n k k"]:
     """Per element the linear map that turns a flattened size x size filter."""
-    basis = torch.eye(size * size).reshape(1, size * size, size, size)
+    basis = torch.eye(size * size, device=elements.device).reshape(1, size * size, size, size)
     turned = torch.cat([act_image(g[None], basis, None) for g in elements])
     maps = turned.flatten(2).mT
     if on_grid:
         return maps
-    axis = torch.arange(size) - (size - 1) / 2
+    axis = torch.arange(size, device=elements.device) - (size - 1) / 2
     inside = (axis.square()[:, None] + axis.square()).sqrt() <= size / 2
     return maps * inside.flatten()[:, None] * inside.flatten()
 

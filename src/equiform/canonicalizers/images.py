@@ -1,0 +1,87 @@
+"""The base of what finds the pose of images."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from .._checks import check_whole
+from ..geometry.arrays import as_tensor
+from ..geometry.groups import Group
+from ..images.files import read_square
+from ..images.views import square_view, squares, view_size
+from .base import Canonicalizer
+from .poses import Pose, pose_of
+
+Images = Tensor | np.ndarray | Sequence[Tensor]
+MAX_RESOLUTION, MAX_CHANNELS, MAX_WIDTH = 2048, 512, 4096
+
+
+class ImageCanonicalizer(Canonicalizer):
+    """From images (b, c, h, w), or a list of (c, h, w), to a `Pose`. Subclasses say `scores` of views and their `config`.
+
+    A view is what `view` makes of an image; training works on views, so that it can keep a whole data set of them.
+    """
+
+    def __init__(self, group: str | Group, resolution: int = 64, channels: int = 3):
+        super().__init__(group)
+        if self.group.dim != 2:
+            name = self.group.name
+            raise ValueError(
+                f"the {self.name} canonicalizer looks at images, {name} moves clouds: use SearchCanonicalizer({name!r})"
+            )
+        self._check_finite()
+        check_whole(most=MAX_RESOLUTION, resolution=resolution)
+        check_whole(most=MAX_CHANNELS, channels=channels)
+        self.resolution, self.channels = resolution, channels
+
+    def config(self) -> dict[str, Any]:
+        return super().config() | {"resolution": self.resolution, "channels": self.channels}
+
+    @property
+    def view_size(self) -> int:
+        """The side of the views that `scores` takes."""
+        return view_size(self.group, self.resolution)
+
+    def view(self, images: Images) -> Float[Tensor, "b c s s"]:
+        """What the canonicalizer looks at: the whole image in a small square, standardised."""
+        images = as_tensor(images) if isinstance(images, np.ndarray) else images
+        # photos may lie elsewhere than the canonicalizer: files are read on the processor, models may be on a GPU
+        return square_view(images, self.view_size, self.channels).to(self.device)
+
+    def squares(self, images: Any, side: int) -> Tensor:
+        """What training keeps of a batch of images, to draw views from: the whole images, squeezed to squares."""
+        return squares(images, side)
+
+    def read(self, file: Path, side: int) -> Tensor:
+        """The squares of one image file."""
+        return read_square(file, side)
+
+    def scores(self, view: Float[Tensor, "b c s s"]) -> Float[Tensor, "b n"]:
+        """One score per element and row: how much the view, brought back by that element, looks like canonical input."""
+        raise TypeError(f"{type(self).__name__} has no scores of views")
+
+    def forward(self, inputs: Images) -> Pose:
+        """The pose of every image."""
+        view = self.view(inputs)
+        if len(view) == 0:
+            return pose_of(torch.zeros(0, self.num_poses, device=view.device), self.elements)
+        # a few small layers gain nothing from half precision, and poses would be blurred by it
+        with torch.autocast(view.device.type, enabled=self.training and torch.is_autocast_enabled(view.device.type)):
+            return pose_of(self.scores(view).float(), self.elements)
+
+    def _dtype(self) -> torch.dtype:
+        return next((p.dtype for p in self.parameters() if p.dtype.is_floating_point), torch.float32)
+
+
+def check_widths(widths: Sequence[int]) -> tuple[int, ...]:
+    """The widths of a network's stages. Raises ValueError where one is no whole number, or there are none."""
+    if not isinstance(widths, (list, tuple)) or not 1 <= len(widths) <= 8:
+        raise ValueError(f"widths are 1 to 8 whole numbers; got {widths!r}")
+    for width in widths:
+        check_whole(most=MAX_WIDTH, widths=width)
+    return tuple(widths)

@@ -1,0 +1,154 @@
+"""How pixels, and tokens of patches, move: by index on the grid, exact for any dtype; elsewhere they are resampled."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from . import groups
+from .grid import Size, empty_stays, grid_code, moved_size, parity
+
+BORDERS = {"zeros": "zeros", "edge": "border", "reflect": "reflection"}
+INTERPOLATIONS = ("bilinear", "bicubic", "nearest")
+
+
+@empty_stays
+def act_image(
+    g: Float[Tensor, "b 3 3"],
+    x: Tensor,
+    size: Size | None,
+    *,
+    interpolation: str = "bilinear",
+    border: str = "zeros",
+    pseudoscalar: bool = False,
+) -> Tensor:
+    """Move the last two axes of (b, ..., h, w). Exact on the grid, resampled elsewhere; `size` is not needed.
+
+    `pseudoscalar`: reflections turn the sign too.
+    """
+    if x.ndim < 3:
+        raise ValueError(f"an image or mask has shape (b, ..., h, w); got {tuple(x.shape)}")
+    moved = _move_pixels(g, x, interpolation, border)
+    return moved * parity(g, moved) if pseudoscalar else moved
+
+
+def _move_pixels(g: Tensor, x: Tensor, interpolation: str, border: str) -> Tensor:
+    codes = grid_code(g)
+    if all(code >= 0 for code in codes):
+        return _move_rows(codes, x)
+    if all(code < 0 for code in codes):
+        return _resample(g, x, interpolation, border)
+    rows = [
+        _move_rows([code], x[i : i + 1]) if code >= 0 else _resample(g[i : i + 1], x[i : i + 1], interpolation, border)
+        for i, code in enumerate(codes)
+    ]
+    _one_canvas({tuple(row.shape[-2:]) for row in rows}, x)
+    return torch.cat(rows)
+
+
+@empty_stays
+def act_mask(g: Float[Tensor, "b 3 3"], x: Tensor, size: Size | None, *, border: str = "zeros") -> Tensor:
+    """Move a mask, label map or score map (b, ..., h, w). Nearest pixel off the grid."""
+    return act_image(g, x, size, interpolation="nearest", border=border)
+
+
+def _one_canvas(canvases: set, x: Tensor) -> None:
+    if len(canvases) > 1:
+        raise ValueError(
+            f"the rows of a batch with canvas {tuple(x.shape[-2:])} would end with different canvases {sorted(canvases)}: "
+            "move rows with equal canvases together, or pass a list of images with equiform.Rows('image')"
+        )
+
+
+# torch moves these only as other numbers of the same size
+STAND_INS = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}
+STAND_INS |= dict.fromkeys((torch.float8_e4m3fn, torch.float8_e5m2), torch.uint8)
+
+
+def _move_rows(codes: list[int], x: Tensor) -> Tensor:
+    if x.dtype in STAND_INS:
+        return _move_rows(codes, x.view(STAND_INS[x.dtype])).view(x.dtype)
+    channels_last = x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    if channels_last:  # work in the order of the memory, and give the same order back
+        x = x.permute(0, 2, 3, 1)
+    rows, columns = (1, 2) if channels_last else (-2, -1)
+
+    def moved(part: Tensor, code: int) -> Tensor:
+        if code >= 4:
+            part = part.flip(columns)
+        return torch.rot90(part, code % 4, (rows, columns))
+
+    if len(set(codes)) <= 1:
+        result = moved(x, codes[0]) if codes and codes[0] else x.clone()
+    else:
+        height, width = x.shape[rows], x.shape[columns]
+        _one_canvas({moved_size(code, (height, width)) for code in codes}, x)
+        result = torch.cat([moved(x[i : i + 1], code) for i, code in enumerate(codes)])
+    result = result.contiguous()
+    return result.permute(0, 3, 1, 2) if channels_last else result
+
+
+def _resample(g: Tensor, x: Tensor, interpolation: str, border: str) -> Tensor:
+    if x.is_complex():
+        parts = _resample(g, torch.view_as_real(x).movedim(-1, 1), interpolation, border)
+        return torch.view_as_complex(parts.movedim(1, -1).contiguous())
+    if x.dtype == torch.uint64:
+        raise ValueError("uint64 pixels are not resampled, since float64 cannot hold them all: use int64 or float64")
+    h, w = x.shape[-2:]
+    # numbers beyond 2^24 would not survive float32
+    work = torch.float64 if x.dtype in (torch.float64, torch.int32, torch.int64, torch.uint32) else torch.float32
+    back = groups.inverse(g.double())
+    ys = torch.arange(h, dtype=torch.float64, device=x.device) + 0.5 - h / 2
+    xs = torch.arange(w, dtype=torch.float64, device=x.device) + 0.5 - w / 2
+    # the source of target pixel p is g^-1 p, in the units of grid_sample: -1 and 1 are the edges of the canvas
+    grid_x = back[:, 0, 0, None, None] * xs + back[:, 0, 1, None, None] * ys[:, None] + back[:, 0, 2, None, None]
+    grid_y = back[:, 1, 0, None, None] * xs + back[:, 1, 1, None, None] * ys[:, None] + back[:, 1, 2, None, None]
+    grid = torch.stack([grid_x * 2 / w, grid_y * 2 / h], -1).to(work)
+    y = _sampled(x.reshape(len(x), -1, h, w).to(work), grid, interpolation, border).reshape(x.shape)
+    if x.dtype.is_floating_point:
+        return y.to(x.dtype)
+    if x.dtype == torch.bool:
+        return y >= 0.5
+    limits = torch.iinfo(x.dtype)
+    return y.round().clamp(limits.min, limits.max).to(x.dtype)
+
+
+def _sampled(x: Tensor, grid: Tensor, interpolation: str, border: str) -> Tensor:
+    return F.grid_sample(x, grid, mode=interpolation, padding_mode=BORDERS[border], align_corners=False)
+
+
+def sample_affine(
+    x: Float[Tensor, "b c h w"], source: Float[Tensor, "b 2 3"], side: int, border: str = "reflect"
+) -> Float[Tensor, "b c {side} {side}"]:
+    """Squares of x, bilinear: place p of a square shows the place source (p, 1) of x, where -1 and 1 are the edges of both."""
+    grid = F.affine_grid(source, [len(x), x.shape[1], side, side], align_corners=False)
+    return _sampled(x, grid, "bilinear", border)
+
+
+def act_tokens(
+    g: Float[Tensor, "b 3 3"], x: Tensor, size: Size, *, patch: Size = (16, 16), prefix: int = 1, suffix: int = 0
+) -> Tensor:
+    """Move the patch tokens of (b, prefix + h w + suffix, d) as the pixels of an (h, w) image; the others stay."""
+    if x.ndim != 3:
+        raise ValueError(f"tokens have shape (b, n, d); got {tuple(x.shape)}")
+    if patch[0] != patch[1] and any(moved_size(code, (1, 2)) != (1, 2) for code in grid_code(g)):
+        raise ValueError(f"patches of {patch[0]} x {patch[1]} pixels are no such patches after a quarter turn: use C2 or D2")
+    num = x.shape[1] - prefix - suffix
+    h, w = _token_grid(num, size, patch, f"{x.shape[1]} tokens, {prefix} before and {suffix} after the grid")
+    # the same element in the unit of a patch, since a translation is in pixels
+    unit = torch.tensor([patch[1], patch[0], 1], dtype=torch.float64, device=g.device)
+    grid = x[:, prefix : prefix + num].mT.unflatten(2, (h, w))
+    moved = act_image(g.double() * unit / unit[:, None], grid, None).flatten(2).mT
+    return torch.cat([x[:, :prefix], moved, x[:, prefix + num :]], 1)
+
+
+def _token_grid(num: int, size: Size, patch: Size, came: str) -> Size:
+    """Rows and columns of the patches of a canvas: networks drop what is left over at its edge, or pad it to a patch."""
+    grids = [(size[0] // patch[0], size[1] // patch[1]), (-(-size[0] // patch[0]), -(-size[1] // patch[1]))]
+    for h, w in grids:
+        if h * w == num:
+            return h, w
+    raise ValueError(
+        f"{came}: {num} are no grid of patches of {patch[0]} x {patch[1]} pixels on a canvas of {size[0]} x {size[1]}, "
+        f"which has {' or '.join(f'{h} x {w}' for h, w in dict.fromkeys(grids))}"
+    )

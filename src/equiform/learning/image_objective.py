@@ -1,0 +1,133 @@
+"""What a canonicalizer of images learns from: squares kept in memory, varied views of them, a histogram over the group."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.utils.data import TensorDataset
+
+from ..batching.calls import fitting_kinds, images_of
+from ..canonicalizers.poses import Pose, pose_of
+from ..equivariant import Equivariant
+from ..geometry.moving import first_image
+from ..images.files import is_picture, read_squares
+from ..predictors.pairs import read_photo
+from .augmentation import Augmentation, blended, random_crops, training_views
+from .objective import Objective
+from .priors import moved_prior, prior_loss
+from .priors import prior as prior_of
+from .teacher import Teacher
+
+SQUARE = 1.5  # side of the images kept for training, in sides of the view: crops down to 2/3 of it lose no detail
+
+
+class ImageObjective(Objective):
+    """Cross-entropy of the posterior with a histogram over the group, on views of canonical images."""
+
+    default = Augmentation()
+
+    def __init__(self, model: Equivariant, prior: str | Tensor, teacher: Teacher | None = None):
+        super().__init__(model)
+        self.prior = prior_of(self.canonicalizer.group, prior)
+        self.taught, self.least = teacher is not None, 0 if teacher is None else teacher.size
+
+    @property
+    def side(self) -> int:
+        return round(SQUARE * max(self.canonicalizer.view_size, self.least))
+
+    @property
+    def collate(self) -> "SquareCollate":
+        return SquareCollate(self.side, self.inputs, self.canonicalizer.squares)
+
+    def in_memory(self, data: Any) -> tuple[Any, list[str]]:
+        """Files and tensors as one tensor of squares, other data as they are. Raises ValueError for pixels not finite."""
+        listed = isinstance(data, list) and bool(data)
+        if isinstance(data, (str, Path)) or (listed and all(isinstance(file, (str, Path)) for file in data)):
+            return read_squares(data, self.side, self.canonicalizer.read)
+        if isinstance(data, np.ndarray):
+            data = torch.from_numpy(data)
+        if listed and any(is_picture(photo) for photo in data):
+            data = [read_photo(photo) for photo in data]
+        if not isinstance(data, Tensor):
+            return data, []
+        _check_finite(data)
+        return torch.cat([self.canonicalizer.squares(part, self.side) for part in data.split(256)]), []
+
+    def taught_by(self, teacher: Teacher, data: Any, seed: int) -> TensorDataset:
+        if not isinstance(data, Tensor):
+            return super().taught_by(teacher, data, seed)
+        posteriors = teacher.posteriors(data, self.canonicalizer.group, seed)
+        return TensorDataset(data, (1 - teacher.weight) * self.prior + teacher.weight * posteriors)
+
+    def check_joint(self, x: Any) -> None:
+        images = first_image(x, fitting_kinds(self.inputs, x))
+        if not isinstance(images, Tensor) or not images.dtype.is_floating_point:
+            came = f"{images.dtype}" if isinstance(images, Tensor) else f"a {type(images).__name__}"
+            raise ValueError(f"joint training needs the gradient of floating-point images in one tensor; got {came}")
+
+    def crops(self, x: Any, num: int, generator: torch.Generator) -> Iterator[Any]:
+        """Of batches and lists of square floating-point images; none of others."""
+        alike = isinstance(x, list) and len({getattr(image, "shape", None) for image in x}) == 1
+        images = torch.stack(x) if alike and isinstance(x[0], Tensor) else x
+        if not isinstance(images, Tensor) or images.ndim != 4 or not images.dtype.is_floating_point:
+            return
+        if images.shape[2] == images.shape[3]:
+            group = self.canonicalizer.group
+            for _ in range(num):
+                cut = random_crops(images, group, images.shape[3], self.default, generator, group.identity(len(images)))
+                yield list(cut.to(images.dtype)) if alike else cut.to(images.dtype)
+
+    def orbit(self) -> Float[Tensor, "n 3 3"]:
+        return self.canonicalizer.elements
+
+    def loss(
+        self, batch: Any, augmentation: Augmentation | None, generator: torch.Generator
+    ) -> tuple[Float[Tensor, ""], Bool[Tensor, " b"]]:
+        canonicalizer, group = self.canonicalizer, self.canonicalizer.group
+        taught = batch[1] if self.taught and isinstance(batch, (tuple, list)) and len(batch) == 2 else None
+        images = _channels(canonicalizer.squares(images_of(batch, self.inputs), self.side), canonicalizer.channels)
+        target = self.prior.expand(len(images), -1) if taught is None else taught
+        images, target = blended(images, target, augmentation.blend if augmentation else 0.0, generator)
+        views, g = training_views(images, group, canonicalizer.view_size, augmentation, generator)
+        scores = canonicalizer.scores(views).float()
+        target = moved_prior(target, g, group).to(scores)
+        return prior_loss(scores, target), pose_of(scores, canonicalizer.elements).index == target.argmax(1)
+
+    def pose_loss(self, pose: Pose, target: Tensor | None = None) -> Float[Tensor, ""]:
+        return prior_loss(pose.scores, self.prior.to(pose.scores))
+
+
+@dataclass(frozen=True)
+class SquareCollate:
+    """Samples to a batch of squares, whatever the sizes of their images (a class, so that workers can be sent it)."""
+
+    side: int
+    inputs: Any
+    squares: Callable[[Any, int], Tensor]
+
+    def __call__(self, samples: Sequence[Any]) -> Tensor:
+        images = [images_of(sample, self.inputs) for sample in samples]
+        images = [read_photo(image) if isinstance(image, (str, Path)) or is_picture(image) else image for image in images]
+        return torch.cat([self.squares(image[None] if isinstance(image, Tensor) else image, self.side) for image in images])
+
+
+def _check_finite(images: Tensor) -> None:
+    bad = [i for i, image in enumerate(images) if not bool(image.isfinite().all())]
+    if bad:
+        raise ValueError(
+            f"images that are not finite: {len(bad)} of {len(images)}, the first at index {bad[0]}: leave them out"
+        )
+
+
+def _channels(images: Tensor, channels: int) -> Tensor:
+    if images.shape[1] not in (1, channels):
+        raise ValueError(
+            f"the canonicalizer looks at {channels} channels (or 1), the training images have {images.shape[1]}: "
+            f"build it for them, OrbitCanonicalizer(group, channels={images.shape[1]})"
+        )
+    return images.expand(-1, channels, -1, -1)
