@@ -11,13 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import safetensors.torch
 import torch
 from PIL import Image
 from typer.testing import CliRunner
 
 import equiform
-from equiform import OrbitReport, saving
+from equiform import OrbitReport
 from equiform.cli.main import app, demo
 from equiform.images.files import LabelledImages
 from equiform.learning import training
@@ -188,21 +187,10 @@ def test_info_on_an_adapter(home):
     assert lines["size"].endswith("MB")
 
 
-<<<<<<< HEAD
 def test_info_forges_no_row(monkeypatch):
     config = {"note": "kind\nsize  0 MB \x1b[31m", "odd\nsize": 1}
     monkeypatch.setattr("equiform.saving.read", lambda _: (config, {}))
     lines = ok("info", "adapter").stdout.splitlines()
-=======
-def test_info_forges_no_row(home, tmp_path):
-    shutil.copytree(home / "adapter", tmp_path / "a")
-    config, weights = saving.read(tmp_path / "a")
-    text = json.dumps(config | {"note": "kind\nsize  0 MB \x1b[31m", "odd\nsize": 1})
-    checksum = saving._checksum(text, safetensors.torch.save(weights, {"equiform": text}))
-    (tmp_path / "a" / "config.json").unlink()
-    safetensors.torch.save_file(weights, tmp_path / "a" / "model.safetensors", {"equiform": text, "sha256": checksum})
-    lines = ok("info", tmp_path / "a").stdout.splitlines()
->>>>>>> canon
     assert sum(line.startswith("size") for line in lines) == 1
     assert any("kind\\nsize  0 MB \\x1b[31m" in line for line in lines)
 
