@@ -14,6 +14,7 @@ from equiform import (
     GroupConvCanonicalizer,
     OrbitCanonicalizer,
     PrincipalAxesCanonicalizer,
+    RingCanonicalizer,
     SearchCanonicalizer,
     TileCanonicalizer,
     UniformCanonicalizer,
@@ -55,6 +56,9 @@ IMAGES: dict[str, Make] = {
     "energy": lambda group: EnergyCanonicalizer(group, Classifier().eval()),
     "uniform": UniformCanonicalizer,
     "cascade": cascade,
+}
+CONTINUOUS: dict[str, Make] = {  # of images, for continuous groups alone
+    "ring": lambda group: RingCanonicalizer(group, resolution=32, num_bins=24),
 }
 CLOUDS: dict[str, Make] = {
     "frame": FrameCanonicalizer,

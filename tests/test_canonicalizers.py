@@ -11,18 +11,23 @@ from torch import Tensor, nn
 from equiform import (
     Canonicalizer,
     EnergyCanonicalizer,
+    Equivariant,
     GroupConvCanonicalizer,
+    Logits,
     OrbitCanonicalizer,
     Pose,
     UniformCanonicalizer,
     act,
+    adapt,
     group,
 )
 from equiform.canonicalizers.clouds import CloudCanonicalizer
 from equiform.canonicalizers.energy import CONFIDENCES
 from equiform.canonicalizers.images import ImageCanonicalizer
 from equiform.canonicalizers.table import CANONICALIZERS
-from small_canonicalizers import CLOUDS, IMAGES, Classifier, photos
+from equiform.canonicalizers.tiles import _pooled
+from equiform.evaluation.evaluate import _baselines
+from small_canonicalizers import CLOUDS, CONTINUOUS, IMAGES, Classifier, photos
 
 GRID_GROUPS = ["C1", "C2", "C4", "D1", "D2", "D4"]
 
@@ -32,12 +37,14 @@ LEARNING = ["orbit", "group-conv", "tiles"]
 
 
 def test_every_canonicalizer_is_here():
-    assert set(IMAGES) | set(CLOUDS) == set(CANONICALIZERS), "a canonicalizer in the table needs a row in one of both"
+    assert set(IMAGES) | set(CONTINUOUS) | set(CLOUDS) == set(CANONICALIZERS), "a canonicalizer in the table needs a row"
     assert all(cls.name == name for name, cls in CANONICALIZERS.items())
     assert [name for name in IMAGES if CANONICALIZERS[name].learns] == LEARNING
     for name, cls in CANONICALIZERS.items():
         worlds = issubclass(cls, ImageCanonicalizer), issubclass(cls, CloudCanonicalizer)
-        assert worlds == (name in IMAGES and name != "uniform", name in CLOUDS), "one world each; only uniform has both"
+        assert worlds == (name in {**IMAGES, **CONTINUOUS} and name != "uniform", name in CLOUDS), (
+            "one world each; only uniform has both"
+        )
 
 
 def follows(canonicalizer: Canonicalizer, x: Tensor, g: Tensor) -> bool:
@@ -237,6 +244,15 @@ def test_group_conv_resolution():
         GroupConvCanonicalizer("C4", widths=(4, 8), resolution=18)
 
 
+def test_a_tile_is_wrong_one_time_in_ten():
+    """Worked example: however sure, one tile counts 0.925 to 0.025; two of them outvote one that is as sure of another pose."""
+    sure = 1e3 * torch.eye(4)
+    one, both = _pooled(sure[None, :1])[0], _pooled(sure[None, [0, 0, 1]])[0]
+    assert float(one[0] - one[1]) == pytest.approx(math.log(0.925 / 0.025), rel=1e-5)
+    assert float(both[0] - both[1]) == pytest.approx(math.log(0.925 / 0.025), rel=1e-5)
+    assert both.argmax() == 0
+
+
 # --------------------------------------------------------------------------------------------------------------- energy
 
 
@@ -330,6 +346,14 @@ def test_one_logit_finds_the_pose_in_which_the_predictor_is_sure(confidence):
     scores = canonicalizer(x).scores
     assert torch.allclose(scores[0], scores[1]), "yes and no alike"
     assert bool((scores[:, [0, 2]] > scores[:, [1, 3]] + 0.05).all())
+
+
+def test_the_training_free_baseline_knows_sigmoids():
+    for kind, sigmoid in ((Logits(sigmoid=True), True), ("logits", False)):
+        model = adapt(Classifier(), "C4", outputs=kind, canonicalizer=IMAGES["uniform"]("C4"))
+        baseline = _baselines(model, ["training-free"])["training-free"]
+        assert isinstance(baseline, Equivariant)
+        assert baseline.canonicalizer.config()["sigmoid"] is sigmoid
 
 
 def test_energy_errors(unchecked):

@@ -19,6 +19,7 @@ from equiform import (
     Canonicalizer,
     Equivariant,
     GroupConvCanonicalizer,
+    Invariant,
     OrbitCanonicalizer,
     Prediction,
     Rows,
@@ -451,7 +452,7 @@ class Prompted(nn.Module):
         return {"value": scale * weighed, "near": points + 0.25, "tag": tag}
 
 
-PROMPTS = {"image": "image", "points": "points", "labels": "invariant"}
+PROMPTS = {"image": "image", "points": "points", "labels": Invariant()}
 ANSWERS = {"value": "invariant", "near": "points", "tag": "invariant"}
 
 
@@ -702,7 +703,7 @@ def test_adapt_errors(unchecked):
             (bare, "C4"),
             {"outputs": "masks"},
             ValueError,
-            "unknown kind 'masks'; known: axial_vectors, batch, boxes, edge_features, edges",
+            "unknown kind 'masks'; known: axial_vectors, batch, boxes, count, edge_features, edge",
         ),
         ((bare, "C4"), {"outputs": {"a": 3}}, TypeError, "a kind is a name.*got a int"),
         ((bare, "C4"), {"outputs": "mask", "inputs": "picture"}, ValueError, "unknown kind 'picture'"),

@@ -478,6 +478,14 @@ def test_principal_axes_by_hand():
     assert math.isclose(float(standardised(cloud)[2]), math.sqrt(28 / 6))
 
 
+@pytest.mark.parametrize("make", [PrincipalAxesCanonicalizer, CLOUDS["search"]])
+@pytest.mark.parametrize(("middle", "certainty"), [(0.98, 0.4), (0.96, 0.8), (0.94, 1.0), (1.0, 0.0)])
+def test_axes_that_differ_by_a_twentieth_are_told_apart(make, middle, certainty):
+    """Worked example: deviations of 1, `middle` and 0.5."""
+    x = torch.cat([torch.diag(torch.tensor([1, middle, 0.5])), -torch.diag(torch.tensor([1, middle, 0.5]))]).double()
+    assert float(make("O3").eval()(x[None]).certainty) == pytest.approx(certainty, abs=1e-6)
+
+
 @pytest.mark.parametrize("name", ["search", "principal-axes", "frame"])
 def test_what_is_less_exact_is_less_certain(name):
     """Axes a hair apart blow up the rounding of float32: an error above the bound comes with as much less certainty."""

@@ -31,7 +31,7 @@ from equiform import (
 )
 from equiform._files import write
 from equiform.geometry.kinds import as_kinds
-from small_canonicalizers import CLOUDS, IMAGES, Classifier, CloudClassifier
+from small_canonicalizers import CLOUDS, CONTINUOUS, IMAGES, Classifier, CloudClassifier
 
 FILES = ["config.json", "model.safetensors"]
 
@@ -60,6 +60,7 @@ MORE: dict[str, Callable[[], Canonicalizer]] = {
 }
 EVERY = {name: lambda make=make: make("D2") for name, make in IMAGES.items()} | MORE
 EVERY |= {name: lambda make=make: make("SO3") for name, make in CLOUDS.items()}
+EVERY |= {name: lambda make=make: make("SO2") for name, make in CONTINUOUS.items()}
 
 
 def trained(canonicalizer: Canonicalizer, **options: Any) -> Equivariant:
@@ -435,6 +436,10 @@ def test_weights_that_are_no_numbers_are_not_saved(tmp_path):
     with torch.no_grad():
         model.canonicalizer.get_parameter(BIAS).fill_(torch.nan)
     with pytest.raises(ValueError, match=f"OrbitCanonicalizer: the tensor '{BIAS}' holds values that are no finite numbers"):
+        model.save(tmp_path / "adapter")
+    model = trained(orbit(network=Own()))
+    model.canonicalizer.network.register_buffer("phase", torch.ones(2, dtype=torch.complex64))
+    with pytest.raises(ValueError, match=r"the tensor 'network.phase' is of torch.complex64; weights are real numbers"):
         model.save(tmp_path / "adapter")
     assert not (tmp_path / "adapter").exists()
 

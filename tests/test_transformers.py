@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import equiform
 from equiform import Canonicalizer, Dihedral, Invariant, Logits, OrbitCanonicalizer, act, adapt
-from equiform.batching.calls import Call
+from equiform.batching.batch import Batch
 from equiform.canonicalizers.poses import Pose, pose_of
 from equiform.geometry.kinds import as_kinds, from_json, to_json
 from equiform.geometry.nested import children, is_container, map_kinds
@@ -627,7 +627,7 @@ def test_the_adapted_model_is_equivariant_to_the_bit(case, name, unchecked):
     """With poses that a canonicalizer finds; the bare model breaks the same law."""
     model = adapted(case, OrbitCanonicalizer(name, resolution=16))
     upright = case.upright()
-    call = Call.bind(model.predictor, model.inputs, (), upright)
+    call = Batch.bind(model.predictor, model.inputs, (), upright)
 
     def same(function: Callable[..., Any], codes: list[int]) -> bool:
         g = D4[codes]

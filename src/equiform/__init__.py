@@ -9,6 +9,7 @@ from .canonicalizers.networks import scorer
 from .canonicalizers.orbit import OrbitCanonicalizer
 from .canonicalizers.poses import Pose
 from .canonicalizers.principal_axes import PrincipalAxesCanonicalizer
+from .canonicalizers.ring import RingCanonicalizer
 from .canonicalizers.search import SearchCanonicalizer
 from .canonicalizers.tiles import TileCanonicalizer
 from .canonicalizers.uniform import UniformCanonicalizer
@@ -39,6 +40,7 @@ from .geometry.kinds import (
     Likeliest,
     Logits,
     Mask,
+    Per,
     Points,
     Regular,
     RotatedBoxes,
@@ -47,6 +49,7 @@ from .geometry.kinds import (
 )
 from .geometry.moving import act
 from .learning.augmentation import Augmentation
+from .learning.calibration import calibrate
 from .learning.cloud_augmentation import CloudAugmentation
 from .learning.fitting import fit, fit_opinion
 from .learning.teacher import Teacher
@@ -87,12 +90,14 @@ __all__ = [
     "Octahedral",
     "OrbitCanonicalizer",
     "OrbitReport",
+    "Per",
     "PhotoPredictor",
     "Points",
     "Pose",
     "Prediction",
     "PrincipalAxesCanonicalizer",
     "Regular",
+    "RingCanonicalizer",
     "RotatedBoxes",
     "Rows",
     "SearchCanonicalizer",
@@ -103,6 +108,7 @@ __all__ = [
     "Upright",
     "act",
     "adapt",
+    "calibrate",
     "embed",
     "evaluate",
     "fit",

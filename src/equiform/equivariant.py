@@ -1,30 +1,28 @@
 """The wrapper: estimate the pose, bring the input back, let the predictor answer, move the answer to where it belongs."""
 
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from . import ready, saving
-from .batching.calls import Call, in_order, parameter_names
-from .batching.chosen import Chosen, choose, chosen_points, reweighted
-from .batching.rows import average, can_average, check_logits, is_averaged, join, rows_if_listed
+from .batching.answers import can_average, merged
+from .batching.batch import Batch
+from .batching.calls import in_order, parameter_names
+from .batching.chosen import Chosen, choose, likeliest
 from .canonicalizers.base import Canonicalizer
 from .canonicalizers.orbit import OrbitCanonicalizer
 from .canonicalizers.poses import Pose, straight_through
 from .canonicalizers.ring import RingCanonicalizer
 from .canonicalizers.search import SearchCanonicalizer
 from .geometry import groups, nested
-from .geometry.actions import ACTIONS, Size
-from .geometry.clouds import check_answer
-from .geometry.groups import Group, inverse
+from .geometry.actions import ACTIONS
+from .geometry.groups import Group
 from .geometry.kinds import Kind, Rows, as_kinds
-from .geometry.moving import act, add, snap
 from .predictors import known_kinds
-from .predictors.pairs import PhotoPredictor, as_predictor
+from .predictors.pairs import as_predictor
 from .predictors.photo_tasks import known_task
 from .second_opinion import Opinion, evidence
 
@@ -87,80 +85,36 @@ class Equivariant(nn.Module):
         """Whether an answer may be the mean over several poses. Boxes and lists never are: they take one pose."""
         return (self.top_k > 1 or self.coverage is not None) and can_average(self.outputs)
 
+    def predict(self, *args: Any, **kwargs: Any) -> Prediction:
+        """The output and the pose. Raises ValueError or TypeError where an input or output does not fit its kind."""
+        batch = self.bind(args, kwargs)
+        pose = self.pose(batch.seen)
+        parts = batch.parts(self.choose(pose))
+        answers = [part.answer(alone=len(parts) == 1) for part in parts]
+        output = merged(answers, parts, self.outputs, self.averages, self._evidence)
+        return Prediction(batch.finish(output), pose)
+
+    def bind(self, args: tuple, kwargs: Mapping[str, Any]) -> Batch:
+        """The arguments with their kinds, and the owner of every entry."""
+        if torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
+            raise RuntimeError("torch.jit.trace would keep the pose of its example for every input: use torch.compile")
+        return Batch.bind(self.predictor, self.inputs, args, kwargs, self.group.dim)
+
+    def pose(self, seen: Any) -> Pose:
+        """What the canonicalizer says of images or clouds; with gradients only where it is trained."""
+        self.canonicalizer.warn_untrained()
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.canonicalizer.training):
+            return self.canonicalizer(seen)
+
     def choose(self, pose: Pose) -> Chosen:
         """The poses that the predictor is run on, and what each counts."""
-        return choose(pose.scores, self.top_k, self.coverage) if self.averages else choose(pose.scores)
+        zero = straight_through(pose.scores) if self.canonicalizer.training and pose.scores.requires_grad else None
+        chosen = choose(pose.scores, self.top_k, self.coverage) if self.averages else likeliest(pose.index)
+        return chosen.of(pose, zero)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What predictor(*args, **kwargs) would return, equivariant."""
         return self.predict(*args, **kwargs).output
-
-    def predict(self, *args: Any, **kwargs: Any) -> Prediction:
-        """The output and the pose. Raises ValueError or TypeError where an input or output does not fit its kind."""
-        if not isinstance(self.predictor, PhotoPredictor):
-            return self._predict(args, kwargs)
-        images, *more = args or [kwargs.pop("images", None)]
-        if more:
-            raise TypeError(f"a photo, or a list of photos, is the one positional argument; got {len(args)}")
-        photos, given, single = self.predictor.arguments(images, kwargs)
-        output, pose = self._predict((photos,), given)
-        return Prediction(self.predictor.first(output) if single else output, pose)
-
-    def _predict(self, args: tuple, kwargs: dict[str, Any]) -> Prediction:
-        call = Call.bind(self.predictor, self.inputs, args, kwargs, self.group.dim)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.canonicalizer.training):
-            pose = self.canonicalizer(call.seen)
-        chosen = self.choose(pose)
-        g = pose.candidates[chosen.row.to(pose.g.device), chosen.index.to(pose.g.device)]
-        zero = straight_through(pose.scores) if self.canonicalizer.training and pose.scores.requires_grad else None
-        answers, parts, outputs = [], call.parts(inverse(g), chosen.row), self.outputs
-        for before, after, part in parts:
-            rows, batch = chosen.row[part], call.batch_of(chosen.row[part])
-            choice = None if zero is None else (zero[rows.to(zero.device)], pose.candidates[rows.to(pose.g.device)])
-            upright = self._move(inverse(g[part]), call.take(rows), call.kinds, before, batch, choice, inverse)
-            answer = call.run(upright)
-            outputs = rows_if_listed(self.outputs, answer, len(rows)) if call.listed else outputs
-            if batch is None:
-                check_logits(answer, outputs, len(rows))
-            if self.averages:
-                check_answer(answer, outputs, upright, call.kinds)
-            answer = snap(answer, outputs, after)
-            answers.append(self._move(g[part], answer, outputs, after, batch, choice, _same))
-        rows = [part for _, _, part in parts]
-        output = join(answers, outputs, rows, call.points_of(chosen.row, rows))
-        if not self.averages:
-            return Prediction(output, pose)
-        if not any(is_averaged(kind, leaf) for kind, leaf, _ in nested.leaves(outputs, output)):
-            warnings.warn(
-                "several poses were run for nothing: lists and whole numbers are not averaged, they come from the likeliest "
-                "pose. Leave top_k and coverage out, or let the predictor return scores",
-                stacklevel=2,
-            )
-        if self.opinion is not None and len(chosen.row):
-            chosen = reweighted(chosen, self.opinion(evidence(output, outputs)))
-        points = None if call.batch is None else chosen_points(chosen, call.batch)
-        return Prediction(average(output, outputs, chosen, points), pose)
-
-    def _move(
-        self,
-        g: Tensor,
-        x: Any,
-        kind: Any,
-        canvas: Size | None,
-        batch: Tensor | None,
-        choice: tuple[Tensor, Tensor] | None,
-        side: Callable[[Tensor], Tensor],
-    ) -> Any:
-        """act(g, x), and in training the gradient of the choice: a weight of each candidate, zero but for its gradient."""
-        name = "input" if side is inverse else "output"
-        moved = act(g, x, kind, canvas, batch=batch, name=name)
-        if choice is None:
-            return moved
-        zero, candidates = choice
-        for k in range(zero.shape[1]):
-            other = act(side(candidates[:, k]), x, kind, canvas, batch=batch, name=name)
-            moved = add(moved, other, kind, zero[:, k], batch)
-        return moved
 
     def save(self, folder: str | Path) -> None:
         """Write model.safetensors, and config.json to read: the canonicalizer and the kinds, nothing of the predictor."""
@@ -169,6 +123,12 @@ class Equivariant(nn.Module):
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
         """Save to the Hugging Face Hub; `options` go to `HfApi.create_repo` (private, token, ...). Returns the address."""
         return saving.push(repo_id, self.canonicalizer, self._settings(), **options)
+
+    @property
+    def _evidence(self) -> Callable[[Any, Any], Any] | None:
+        """What logits of a kind say of their pose, in the second opinion; None without one."""
+        opinion = self.opinion
+        return None if opinion is None else lambda logits, kind: opinion(evidence(logits, kind))
 
     def _settings(self) -> dict[str, Any]:
         names = ("inputs", "outputs", "top_k", "coverage", "opinion")
@@ -186,10 +146,6 @@ def _check_in_space(kinds: Any, name: str, group: Group) -> None:
             raise ValueError(f"{name}: {kind!r} does not move in space, as {group.name} does; kinds that do: {known}")
 
     nested.map_kinds(check, kinds)
-
-
-def _same(g: Tensor) -> Tensor:
-    return g
 
 
 def adapt(
@@ -217,7 +173,7 @@ def adapt(
     Raises ValueError or TypeError for an unknown group or kind, or where `outputs` is not known and not given.
     """
     single = _callable(predictor)
-    known = (single.inputs, single.outputs) if isinstance(single, PhotoPredictor) else known_kinds(single)
+    known = known_kinds(single)
     in_space = groups.group(group).dim == 3
     inputs = inputs if inputs is not None else known[0] if known[0] is not None else "points" if in_space else "image"
     outputs = outputs if outputs is not None else known[1]
@@ -276,8 +232,8 @@ def load(
 
     Ready-made: "photos-c4", "photos-c4-small" and "photos-so2", for photos and any predictor of images whose class is known
     (for others `adapt(predictor, group, outputs=..., canonicalizer=name)`); "text-c4", for text in any quarter turn: the
-    predictor takes a list of photos and gives for each a dict with `text`, `words` and `boxes` (k, 4), xyxy. A folder that happens to have such a name is a `Path`, or begins with "./".
-    Nothing is unpickled.
+    predictor takes a list of photos and gives for each a dict with `text`, `words` and `boxes` (k, 4), xyxy. A folder that
+    happens to have such a name is a `Path`, or begins with "./". Nothing is unpickled.
     `network`: the module of a canonicalizer that was given its own; the saved weights are loaded into it. Of a cascade of two
     such canonicalizers: both modules, the quick one's first.
     Raises FileNotFoundError or ValueError naming what is missing, damaged or of another version.

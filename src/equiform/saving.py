@@ -55,7 +55,7 @@ def save(
     weights = {name: tensor.detach().clone().contiguous() for name, tensor in canonicalizer.state_dict().items()}
     if settings.get("opinion") is not None:
         weights[OPINION] = settings["opinion"].weight.contiguous()
-    _check_finite(weights, type(canonicalizer).__name__)
+    _check_numbers(weights, type(canonicalizer).__name__)
     if card is not None:
         config["card"] = dict(card)
     text = _text(config)
@@ -94,8 +94,10 @@ def _checksum(text: str, data: bytes) -> str:
     return checksum.hexdigest()
 
 
-def _check_finite(weights: Mapping[str, Tensor], what: str) -> None:
+def _check_numbers(weights: Mapping[str, Tensor], what: str) -> None:
     for name, tensor in weights.items():
+        if tensor.dtype not in DTYPES.values():
+            raise ValueError(f"{what}: the tensor {name!r} is of {tensor.dtype}; weights are real numbers")
         if not bool(tensor.isfinite().all()):
             raise ValueError(f"{what}: the tensor {name!r} holds values that are no finite numbers")
 
@@ -138,7 +140,7 @@ class Saved(NamedTuple):
             raise ValueError(f"{self.path} is damaged: {reason(error)}") from None
         if _checksum(self.text, data) != self.checksum:
             raise ValueError(f"{self.path} is damaged: its checksum is another")
-        _check_finite(weights, str(self.path))
+        _check_numbers(weights, str(self.path))
         return weights
 
 
@@ -290,8 +292,10 @@ def _damaged_config(saved: Saved) -> Iterator[None]:
 
 
 def _checked(saved: Saved, networks: Sequence[nn.Module], predictor: Callable[..., Any]) -> Canonicalizer:
-    """The canonicalizer that was described, around the networks of the caller's own. Raises ValueError unless the tensors are
-    its own."""
+    """The canonicalizer that was described, around the networks of the caller's own.
+
+    Raises ValueError unless the tensors of the save are those that it has.
+    """
     try:
         canonicalizer = _built(saved.config, list(networks), predictor)
     except KeyError as error:

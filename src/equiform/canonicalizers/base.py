@@ -60,8 +60,7 @@ class Canonicalizer(nn.Module, ABC):
             )
 
     def config(self) -> dict[str, Any]:
-        """The plain arguments that build this canonicalizer again; its parts, its given network and the predictor are beside
-        them."""
+        """The plain arguments that build this canonicalizer again, beside its parts, its given network and the predictor."""
         return {"group": self.group.name}
 
     @property

@@ -96,7 +96,7 @@ def check_network(canonicalizer: ImageCanonicalizer, backbone: str | None) -> No
 def check_adapter_folder(out: Path) -> None:
     """Raise where no adapter could be saved, before hours are spent."""
     check_folder("--out", out)
-    if out.is_dir() and any(out.iterdir()) and not (out / saving.CONFIG).is_file():
+    if out.is_dir() and any(out.iterdir()) and not (out / saving.WEIGHTS).is_file():
         raise FileExistsError(f"--out {out} holds other files; name a new folder, or one with an adapter to replace")
 
 

@@ -20,7 +20,7 @@ from ..equivariant import Equivariant
 from ..evaluation import metrics
 from ..geometry import kinds, nested
 from ..geometry.groups import PROTOCOLS, Group, inverse, protocol, turn
-from ..geometry.kinds import as_kinds
+from ..geometry.kinds import are_sigmoids, as_kinds
 from ..geometry.moving import act, first_image, image_sizes, precision, unstacked
 from ..learning.data import batches
 from .report import OrbitReport
@@ -164,7 +164,8 @@ def _baselines(model: Equivariant, names: Sequence[str]) -> dict[str, Callable[.
                 )
             if isinstance(model.inputs, (Mapping, tuple, list)) and len(model.inputs) > 1:
                 raise ValueError("the baseline training-free needs a predictor whose one argument is the image")
-            made[name] = around(EnergyCanonicalizer(model.group, model.predictor))
+            sigmoid = are_sigmoids(model.outputs)
+            made[name] = around(EnergyCanonicalizer(model.group, model.predictor, sigmoid=sigmoid))
         else:
             raise ValueError(f"unknown baseline {name!r}; known: {', '.join(BASELINES)}")
     return made

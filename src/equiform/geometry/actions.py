@@ -117,5 +117,8 @@ ACTIONS = {
     "presence": Row(act_invariant, "likeliest", in_space=True),
     "batch": Row(act_invariant, "likeliest", in_space=True),
     "edges": Row(act_invariant, "likeliest", in_space=True),
-    "edge_features": Row(act_invariant, "likeliest", in_space=True),
+    "edge_features": Row(act_invariant, in_space=True),
+    "edge_vectors": Row(act_vectors, in_space=True),
+    # how many rows there are, for a predictor that is told
+    "count": Row(act_invariant, "likeliest", in_space=True),
 }

@@ -106,8 +106,10 @@ class Group(ABC):
 
     @abstractmethod
     def near_identity(self, b: int, degrees: float, generator: torch.Generator | None = None) -> Float[Tensor, "b n n"]:
-        """b small random turns, by which training inputs may vary without a change of their pose. Elements of the plane or of
-        space, not of a finite group."""
+        """b small random turns, by which training inputs may vary while their pose stays the same.
+
+        The turns are of the plane or of space, whether or not they are in the group.
+        """
 
     def label(self, g: Float[Tensor, "n n"]) -> str:
         """One element in words: "0°", "90°", "flip 90°" (the flip comes first)."""
@@ -159,12 +161,15 @@ class Group(ABC):
         return torch.cat([(part - elements).square().sum((-2, -1)).argmin(1) for part in parts])
 
     def nearest(self, g: Float[Tensor, "b n n"]) -> Float[Tensor, "b n n"]:
-        """The element nearest to each matrix; of a continuous group the closest rotation (and flip). A translation is kept
-        where the group has translations."""
+        """The element nearest to each matrix; of a continuous group the closest rotation (and flip).
+
+        A translation is kept where the group has translations.
+        """
         return self._closest(g) if self.order is None else self._exact.to(g)[self.index(g)]
 
 
 def check_turns(n: int) -> int:
+    """The number of turns. Raises ValueError unless it is a whole number from 1 on."""
     if not isinstance(n, int) or isinstance(n, bool) or n < 1:
         raise ValueError(f"a group has n >= 1 turns, a whole number; got {n!r}")
     return n

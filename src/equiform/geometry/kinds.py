@@ -14,13 +14,15 @@ class Kind:
     """How a tensor moves: a row of the table of actions, with its options. Made by `Image`, `Boxes`, ... or a name.
 
     `axis`: the one with an entry per row of the batch; None where all rows share the tensor. `averaged`: False for what
-    belongs to one pose and comes from the likeliest.
+    belongs to one pose and comes from the likeliest. `per`: what has an entry each, "row", "point" or "edge", where the shape
+    leaves it open; made by `Per`.
     """
 
     name: str
     options: tuple[tuple[str, Any], ...] = ()
     axis: int | None = 0
     averaged: bool = True
+    per: str | None = None
     takes_lists: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -42,6 +44,7 @@ class Kind:
     def everything(self) -> dict[str, Any]:
         """The options, and what else is not as usual."""
         unusual = ({} if self.axis == 0 else {"axis": self.axis}) | ({} if self.averaged else {"averaged": False})
+        unusual |= {} if self.per is None else {"per": self.per}
         return dict(self.options) | unusual
 
     def __repr__(self) -> str:
@@ -171,8 +174,11 @@ def Regular(group: str) -> Kind:
 
 
 def Invariant(axis: int | None = 0) -> Kind:
-    """What stays. `axis`: the one with an entry per row of the batch; None where all rows share it, as prompts of text do."""
-    return Kind("invariant", axis=axis)
+    """What stays. `axis`: the one with an entry per row of the batch; None where all rows share it, as prompts of text do.
+
+    The bare name "invariant" leaves open which of the two an argument is.
+    """
+    return Kind("invariant", axis=axis, per=None if axis is None else "row")
 
 
 def Logits(axis: int | None = 0, sigmoid: bool = False) -> Kind:
@@ -186,6 +192,12 @@ def Logits(axis: int | None = 0, sigmoid: bool = False) -> Kind:
 def Likeliest(kinds: Any) -> Any:
     """The same kinds for what must not be averaged over poses: scores that belong to boxes or queries of one answer."""
     return nested.map_kinds(lambda kind: kind if isinstance(kind, Rows) else replace(kind, averaged=False), as_kinds(kinds))
+
+
+def Per(owner: str, kinds: Any) -> Any:
+    """The same kinds with an entry for each "row", "point" or "edge", said where the shape leaves it open."""
+    _among("owner", owner, ("row", "point", "edge"))
+    return nested.map_kinds(lambda kind: kind if isinstance(kind, Rows) else replace(kind, per=owner), as_kinds(kinds))
 
 
 MAKERS = {
@@ -267,7 +279,7 @@ def from_json(value: Any) -> Any:
         case {"rows": inner}:
             return Rows(from_json(inner))
         case {"kind": str(name), **options} if name in ACTIONS:
-            more = {key: options.pop(key) for key in ("axis", "averaged") if key in options}
+            more = {key: options.pop(key) for key in ("axis", "averaged", "per") if key in options}
             try:
                 return replace(MAKERS[name](**options) if options else Kind(name), **more)
             except (KeyError, TypeError):

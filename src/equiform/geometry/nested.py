@@ -34,7 +34,7 @@ def rebuild(value: Any, new: list[Any]) -> Any:
     keys = [key for key, _ in children(value)]
     # a transformers.ModelOutput is both a dict and a dataclass: it must be rebuilt as a dataclass to keep its fields in step
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return dataclasses.replace(value, **dict(zip(keys, new, strict=True)))
+        return _replaced(value, dict(zip(keys, new, strict=True)))
     if isinstance(value, Mapping):
         result: Any = copy.copy(value)
         for key, child in zip(keys, new, strict=True):
@@ -42,6 +42,15 @@ def rebuild(value: Any, new: list[Any]) -> Any:
         return result
     make: Any = type(value)
     return make(*new) if hasattr(value, "_fields") else make(new)
+
+
+def _replaced(value: Any, new: dict[str, Any]) -> Any:
+    """A dataclass with other fields, those that its constructor does not take among them."""
+    made = {field.name for field in dataclasses.fields(value) if field.init}
+    result = dataclasses.replace(value, **{key: child for key, child in new.items() if key in made})
+    for key in new.keys() - made:
+        object.__setattr__(result, key, new[key])  # a frozen one has no other way
+    return result
 
 
 def walk(function: Function, kinds: Any, value: Any, path: str) -> Any:
@@ -85,11 +94,20 @@ def _walk_keys(function: Function, kinds: Mapping, pairs: list[tuple[str, Any]],
     return [walk(function, kinds.get(key), child, f"{path}[{key!r}]") for key, child in pairs]
 
 
-def leaves(kinds: Any, value: Any, path: str = "value") -> Iterator[tuple[Any, Any, str]]:
+def leaves(kinds: Any, value: Any, path: str = "value") -> list[tuple[Any, Any, str]]:
     """The (kind, leaf, path) triples, in the order of the value."""
+    if not isinstance(kinds, (Mapping, list, tuple)) and not is_container(value):
+        return [] if value is None else [(kinds, value, path)]
     found: list[tuple[Any, Any, str]] = []
     walk(lambda kind, leaf, where: found.append((kind, leaf, where)), kinds, value, path)
-    return iter(found)
+    return found
+
+
+def filled(kinds: Any, value: Any, new: Iterator[Any]) -> Any:
+    """A structure like `value` with the next of `new` in the place of every leaf."""
+    if not is_container(value):
+        return value if value is None else next(new)
+    return walk(lambda kind, leaf, path: next(new), kinds, value, "value")
 
 
 def map_kinds(function: Callable[[Any], Any], kinds: Any) -> Any:

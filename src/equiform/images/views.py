@@ -53,8 +53,10 @@ def square_view(
 
 
 def squeezed(images: Shaped[Tensor, "b k h w"], size: tuple[int, int]) -> Float[Tensor, "b k m n"]:
-    """Images resized with antialiasing, in float64. A pixel that is not finite counts as the mean of those of its channel that
-    are, and a channel without any is constant."""
+    """Images resized with antialiasing, in float64.
+
+    A pixel that is not finite counts as the mean of those of its channel that are; a channel without any is constant.
+    """
     small = _resized(images, size)
     if images.dtype.is_floating_point and not bool(small.isfinite().all()):
         small = _resized(images, size, _finite_mean(images))
@@ -92,7 +94,7 @@ def _finite_mean(images: Tensor) -> Float[Tensor, "b k 1 1"]:
     """The mean of the finite pixels of every channel, 0 where there are none."""
     total = torch.zeros(*images.shape[:2], 1, 1, dtype=working_dtype(images), device=images.device)
     number = torch.zeros_like(total)
-    for part in _slices(images):
+    for part in _slices(images if images.shape[2] >= images.shape[3] else images.mT):
         finite = part.isfinite()
         total += torch.where(finite, part, 0).to(total).sum((2, 3), keepdim=True)
         number += finite.sum((2, 3), keepdim=True)

@@ -26,9 +26,7 @@ def calibrate(model: Equivariant | ImageCanonicalizer, images: Any) -> float:
     """
     canonicalizer: Any = model.canonicalizer if isinstance(model, Equivariant) else model
     if not hasattr(canonicalizer, "temperature"):
-        raise TypeError(
-            f"{type(canonicalizer).__name__} has no temperature; OrbitCanonicalizer and RingCanonicalizer have"
-        )
+        raise TypeError(f"{type(canonicalizer).__name__} has no temperature; OrbitCanonicalizer and RingCanonicalizer have")
     rows = [canonicalizer.scores(canonicalizer.view(batch)) for batch in _batches(images)]
     if not rows:
         raise ValueError("there are no images to calibrate on")

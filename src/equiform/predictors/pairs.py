@@ -1,6 +1,7 @@
 """At the level of the photo: a processor and its model as one predictor, from photos in their own pixels to answers in them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ..geometry.kinds import Rows
 from ..images.files import exif_upright, is_picture, open_image, to_tensor
 from ..predictors import prompts
 from .photo_tasks import photo_task, run
+from .table import Adapter
 
 
 def read_photo(photo: Any) -> UInt8[Tensor, "3 h w"]:
@@ -70,6 +72,15 @@ class PhotoPredictor(nn.Module):
     def outputs(self) -> Any:
         """How answers move."""
         return self.task.outputs
+
+    def inputs_of(self, args: tuple, kwargs: Mapping[str, Any]) -> tuple[tuple, dict[str, Any], Callable[[Any], Any]]:
+        """The arguments of a call with photos read and prompts checked, one a photo, and from their answers to the call's."""
+        images, *more = args or [kwargs.get("images")]
+        if more:
+            raise TypeError(f"a photo, or a list of photos, is the one positional argument; got {len(args)}")
+        given = {name: value for name, value in kwargs.items() if name != "images"}
+        photos, given, single = self.arguments(images, given)
+        return (photos,), given, self.first if single else lambda answers: answers
 
     def forward(
         self,
@@ -153,3 +164,6 @@ def as_predictor(predictor: Any) -> Any:  # a callable, which the caller checks
     if len(predictor) != 2:
         raise TypeError(f"a pair is (processor, model), a transformers processor and its model; got {len(predictor)} values")
     return PhotoPredictor(*predictor)
+
+
+ADAPTERS = [Adapter(f"{PhotoPredictor.__module__}.{PhotoPredictor.__qualname__}", attrgetter("inputs"), attrgetter("outputs"))]

@@ -13,14 +13,14 @@ SHARED = Invariant(axis=None)  # texts: the same for every image
 SHARES = Boxes("cxcywh", normalized=True)
 
 IMAGES = {"pixel_values": "image"}
-LABELLED = IMAGES | {"labels": "invariant"}
+LABELLED = IMAGES | {"labels": Invariant()}
 MAPPED = IMAGES | {"labels": "mask", "prompt_depth": "image"}
 PADDED = IMAGES | {"pixel_mask": "mask"}
 TEXTS = IMAGES | dict.fromkeys(("input_ids", "attention_mask", "position_ids"), SHARED)
-PHRASED = PADDED | dict.fromkeys(("input_ids", "token_type_ids", "attention_mask"), "invariant")  # a text for each photo
-PROMPTS = IMAGES | {"input_points": "points", "input_labels": "invariant", "input_boxes": "boxes", "input_masks": "image"}
+PHRASED = PADDED | dict.fromkeys(("input_ids", "token_type_ids", "attention_mask"), Invariant())  # a text for each photo
+PROMPTS = IMAGES | {"input_points": "points", "input_labels": Invariant(), "input_boxes": "boxes", "input_masks": "image"}
 # what the processor of SAM says beside, which the model does not look at
-PROMPTS |= dict.fromkeys(("original_sizes", "reshaped_input_sizes"), "invariant")
+PROMPTS |= dict.fromkeys(("original_sizes", "reshaped_input_sizes"), Invariant())
 
 # tokens before the patches, by the model type in the configuration; registers come on top
 PREFIXES = {
