@@ -39,7 +39,10 @@ class FourWays(nn.Module):
 
 @pytest.mark.parametrize("plan", PLANS)
 def test_a_network_by_name_sees_turns_and_is_exact(plan):
-    canonicalizer = OrbitCanonicalizer("C4", plan, resolution=32).eval()
+    canonicalizer = OrbitCanonicalizer("C4", plan, resolution=32)
+    for _ in range(20):  # norms of their own, without which a deep random network says next to nothing
+        canonicalizer.scores(canonicalizer.view(torch.rand(8, 3, 32, 32)))
+    canonicalizer.eval()
     model = adapt(classifier, "C4", outputs="logits", canonicalizer=canonicalizer)
     x = torch.rand(3, 3, 40, 56)
     turned = equiform.act(C4[1:2], x)
@@ -88,7 +91,7 @@ def test_untrained_ones_warn_and_trained_ones_do_not(tmp_path):
     plain = OrbitCanonicalizer("C4", resolution=16)
     assert "not fitted" in said(plain)
     assert "photos-c4" in said(plain)
-    assert "not fitted" in said(OrbitCanonicalizer("C4", equiform.scorer(nn.Sequential(nn.Flatten(), nn.Linear(768, 9)))))
+    assert "not fitted" in said(OrbitCanonicalizer("C4", equiform.scorer(nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 9)))))
     assert "not fitted" in said(equiform.CascadeCanonicalizer(plain, OrbitCanonicalizer("C4", resolution=16)))
     assert said(OrbitCanonicalizer("C4", FourWays(), resolution=16)) == "", "a network of one's own is one's own affair"
     assert said(equiform.UniformCanonicalizer("C4")) == ""
