@@ -133,7 +133,7 @@ class Part(NamedTuple):
         """What the predictor says of them; unless it runs `alone`, in memory that its next call does not reuse."""
         answer = self.batch.run(self.canonical)
         answer = list(answer) if isinstance(answer, Iterator) else answer
-        return answer if alone else kept(answer)
+        return answer if alone else copied(answer)
 
     def moved_back(self, leaf: Owned, owners: Owners) -> Owned:
         """A leaf of the answer, moved to where it belongs."""
@@ -175,13 +175,6 @@ def inputs_of(predictor: Any, args: tuple, kwargs: Mapping[str, Any]) -> tuple[t
 def _has_gradient(kind: Any, x: Any) -> bool:
     differentiable = isinstance(x, Tensor) and (x.dtype.is_floating_point or x.is_complex())
     return differentiable and isinstance(kind, Kind) and moves(kind) and kind.averaging != "likeliest"
-
-
-def kept(x: Any) -> Any:
-    """The same values, with tensors and arrays in memory of their own."""
-    if isinstance(x, (Tensor, np.ndarray)) or not nested.is_container(x):
-        return copied(x)
-    return nested.walk(lambda kind, leaf, path: copied(leaf), None, x, "output")
 
 
 def _all(owners: Owners) -> dict[str, Tensor]:

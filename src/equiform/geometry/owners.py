@@ -122,7 +122,7 @@ def _checked(sort: str, kind: Kind, leaf: Any, path: str, owners: Owners) -> str
     empty = (
         ". Where the last clouds are empty, give their number as an argument of the kind 'count'" if "point" in owners else ""
     )
-    hint = "" if sort != "row" else ", one for each input of the batch"
+    hint = "" if sort != "row" or "point" in owners else ", one for each input of the batch"
     raise ValueError(f"{came(kind, leaf, path)}: {expected}{hint}{empty}")
 
 
