@@ -44,7 +44,6 @@ def test_every_canonicalizer_is_here():
         worlds = issubclass(cls, ImageCanonicalizer), issubclass(cls, CloudCanonicalizer)
         of_images = name in IMAGES or name in CONTINUOUS
         assert worlds == (of_images and name != "uniform", name in CLOUDS), "one world each; only uniform has both"
-        )
 
 
 def follows(canonicalizer: Canonicalizer, x: Tensor, g: Tensor) -> bool:

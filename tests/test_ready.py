@@ -91,7 +91,8 @@ def test_untrained_ones_warn_and_trained_ones_do_not(tmp_path):
     plain = OrbitCanonicalizer("C4", resolution=16)
     assert "not fitted" in said(plain)
     assert "photos-c4" in said(plain)
-    assert "not fitted" in said(OrbitCanonicalizer("C4", equiform.scorer(nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 9)))))
+    scorer = equiform.scorer(nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 9)))
+    assert "not fitted" in said(OrbitCanonicalizer("C4", scorer))
     assert "not fitted" in said(equiform.CascadeCanonicalizer(plain, OrbitCanonicalizer("C4", resolution=16)))
     assert said(OrbitCanonicalizer("C4", FourWays(), resolution=16)) == "", "a network of one's own is one's own affair"
     assert said(equiform.UniformCanonicalizer("C4")) == ""
