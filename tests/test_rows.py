@@ -87,7 +87,7 @@ def test_arguments_go_with_their_rows(name, top_k):
 
 
 @pytest.mark.parametrize(
-    "given", [torch.ones(3), torch.ones(3, 2).numpy(), [1, 2, 3], (9, 8), ["a", "b"], [torch.rand(2)]], ids=str
+    "given", [torch.ones(3), torch.ones(3, 2).numpy(), [1, 2, 3], (9, 8), ["a", "b"], [torch.ones(2)]], ids=str
 )
 def test_what_may_be_shared_or_by_row_is_refused(given):
     model = known(lambda x, w: told(x), inputs={"x": "image", "w": "invariant"})
