@@ -5,20 +5,17 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from equiform import (
+from equiform import EnergyCanonicalizer, FrameCanonicalizer, GroupConvCanonicalizer, OrbitCanonicalizer
+from equiform.canonicalizers import (
     Canonicalizer,
     CascadeCanonicalizer,
-    EnergyCanonicalizer,
-    FrameCanonicalizer,
-    Group,
-    GroupConvCanonicalizer,
-    OrbitCanonicalizer,
     PrincipalAxesCanonicalizer,
     RingCanonicalizer,
     SearchCanonicalizer,
     TileCanonicalizer,
     UniformCanonicalizer,
 )
+from equiform.geometry import Group
 
 
 class Classifier(nn.Module):

@@ -7,22 +7,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from equiform import (
-    Boxes,
-    Cyclic,
-    Dihedral,
-    Field,
-    Image,
-    Mask,
-    Points,
-    Regular,
-    RotatedBoxes,
-    Rows,
-    Tokens,
-    act,
-    group,
-    inverse,
-)
+from equiform import Boxes, Cyclic, Dihedral, Points, Rows, act, group, inverse
+from equiform.geometry import Field, Image, Mask, Regular, RotatedBoxes, Tokens
 from equiform.geometry.actions import (
     ACTIONS,
     act_axial_vectors,
@@ -588,7 +574,7 @@ BAD = [
         "which has 1 x 1 or 2 x 2",
     ),
     (Regular("C4"), torch.rand(2, 8), r"regular channels of C4 have shape \(b, 4, ...\); got \(2, 8\)"),
-    ("regular", torch.rand(2, 8), r"use equiform.Regular\('C4'\)"),
+    ("regular", torch.rand(2, 8), r"use equiform.geometry.Regular\('C4'\)"),
 ]
 
 

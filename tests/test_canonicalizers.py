@@ -8,19 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from equiform import (
-    Canonicalizer,
-    EnergyCanonicalizer,
-    Equivariant,
-    GroupConvCanonicalizer,
-    Logits,
-    OrbitCanonicalizer,
-    Pose,
-    UniformCanonicalizer,
-    act,
-    adapt,
-    group,
-)
+from equiform import EnergyCanonicalizer, Equivariant, GroupConvCanonicalizer, Logits, OrbitCanonicalizer, act, adapt, group
+from equiform.canonicalizers import Canonicalizer, Pose, UniformCanonicalizer
 from equiform.canonicalizers.clouds import CloudCanonicalizer
 from equiform.canonicalizers.energy import CONFIDENCES
 from equiform.canonicalizers.images import ImageCanonicalizer
@@ -216,7 +205,7 @@ def test_orbit_worked_example():
     ],
 )
 def test_networks_that_give_more_than_a_score(network, came):
-    with pytest.raises(ValueError, match=rf"one score per row, \(8,\); got {came}: see equiform.scorer"):
+    with pytest.raises(ValueError, match=rf"one score per row, \(8,\); got {came}: see canonicalizers.scorer"):
         OrbitCanonicalizer("C4", network, resolution=16)(photos(2))
 
 

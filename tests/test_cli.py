@@ -16,8 +16,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import equiform
-from equiform import OrbitReport
 from equiform.cli.main import app, demo
+from equiform.evaluation import OrbitReport
 from equiform.images.files import LabelledImages
 from equiform.learning import training
 

@@ -7,22 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from equiform import (
-    CloudAugmentation,
-    EnergyCanonicalizer,
-    FrameCanonicalizer,
-    Points,
-    PrincipalAxesCanonicalizer,
-    Rows,
-    SearchCanonicalizer,
-    UniformCanonicalizer,
-    act,
-    adapt,
-    evaluate,
-    fit,
-    fit_opinion,
-    group,
-)
+from equiform import EnergyCanonicalizer, FrameCanonicalizer, Points, Rows, act, adapt, evaluate, fit, group
+from equiform.canonicalizers import PrincipalAxesCanonicalizer, SearchCanonicalizer, UniformCanonicalizer
+from equiform.learning import CloudAugmentation, fit_opinion
 
 QUIET = {"enable_progress_bar": False, "epochs": 1}
 

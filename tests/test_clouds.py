@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from equiform import Per, Rows
+from equiform import Rows
+from equiform.geometry import Per
 from equiform.geometry.clouds import Cloud, batch_of, checked_batch, cloud_of, flat_parts, padding, standardised
 from equiform.geometry.kinds import as_kinds
 from equiform.geometry.nested import leaves as leaves_of

@@ -14,22 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from equiform import (
-    Boxes,
-    Canonicalizer,
-    Equivariant,
-    GroupConvCanonicalizer,
-    Invariant,
-    OrbitCanonicalizer,
-    Prediction,
-    Rows,
-    UniformCanonicalizer,
-    act,
-    adapt,
-    group,
-    inverse,
-)
+from equiform import Boxes, Equivariant, GroupConvCanonicalizer, Invariant, OrbitCanonicalizer, Rows, act, adapt, group, inverse
+from equiform.canonicalizers import Canonicalizer, UniformCanonicalizer
 from equiform.canonicalizers.poses import Pose, pose_of
+from equiform.equivariant import Prediction
 from equiform.geometry.kinds import as_kinds
 from equiform.geometry.nested import children, is_container
 

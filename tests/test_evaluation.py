@@ -6,7 +6,8 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import equiform
-from equiform import Canonicalizer, EnergyCanonicalizer, Equivariant, UniformCanonicalizer, adapt, evaluate
+from equiform import EnergyCanonicalizer, Equivariant, adapt, evaluate
+from equiform.canonicalizers import Canonicalizer, UniformCanonicalizer
 from equiform.canonicalizers.images import Images
 from equiform.canonicalizers.poses import Pose, pose_of
 from equiform.evaluation.evaluate import _Clock
@@ -248,7 +249,9 @@ def test_clouds_in_float64_are_measured_to_their_last_digits(name):
         return torch.tanh(x @ weight)
 
     x = torch.randn(2, 20, 3).double() * torch.tensor([2.0, 1, 0.5])
-    model = adapt(bent, name, outputs="vectors", canonicalizer=equiform.SearchCanonicalizer(name, side=4, width=8))
+    model = adapt(
+        bent, name, outputs="vectors", canonicalizer=equiform.canonicalizers.SearchCanonicalizer(name, side=4, width=8)
+    )
     errors = equivariance_error(model, x, name)
     assert len(errors) == (model.group.order or 16)
     assert float(errors.max()) < 1e-12

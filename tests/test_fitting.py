@@ -10,16 +10,9 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import equiform
-from equiform import (
-    Augmentation,
-    GroupConvCanonicalizer,
-    OrbitCanonicalizer,
-    Teacher,
-    UniformCanonicalizer,
-    adapt,
-    fit,
-    fit_opinion,
-)
+from equiform import GroupConvCanonicalizer, OrbitCanonicalizer, adapt, fit
+from equiform.canonicalizers import UniformCanonicalizer
+from equiform.learning import Augmentation, Teacher, fit_opinion
 from equiform.learning.augmentation import random_crops, training_views
 from equiform.learning.priors import uniform_prior
 

@@ -9,29 +9,16 @@ import torch
 from torch import Tensor, nn
 
 import equiform
-from equiform import (
-    E3,
-    O3,
-    SE3,
-    SO3,
-    AboutZ,
+from equiform import E3, O3, SE3, SO3, FrameCanonicalizer, GroupConvCanonicalizer, OrbitCanonicalizer, Rows, act, adapt, inverse
+from equiform.canonicalizers import (
     Canonicalizer,
-    FrameCanonicalizer,
-    Group,
-    GroupConvCanonicalizer,
-    Icosahedral,
-    Octahedral,
-    OrbitCanonicalizer,
     PrincipalAxesCanonicalizer,
-    Rows,
     SearchCanonicalizer,
     TileCanonicalizer,
     UniformCanonicalizer,
-    act,
-    adapt,
-    inverse,
 )
 from equiform.canonicalizers.principal_axes import principal_axes
+from equiform.geometry import AboutZ, Group, Icosahedral, Octahedral
 from equiform.geometry.clouds import Cloud, standardised
 from equiform.geometry.groups import SpaceGroup, homogeneous
 from equiform.geometry.rotations import rotation_angle

@@ -16,20 +16,10 @@ import torch
 from torch import nn
 
 import equiform
-from equiform import (
-    Boxes,
-    Canonicalizer,
-    CascadeCanonicalizer,
-    EnergyCanonicalizer,
-    Equivariant,
-    Image,
-    OrbitCanonicalizer,
-    Rows,
-    UniformCanonicalizer,
-    adapt,
-    saving,
-)
+from equiform import Boxes, EnergyCanonicalizer, Equivariant, OrbitCanonicalizer, Rows, adapt, saving
 from equiform._files import write
+from equiform.canonicalizers import Canonicalizer, CascadeCanonicalizer, UniformCanonicalizer
+from equiform.geometry import Image
 from equiform.geometry.kinds import as_kinds
 from small_canonicalizers import CLOUDS, CONTINUOUS, IMAGES, Classifier, CloudClassifier
 

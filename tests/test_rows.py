@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from equiform import Boxes, Invariant, Likeliest, Logits, OrbitCanonicalizer, Per, Rows, act, adapt, evaluate, group, inverse
+from equiform import Boxes, Invariant, Logits, OrbitCanonicalizer, Rows, act, adapt, evaluate, group, inverse
 from equiform.batching.answers import averaged, can_average
 from equiform.canonicalizers.base import Canonicalizer
 from equiform.canonicalizers.poses import Pose, pose_of
+from equiform.geometry import Likeliest, Per
 from equiform.geometry.arrays import as_tensor
 from equiform.geometry.kinds import Kind, as_kinds, from_json, to_json
 

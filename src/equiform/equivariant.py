@@ -39,7 +39,7 @@ class Prediction(NamedTuple):
 class Equivariant(nn.Module):
     """A predictor made equivariant by a canonicalizer. Made by `adapt`; keeps nothing about its last call.
 
-    `model(x)` has the structure and types of `predictor(x)`. `opinion`, fitted by `equiform.fit_opinion`, corrects the
+    `model(x)` has the structure and types of `predictor(x)`. `opinion`, fitted by `equiform.learning.fit_opinion`, corrects the
     weights of several poses by the predictor's own answers. In `canonicalizer.train()` mode gradients reach the
     canonicalizer straight through its choice; otherwise it is an ordinary hard choice.
     """

@@ -45,7 +45,7 @@ class Canonicalizer(nn.Module, ABC):
     @property
     def untrained(self) -> bool:
         """Whether it has weights of its own into which nothing was learnt. A network that was given counts as trained, unless
-        it is a backbone with a new last layer (`equiform.scorer`)."""
+        it is a backbone with a new last layer (`equiform.canonicalizers.scorer`)."""
         given = self.given_network is not None and not getattr(self.network, "untrained", False)
         return (self.learns and not self.fitted and not given) or any(part.untrained for part in self.parts.values())
 

@@ -27,8 +27,8 @@ class OrbitCanonicalizer(ImageCanonicalizer):
     `network` maps views (b, channels, resolution, resolution) to one score per row: how much the view looks upright. One whose
     attribute `outputs` is |G| says of each view which way it is turned, (b, |G|): the answers to all views are averaged, and
     in training one view, drawn at random, speaks for all of them, at one pass. A name takes one of the package's own networks
-    (`PLANS`); see `equiform.scorer` for a pretrained backbone. Optimised over the orbit as in Panigrahi & Mondal 2024, arXiv
-    2405.14089. `temperature` divides the scores; see `equiform.calibrate`.
+    (`PLANS`); `equiform.canonicalizers.scorer` makes one of a pretrained backbone. Optimised over the orbit as in Panigrahi &
+    Mondal 2024, arXiv 2405.14089. `temperature` divides the scores; see `equiform.learning.calibrate`.
     """
 
     name = "orbit"
@@ -103,7 +103,9 @@ class OrbitCanonicalizer(ImageCanonicalizer):
         if not isinstance(scores, Tensor) or scores.numel() != math.prod(shape):
             came = f"shape {tuple(scores.shape)}" if isinstance(scores, Tensor) else f"a {type(answer).__name__}"
             what = "element" if self.sees_turns else "row"
-            raise ValueError(f"the network must give one score per {what}, {shape}; got {came}: see equiform.scorer(backbone)")
+            raise ValueError(
+                f"the network must give one score per {what}, {shape}; got {came}: see canonicalizers.scorer(backbone)"
+            )
         return scores.reshape(shape)
 
 

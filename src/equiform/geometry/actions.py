@@ -66,7 +66,7 @@ def act_axial_vectors(g: Float[Tensor, "b n n"], x: Tensor, size: Size | None) -
 def act_regular(g: Float[Tensor, "b 3 3"], x: Tensor, size: Size | None, *, group: str | None = None) -> Tensor:
     """Permute group channels, axis 1 of (b, order, ...): (g.f)(h) = f(g^-1 h). Exact; g must be in the group."""
     if group is None:
-        raise ValueError("regular channels need their group: use equiform.Regular('C4'), or the group of the model")
+        raise ValueError("regular channels need their group: use equiform.geometry.Regular('C4'), or the group of the model")
     elements = groups.group(group).elements.to(g)
     if x.ndim < 2 or x.shape[1] != len(elements):
         raise ValueError(f"regular channels of {group} have shape (b, {len(elements)}, ...); got {tuple(x.shape)}")
