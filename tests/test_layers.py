@@ -2,9 +2,12 @@
 
 import ast
 import importlib
+import inspect
 import os
+import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ import equiform
 from equiform import _moved
 
 SOURCE = Path(equiform.__file__).parent
+ARCHITECTURE = Path(__file__).parents[1] / "docs" / "architecture.md"
 
 # each module imports only from those before it
 LAYERS = [
@@ -122,6 +126,38 @@ def test_no_import_inside_a_function_dodges_a_cycle():
                 if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
                     late = layers(imported(ast.unparse(node), package_of(file))) & set(LAYERS) - MAY_BE_LATE
                     assert not late, f"{file.relative_to(SOURCE)}, {node.name}: imports {', '.join(late)} when called"
+
+
+def drawn() -> dict[str, tuple[set[str], set[str]]]:
+    """By layer, the files and the imports that docs/architecture.md names."""
+    block = re.findall(r"```text\n(.*?)```", ARCHITECTURE.read_text("utf-8"), re.DOTALL)[0]
+    rows: dict[str, tuple[set[str], set[str]]] = {}
+    for line in block.splitlines():
+        words = re.findall(r"[\w/]+", line)
+        if not line.startswith(" "):
+            rows[name := words[0].rstrip("/")] = (set(), set())
+        else:
+            rows[name]["─▶" in line].update(words)
+    return rows
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_the_page_of_the_architecture_draws_what_there_is(name):
+    files = modules()[name]
+    found = {layer for file in files for layer in layers(imported(file.read_text("utf-8"), package_of(file)))}
+    named, imports = drawn()[name]
+    assert " ".join(sorted(imports)) == " ".join(sorted(found & set(LAYERS) - {name})), "after ─▶"
+    package = SOURCE / name
+    stems = {file.stem for file in files if file.stem != "__init__"} | {
+        path.parent.name + "/" for path in package.glob("*/__init__.py")
+    }
+    assert not package.is_dir() or " ".join(sorted(named)) == " ".join(sorted(stems)), "the files"
+
+
+def test_the_page_of_the_architecture_is_in_order():
+    assert list(drawn()) == LAYERS
+    quoted = re.findall(r"```python\n(.*?)```", ARCHITECTURE.read_text("utf-8"), re.DOTALL)
+    assert quoted == [textwrap.dedent(inspect.getsource(equiform.Equivariant.predict))]
 
 
 # modules that import a heavy package at their top, and so are imported where they are used
