@@ -244,7 +244,7 @@ def test_oblong_patches_keep_to_half_turns_and_flips(unchecked):
     x, kind = pixels(4, 6, 8), Tokens((3, 2))
     for g in group("D2").elements.split(1):
         assert torch.equal(act(g, patches(x, (3, 2)), kind, (6, 8)), patches(act(g, x), (3, 2)))
-    with pytest.raises(ValueError, match="3 x 2 pixels are no such patches after a quarter turn: use C2 or D2"):
+    with pytest.raises(ValueError, match="3 x 2 pixels do not fit the grid after a quarter turn: use C2 or D2"):
         act(D4[1:2], patches(x, (3, 2)), kind, (6, 8))
 
 
@@ -555,7 +555,7 @@ def test_radians_taken_for_degrees_are_suspected():
 # ------------------------------------------------------------------------------------------------------------- errors
 
 BAD = [
-    ("points", torch.zeros(2, 5, 2, dtype=torch.complex64), "points are real numbers; got torch.complex64"),
+    ("points", torch.zeros(2, 5, 2, dtype=torch.complex64), "coordinates are real numbers; got torch.complex64"),
     ("pseudoscalars", torch.rand(2, 1, 4, 4), r"looks like a map.*Image\(pseudoscalar=True\)"),
     ("pseudoscalars", torch.zeros(2, dtype=torch.uint8), "torch.uint8 has no sign, use float32 or int64"),
     ("image", torch.rand(2, 5), r"shape \(b, ..., h, w\); got \(2, 5\)"),

@@ -136,7 +136,7 @@ def test_presence_is_no_additive_mask():
     x = torch.randn(3, 10, 3)
     there = torch.arange(10) < torch.tensor([[10], [7], [4]])
     model = adapt(mean, "SO3", inputs=("points", "presence"), outputs="logits")
-    with pytest.raises(ValueError, match="presence is true, or 1, where there is a point, and 0 elsewhere"):
+    with pytest.raises(ValueError, match="presence is a padding mask, true or 1 where there is a point, else 0"):
         model(x, torch.where(there, 0.0, -torch.inf))
     for mask in (there.float(), there.long()):
         assert torch.equal(model(x, mask), model(x, there))

@@ -1,4 +1,4 @@
-"""What every canonicalizer is, whatever it looks at: a module that finds poses, and says how it is built again."""
+"""The base of all canonicalizers: a module that finds poses, and knows the arguments that build it again."""
 
 import warnings
 from abc import ABC, abstractmethod
@@ -24,7 +24,7 @@ class Canonicalizer(nn.Module, ABC):
 
     name = ""  # in the table of canonicalizers
     learns = True  # whether there is anything to fit
-    estimates = True  # whether its poses are right or wrong
+    estimates = True  # whether its poses can be right or wrong
     ready_made = ""  # those of the package that could stand in its place
     needs_predictor = False  # whether its constructor takes the predictor, as `predictor`
     fitted = False  # whether its weights were learnt: set by `fit` and `load`; yours to set after a training of your own
@@ -40,12 +40,12 @@ class Canonicalizer(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, inputs: Any) -> Pose:
-        """The pose of every row."""
+        """The pose of every row of the batch."""
 
     @property
     def untrained(self) -> bool:
-        """Whether it has weights of its own into which nothing was learnt. A network that was given counts as trained, unless
-        it is a backbone with a new last layer (`equiform.canonicalizers.scorer`)."""
+        """Whether it has weights of its own that were never fitted. A network that was given counts as fitted, unless it is
+        a backbone with a new last layer (`equiform.canonicalizers.scorer`)."""
         given = self.given_network is not None and not getattr(self.network, "untrained", False)
         return (self.learns and not self.fitted and not given) or any(part.untrained for part in self.parts.values())
 

@@ -25,11 +25,11 @@ CONCENTRATION = 60.0  # of the target about the true angle, von Mises: a deviati
 class RingCanonicalizer(ImageCanonicalizer):
     """The angle of an image, anywhere on the circle, for SO2 and O2.
 
-    The image is looked at as a disc in its central square, in `num_views` turned views. Of each `network` says how likely each
-    of `num_bins` angles is, (b, num_bins); turned forth by the angle of its view, their mean is the score of every angle. So it
-    is equivariant by construction under turns from view to view (with four views exactly, since pixels move by index), and
-    between these as far as the network has learnt it. The likeliest bin and its neighbours give the angle in between, by their
-    circular mean. For O2 the mirrored image is looked at as well, at twice the cost.
+    The image is looked at as a disc in its central square, in `num_views` turned views. For each, `network` scores `num_bins`
+    angles, (b, num_bins); the scores of a view are shifted by its angle, and the mean over views is the score of every angle.
+    So it is equivariant by construction under turns from view to view (with four views exactly, since pixels move by index),
+    and between these as far as the network has learnt it. The angle is the circular mean of the likeliest bin and its
+    neighbours. For O2 the mirrored image is scored as well, at twice the cost.
 
     `network`: a module, or the name of one of the package's own (`PLANS`). `temperature` divides the scores.
     """
@@ -89,7 +89,7 @@ class RingCanonicalizer(ImageCanonicalizer):
         return squares(images, side)
 
     def scores(self, view: Float[Tensor, "b c s s"]) -> Float[Tensor, "b m"]:
-        """One score for every angle of the ring; of O2 then those of the angles after a flip. In training one view speaks."""
+        """One score for every angle of the ring; of O2 then those of the angles after a flip. In training, of one view."""
         if self.group.reflections:
             flipped = act_image(turn(torch.zeros(len(view)), torch.ones(len(view), dtype=torch.bool)), view, None)
             return torch.cat([self._ring(view), self._mirrored(self._ring(flipped))], 1) / self.temperature
@@ -101,7 +101,7 @@ class RingCanonicalizer(ImageCanonicalizer):
         answers = torch.stack([self._answer(part) for part in orbit_views(view, self.ring)])
         # whole steps add up exactly in any order, so that a quarter turn moves the ring and changes nothing else
         whole = (answers.double() / STEP).round()
-        step = self.num_bins // self.ring.num_turns
+        step = self.num_bins // len(whole)
         turned = [part.roll(step * i, 1) for i, part in enumerate(whole)]
         return (torch.stack(turned).sum(0) * (STEP / len(whole))).float()
 
