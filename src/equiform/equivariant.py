@@ -1,4 +1,4 @@
-"""The wrapper: estimate the pose, bring the input back, let the predictor answer, move the answer to where it belongs."""
+"""The wrapper: find the pose, bring the input back, run the predictor, move its answer."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -30,7 +30,7 @@ Predictor = Callable[..., Any] | tuple[Any, Any]
 
 
 class Prediction(NamedTuple):
-    """What the predictor says, moved to where it belongs, and the pose that the canonicalizer found."""
+    """The answer, moved with the input, and the pose that the canonicalizer found."""
 
     output: Any
     pose: Pose
@@ -82,7 +82,7 @@ class Equivariant(nn.Module):
 
     @property
     def averages(self) -> bool:
-        """Whether an answer may be the mean over several poses. Boxes and lists never are: they take one pose."""
+        """Whether answers are averaged over several poses. Boxes and lists never are: they come from the MAP pose."""
         return (self.top_k > 1 or self.coverage is not None) and can_average(self.outputs)
 
     def predict(self, *args: Any, **kwargs: Any) -> Prediction:
@@ -101,13 +101,13 @@ class Equivariant(nn.Module):
         return Batch.bind(self.predictor, self.inputs, args, kwargs, self.group.dim)
 
     def pose(self, seen: Any) -> Pose:
-        """What the canonicalizer says of images or clouds; with gradients only where it is trained."""
+        """The pose of images or clouds; with gradients only while the canonicalizer is trained."""
         self.canonicalizer.warn_untrained()
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.canonicalizer.training):
             return self.canonicalizer(seen)
 
     def choose(self, pose: Pose) -> Chosen:
-        """The poses that the predictor is run on, and what each counts."""
+        """The poses that the predictor is run on, with their weights."""
         zero = straight_through(pose.scores) if self.canonicalizer.training and pose.scores.requires_grad else None
         chosen = choose(pose.scores, self.top_k, self.coverage) if self.averages else likeliest(pose.index)
         return chosen.of(pose, zero)
@@ -126,7 +126,7 @@ class Equivariant(nn.Module):
 
     @property
     def _evidence(self) -> Callable[[Any, Any], Any] | None:
-        """What logits of a kind say of their pose, in the second opinion; None without one."""
+        """The second opinion as a function (logits, kind) -> scores of their poses; None without one."""
         opinion = self.opinion
         return None if opinion is None else lambda logits, kind: opinion(evidence(logits, kind))
 
@@ -136,7 +136,7 @@ class Equivariant(nn.Module):
 
 
 def _check_in_space(kinds: Any, name: str, group: Group) -> None:
-    """Raise ValueError for a kind that lives on a canvas."""
+    """Raise ValueError for a kind that needs a canvas."""
 
     def check(kind: Any) -> None:
         if isinstance(kind, Rows):
@@ -190,7 +190,7 @@ def adapt(
 
 
 def _chosen(given: Any, group: Group, predictor: Callable[..., Any], is_known: bool) -> Canonicalizer:
-    """The canonicalizer that was given, by itself or by name, or else the one for such a predictor and group."""
+    """The canonicalizer given, as a module or by name, else the default for this predictor and group."""
     make = SearchCanonicalizer if group.dim == 3 else RingCanonicalizer if group.order is None else OrbitCanonicalizer
     if given is None:
         given = (ready.default(group.name) if is_known else None) or make(group)
@@ -211,7 +211,7 @@ def _chosen(given: Any, group: Group, predictor: Callable[..., Any], is_known: b
 
 
 def _callable(predictor: Any) -> Callable[..., Any]:
-    """The predictor, a pair made one. Raises TypeError where it cannot be called."""
+    """The predictor; a pair as one. Raises TypeError where it cannot be called."""
     predictor = as_predictor(predictor)
     if not callable(predictor):
         raise TypeError(

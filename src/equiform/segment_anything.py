@@ -1,4 +1,4 @@
-"""A photo embedded once and prompted many times: the pose is found with the embedding, and later prompts move with it."""
+"""A photo embedded once and prompted many times: its pose is found with the embedding, and moves the prompts."""
 
 from dataclasses import dataclass
 from typing import Any

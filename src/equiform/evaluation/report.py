@@ -1,4 +1,4 @@
-"""What `evaluate` found: a table, plots, and files (JSON, CSV, one self-contained HTML page)."""
+"""The report of `evaluate`: a table, plots, and files (JSON, CSV, one self-contained HTML page)."""
 
 import base64
 import csv
@@ -113,11 +113,11 @@ class OrbitReport:
 
     @property
     def legend(self) -> list[str]:
-        """What the columns are."""
+        """What the columns mean, a line each."""
         return LEGEND + [DRAWN] * any(method.mean_from for method in self.methods)
 
     def _cells(self, method: Method) -> list[str]:
-        """What the table says of a method, in the order of COLUMNS."""
+        """The cells of a method, in the order of COLUMNS."""
         error = method.equivariance_error
         level = len(method.values) > 1 and min(method.values) == max(method.values)
         return [
@@ -252,7 +252,7 @@ def _best(values: list[float], higher_is_better: bool) -> list[bool]:
 
 
 def _finite(value: Any) -> Any:
-    """The same, with None for every float that JSON and spreadsheets cannot hold."""
+    """The value with None for NaN and infinite floats, which JSON and spreadsheets cannot hold."""
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

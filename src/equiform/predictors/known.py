@@ -1,4 +1,4 @@
-"""How the inputs and outputs of known predictors move: one table, looked up by the class of the predictor.
+"""The kinds of the inputs and outputs of known predictors: one table, looked up by the class of the predictor.
 
 A family of predictors has a file here, which imports nothing of its library, and a place in `ADAPTERS` below.
 """
