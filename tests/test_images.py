@@ -26,8 +26,8 @@ from equiform.images.files import (
     read_squares,
     to_tensor,
 )
-from equiform.images.views import square_view, squares
 from equiform.images.level import moved
+from equiform.images.views import square_view, squares
 from equiform.upright import Upright, plan, tabled, turn_files
 
 # Four quarters of different brightness, the brightest top left, not square: no turn or mirror image looks like another.

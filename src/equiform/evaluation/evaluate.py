@@ -344,7 +344,7 @@ class _Clock:
 def _found(group: Group, pose: Pose, g: Tensor) -> Tensor:
     """Whether the pose of every row is g; of a continuous group within 10 degrees."""
     if group.order is None:
-        return PlaneGroup.distance(pose.g, g.to(pose.g)) <= math.radians(WITHIN) + 1e-4
+        return PlaneGroup.distance(pose.g, g.to(pose.g).expand_as(pose.g)) <= math.radians(WITHIN) + 1e-4
     return pose.index == group.index(g)
 
 

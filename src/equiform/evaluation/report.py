@@ -26,7 +26,7 @@ LEGEND = [
     "pose: share of poses found; error: greatest |f(g.x) - g.f(x)|",
     "passes: predictor runs per input; time, +params: relative to bare predictor",
 ]
-CROPPED = "every input is the middle of a larger one that was turned: no corners are missing"
+CROPPED = "inputs are the middle of larger turned ones: no corners are missing"
 DRAWN = "the mean is over the elements drawn, without the upright pose"
 STYLE = """
 :root { color-scheme: light dark; --line: #d0d5dd; --soft: #5b6472; }
