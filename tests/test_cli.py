@@ -470,7 +470,7 @@ def test_debug_shows_where_an_error_came_from(home):
 
 def test_a_bug_is_no_expected_error(home, monkeypatch):
     """The control: what nobody expected keeps its traceback."""
-    monkeypatch.setattr("equiform.cli.main.plan", lambda *_: {}["key"])
+    monkeypatch.setattr("equiform.cli.turning.plan", lambda *_: {}["key"])
     result = run("upright", home / "photos", "--out", home / "out", "--adapter", home / "adapter")
     assert isinstance(result.exception, KeyError)
 
@@ -483,7 +483,7 @@ def test_upright_writes_every_image_and_the_table(home, tmp_path):
     assert f"8 images in {tmp_path / 'out'}" in result.stdout
     with (tmp_path / "out" / "poses.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
-    assert list(table[0]) == ["file", "angle", "flip", "confidence", "error"]
+    assert list(table[0]) == ["file", "angle", "flip", "confidence", "done", "error"]
     assert [Path(row["file"]).is_file() for row in table] == [True] * 9
     for row in table:
         source = Path(row["file"])

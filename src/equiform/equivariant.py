@@ -12,7 +12,7 @@ from .batching.answers import can_average, merged
 from .batching.batch import Batch
 from .batching.calls import in_order, parameter_names
 from .batching.chosen import Chosen, choose, likeliest
-from .canonicalizers.base import Canonicalizer
+from .canonicalizers.base import Canonicalizer, Prior
 from .canonicalizers.orbit import OrbitCanonicalizer
 from .canonicalizers.poses import Pose, straight_through
 from .canonicalizers.ring import RingCanonicalizer
@@ -39,9 +39,10 @@ class Prediction(NamedTuple):
 class Equivariant(nn.Module):
     """A predictor made equivariant by a canonicalizer. Made by `adapt`; keeps nothing about its last call.
 
-    `model(x)` has the structure and types of `predictor(x)`. `opinion`, fitted by `equiform.learning.fit_opinion`, corrects the
-    weights of several poses by the predictor's own answers. In `canonicalizer.train()` mode gradients reach the
-    canonicalizer straight through its choice; otherwise it is an ordinary hard choice.
+    `model(x)` has the structure and types of `predictor(x)`. `opinion`, fitted by `equiform.learning.fit_opinion`, corrects
+    the weights of several poses by the predictor's own answers; with a `prior` that is not uniform, how likely each pose is before
+    looking, the whole is not exactly equivariant. In `canonicalizer.train()` mode gradients reach the canonicalizer straight
+    through its choice; otherwise it is an ordinary hard choice.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Equivariant(nn.Module):
         top_k: int = 1,
         coverage: float | None = None,
         opinion: Opinion | None = None,
+        prior: Prior | None = None,
     ):
         super().__init__()
         order = canonicalizer.num_poses
@@ -69,6 +71,9 @@ class Equivariant(nn.Module):
             _check_in_space(self.inputs, "inputs", canonicalizer.group)
             _check_in_space(self.outputs, "outputs", canonicalizer.group)
         self.top_k, self.coverage, self.opinion = top_k, coverage, opinion
+        self.prior = prior if prior is None or isinstance(prior, int | float) else [float(share) for share in prior]
+        if self.prior is not None:
+            canonicalizer.log_prior(self.prior)
         self.training = isinstance(predictor, nn.Module) and predictor.training
 
     @property
@@ -104,7 +109,7 @@ class Equivariant(nn.Module):
         """The pose of images or clouds; with gradients only while the canonicalizer is trained."""
         self.canonicalizer.warn_untrained()
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.canonicalizer.training):
-            return self.canonicalizer(seen)
+            return self.canonicalizer.posterior(seen, self.prior)
 
     def choose(self, pose: Pose) -> Chosen:
         """The poses that the predictor is run on, with their weights."""
@@ -131,7 +136,7 @@ class Equivariant(nn.Module):
         return None if opinion is None else lambda logits, kind: opinion(evidence(logits, kind))
 
     def _settings(self) -> dict[str, Any]:
-        names = ("inputs", "outputs", "top_k", "coverage", "opinion")
+        names = ("inputs", "outputs", "top_k", "coverage", "opinion", "prior")
         return {name: getattr(self, name) for name in names}
 
 
@@ -157,6 +162,7 @@ def adapt(
     canonicalizer: Canonicalizer | str | Path | None = None,
     top_k: int = 1,
     coverage: float | None = None,
+    prior: Prior | None = None,
 ) -> Equivariant:
     """Make a predictor equivariant. Its weights, its mode and its architecture stay as they are.
 
@@ -169,6 +175,9 @@ def adapt(
     or repository of a saved one. Left out, known models of images take the ready-made one for their group, which needs no
     `fit`; all others an `OrbitCanonicalizer` (in space a `SearchCanonicalizer`), to be fitted.
     `top_k`: answer with the mean over that many likeliest poses; `coverage`: with as many as cover that share of the posterior.
+    `prior`: how likely each pose is before looking: the share of inputs that is upright, the rest spread over the other poses
+    alike, or a number for each element. With one that is not uniform the model is no longer exactly equivariant: a photo that
+    is in doubt counts as upright whichever way it lies. By default there is none.
 
     Raises ValueError or TypeError for an unknown group or kind, or where `outputs` is not known and not given.
     """
@@ -186,7 +195,7 @@ def adapt(
             f"classifier, {clouds if in_space else images}{pair}"
         )
     chosen = _chosen(canonicalizer, groups.group(group), single, known[1] is not None)
-    return Equivariant(single, chosen.eval(), inputs, outputs, top_k, coverage)
+    return Equivariant(single, chosen.eval(), inputs, outputs, top_k, coverage, prior=prior)
 
 
 def _chosen(given: Any, group: Group, predictor: Callable[..., Any], is_known: bool) -> Canonicalizer:

@@ -30,7 +30,7 @@ FORMAT, FORMAT_VERSION = "equiform", 2
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 CHECKSUM = "sha256"
 OPINION = "opinion.weight"
-KINDS, NUMBERS = ("inputs", "outputs"), ("top_k", "coverage")  # settings of the wrapper, beside the opinion
+KINDS, NUMBERS = ("inputs", "outputs"), ("top_k", "coverage")  # settings of the wrapper, beside the prior and the opinion
 MAX_CONFIG, MAX_HEADER = 1 << 20, 1 << 24  # bytes; real ones have a thousand, and a hundred for each tensor
 FLOATS = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
 DTYPES = FLOATS | {"I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8}
@@ -43,7 +43,7 @@ DTYPES |= {"BOOL": torch.bool}
 def save(
     folder: str | Path, canonicalizer: Canonicalizer, settings: Mapping[str, Any], card: Mapping[str, Any] | None = None
 ) -> None:
-    """Write a canonicalizer and the settings of its wrapper: inputs, outputs, top_k, coverage and opinion.
+    """Write a canonicalizer and the settings of its wrapper: inputs, outputs, top_k, coverage, prior and opinion.
 
     `card`: a model card in plain JSON values: data, licences, figures, limits.
 
@@ -51,6 +51,7 @@ def save(
     """
     config = {"format": FORMAT, "format_version": FORMAT_VERSION, **_described(canonicalizer)}
     config |= {name: kinds.to_json(settings[name]) for name in KINDS} | {name: settings[name] for name in NUMBERS}
+    config["prior"] = settings.get("prior")
     # cloned, since safetensors refuses weights that share memory
     weights = {name: tensor.detach().clone().contiguous() for name, tensor in canonicalizer.state_dict().items()}
     if settings.get("opinion") is not None:
@@ -270,7 +271,8 @@ def restore(
 def _settings(saved: Saved) -> dict[str, Any]:
     with _damaged_config(saved):
         settings = {name: kinds.from_json(saved.config[name]) for name in KINDS}
-        return settings | {name: saved.config[name] for name in NUMBERS}
+        # what was saved before there were priors has none
+        return settings | {name: saved.config[name] for name in NUMBERS} | {"prior": saved.config.get("prior")}
 
 
 def _check_networks(saved: Saved, networks: Sequence[nn.Module], where: str | Path) -> None:

@@ -13,6 +13,7 @@ from ..geometry.actions import act_image
 from ..geometry.arrays import as_tensor
 from ..geometry.groups import Cyclic, Group, turn
 from ..images.views import central_square, disc, orbit_views, square_view, squares, view_size
+from .base import Prior, check_share
 from .images import ImageCanonicalizer, Images
 from .networks import MobileNetwork
 from .orbit import STEP
@@ -118,12 +119,27 @@ class RingCanonicalizer(ImageCanonicalizer):
             raise ValueError(f"the network must give one score per angle, ({len(views)}, {self.num_bins}); got {came}")
         return answer
 
-    def forward(self, inputs: Images) -> Pose:
+    def posterior(self, inputs: Images, prior: Prior | None = None) -> Pose:
+        return self(inputs) if prior is None else self(inputs, self.log_prior(prior))
+
+    def log_prior(self, prior: Prior) -> Float[Tensor, " m"]:
+        """That share about the upright direction, as far as `target` is, the rest on the whole ring: a log for every score.
+
+        A small tilt is drawn to the upright direction. Raises ValueError unless the prior is one number between 0 and 1.
+        """
+        share = check_share(prior)
+        upright = self.target(torch.zeros(0), torch.eye(3)[None])[0]
+        shares = share * upright + (1 - share) / len(upright)
+        return (shares / shares.max()).log()
+
+    def forward(self, inputs: Images, log_prior: Float[Tensor, " m"] | None = None) -> Pose:
         view = self.view(inputs)
         if len(view) == 0:
             return pose_of(torch.zeros(0, self.num_poses), torch.eye(3).expand(0, self.num_poses, 3, 3))
-        rings = self.scores(view).double().unflatten(1, (self._flips, self.num_bins))
-        rings = torch.where(rings.isfinite().all(2, keepdim=True).all(1, keepdim=True), rings, torch.zeros_like(rings))
+        scores = self.scores(view).double()
+        scores = torch.where(scores.isfinite().all(1, keepdim=True), scores, torch.zeros_like(scores))
+        rings = scores if log_prior is None else scores + log_prior.to(scores)
+        rings = rings.unflatten(1, (self._flips, self.num_bins))
         logs, angles = zip(*[sectors(ring) for ring in rings.unbind(1)], strict=True)
         flips = torch.arange(self._flips).bool().repeat_interleave(SECTORS).expand(len(view), -1)
         candidates = exact_turn(torch.cat(angles, 1), flips.to(view.device)).float()

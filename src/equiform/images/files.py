@@ -152,11 +152,10 @@ def rgb(image: "Image") -> "Image":
 
     if image.mode.startswith("I") or image.mode == "F":
         values = _finite(np.asarray(image).astype(np.float64))
-        image = PIL.Image.fromarray((values / _white(image, values) * 255).clip(0, 255).round().astype(np.uint8))
+        image = PIL.Image.fromarray((values / white(image, values) * 255).clip(0, 255).round().astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
-        white = PIL.Image.new("RGBA", image.size, "white")
-        image = PIL.Image.alpha_composite(white, image)
+        image = PIL.Image.alpha_composite(PIL.Image.new("RGBA", image.size, "white"), image)
     return image.convert("RGB")
 
 
@@ -166,7 +165,7 @@ def _finite(values: np.ndarray) -> np.ndarray:
     return values if finite.all() else np.where(finite, values, values[finite].mean() if finite.any() else 0.0)
 
 
-def _white(image: "Image", values: np.ndarray) -> float:
+def white(image: "Image", values: np.ndarray) -> float:
     """The value of white: what the depth of the file says, and the brightest pixel where it says nothing (32 bits, floats)."""
     # pillow scales any PGM to 16 bits, and its older releases give 16-bit PNG files as mode I
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
