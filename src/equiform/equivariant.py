@@ -40,9 +40,9 @@ class Equivariant(nn.Module):
     """A predictor made equivariant by a canonicalizer. Made by `adapt`; keeps nothing about its last call.
 
     `model(x)` has the structure and types of `predictor(x)`. `opinion`, fitted by `equiform.learning.fit_opinion`, corrects
-    the weights of several poses by the predictor's own answers; with a `prior` that is not uniform, how likely each pose is before
-    looking, the whole is not exactly equivariant. In `canonicalizer.train()` mode gradients reach the canonicalizer straight
-    through its choice; otherwise it is an ordinary hard choice.
+    the weights of several poses by the predictor's own answers. With a `prior` that is not uniform (how likely each pose is
+    before looking) the whole is not exactly equivariant. In `canonicalizer.train()` mode gradients reach the canonicalizer
+    straight through its choice; otherwise it is an ordinary hard choice.
     """
 
     def __init__(

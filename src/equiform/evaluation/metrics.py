@@ -226,7 +226,7 @@ def part_iou(output: Any, target: Tensor) -> float:
 
 
 class Named(NamedTuple):
-    """A metric by name: `make` gives a fresh one for the kinds of the outputs; `kinds` of the leaf it looks at, by preference."""
+    """A metric by name: `make` gives a fresh one for the kinds of the outputs; `kinds`: of its leaf, by preference."""
 
     make: Callable[[Any], Metric]
     kinds: tuple[str, ...] = ("logits",)
