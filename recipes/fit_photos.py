@@ -31,11 +31,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from equiform import OrbitCanonicalizer, calibrate, saving
+from equiform import OrbitCanonicalizer, saving
 from equiform.canonicalizers.networks import MobileNetwork
 from equiform.canonicalizers.ring import RingCanonicalizer
 from equiform.geometry.groups import turn
 from equiform.images.files import find_images, open_image, rgb
+from equiform.learning import calibrate
 from photo_views import Views
 
 MAKE = {
@@ -150,7 +151,7 @@ def load_backbone(network: MobileNetwork, path: Path, views: Tensor) -> None:
         for conv, norm, name in zip(convolutions, norms, kernels, strict=True)
     ]
     for module in network.modules():  # every norm as it is set, while the views pass through
-        module.training = isinstance(module, nn.Module) and not isinstance(module, (nn.BatchNorm2d, nn.Dropout))
+        module.training = not isinstance(module, (nn.BatchNorm2d, nn.Dropout))
     network(views)
     for hook in hooks:
         hook.remove()
@@ -207,7 +208,9 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--teacher", type=Path, help="the folder of a larger one, to learn from as well")
     parser.add_argument("--folds", action="store_true", help="first find the photos that out-of-fold networks contradict")
     parser.add_argument("--leave-out", type=Path, help="JSON: a list of photos, as paths below the folder")
-    parser.add_argument("--without", nargs="*", default=[], metavar="SOURCE", help="leave whole sources out, to measure on them")
+    parser.add_argument(
+        "--without", nargs="*", default=[], metavar="SOURCE", help="leave whole sources out, to measure on them"
+    )
     parser.add_argument("--weights", type=Path, help="JSON: source -> how often its photos come, beside 1")
     parser.add_argument("--card", type=Path, help="JSON: what else the card says")
     parser.add_argument("--epochs", type=int, default=20)
