@@ -410,7 +410,7 @@ def test_a_uniform_prior_changes_nothing_and_others_are_refused(unchecked):
     for uniform in (0.25, [3, 3, 3, 3]):
         assert torch.equal(canonicalizer.posterior(faint(), uniform).scores, canonicalizer(faint()).scores)
     for wrong in (0, 1.5, True, [0.5, 0.5], [1, 1, 1, 0], [1, 1, 1, math.nan]):
-        with pytest.raises(ValueError, match="prior is the share that is upright.*got"):
+        with pytest.raises(ValueError, match=r"prior is the share that is upright.*got"):
             adapt(lambda x: x, "C4", outputs="logits", canonicalizer=canonicalizer, prior=wrong)
-    with pytest.raises(ValueError, match="a prior is over the elements of a finite group.*SO3"):
+    with pytest.raises(ValueError, match=r"a prior is over the elements of a finite group.*SO3"):
         FrameCanonicalizer("SO3").log_prior(0.9)
