@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -391,6 +392,18 @@ def test_doubt_and_normalisation_options(home, tmp_path):
 )
 def test_errors_are_one_line(home, more, message):
     assert message in error_of(*evaluate(home, *more))
+
+
+def test_with_no_adapter_named_the_ready_made_one_is_taken(home, tmp_path, monkeypatch):
+    monkeypatch.setattr(equiform.ready, "FOLDER", tmp_path)
+    shutil.copytree(home / "adapter", tmp_path / "photos-c4")
+    call = ("evaluate", f"{home}/models.py:net", home / "photos", "--size", 16)
+    ok(*call, "--group", "C8", "--frame", "crop", "--out", tmp_path / "r.json")
+    report = OrbitReport.load(tmp_path / "r.json")
+    assert (report.frame, report.within, len(report.elements)) == ("crop", None, 8)
+    assert "(photos-c4)" in error_of(*call, "--group", "SO2"), "which would take photos-so2, and it is not here"
+    assert "unknown frame 'outside'; known: inside, crop" in error_of(*call, "--frame", "outside")
+    assert "8 images in" in ok("upright", home / "photos", "--out", tmp_path / "out").stdout
 
 
 def test_names_are_known_however_their_words_are_joined(home, tmp_path):
