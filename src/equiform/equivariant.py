@@ -115,7 +115,7 @@ class Equivariant(nn.Module):
         """The poses that the predictor is run on, with their weights."""
         zero = straight_through(pose.scores) if self.canonicalizer.training and pose.scores.requires_grad else None
         chosen = choose(pose.scores, self.top_k, self.coverage) if self.averages else likeliest(pose.index)
-        return chosen.of(pose, zero)
+        return chosen.of(pose, zero, self.group.on_grid)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What predictor(*args, **kwargs) would return, equivariant."""

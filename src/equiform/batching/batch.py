@@ -115,7 +115,7 @@ class Part(NamedTuple):
     @classmethod
     def of(cls, batch: Batch, chosen: Chosen, back: Tensor, before: Size | None, after: Size | None, pairs: Tensor) -> "Part":
         rows = chosen.row[pairs]
-        whole = torch.equal(rows, batch.owners["row"])
+        whole = (chosen.whole and len(pairs) == len(chosen.row)) or torch.equal(rows, batch.owners["row"])
         entry, owners = gathered(batch.owners, rows) if not whole else (_all(batch.owners), batch.owners)
         return cls(batch, chosen, pairs, back[pairs.to(back.device)], before, after, entry, owners, whole)
 
@@ -146,14 +146,14 @@ class Part(NamedTuple):
         kind, value, path, sort = leaf
         owner = None if sort in (None, "row") else owners[sort].to(g.device)
         sizes = [canvas] if canvas is not None else []
-        moved = act_leaf(g if owner is None else g[owner], sizes, kind, value, path)
+        moved = act_leaf(g if owner is None else g[owner], sizes, kind, value, path, self.chosen.on_grid)
         if self.chosen.zero is None or not _has_gradient(kind, moved):
             return moved
         rows = self.chosen.row[self.pairs].to(g.device)
         rows = rows if owner is None else rows[owner]
         zero, candidates = self.chosen.zero[rows.to(self.chosen.zero.device)], self.chosen.candidates[rows]
         for k in range(zero.shape[1]):
-            other = act_leaf(side(candidates[:, k]), sizes, kind, value, path)
+            other = act_leaf(side(candidates[:, k]), sizes, kind, value, path, self.chosen.on_grid)
             if other.shape == moved.shape:
                 moved = moved + other * zero[:, k].to(moved).reshape(-1, *[1] * (moved.ndim - 1))
         return moved

@@ -86,19 +86,21 @@ class Row(NamedTuple):
     """A kind: its action, how it is averaged, whether it needs the canvas, and whether it moves in space too.
 
     `averaging` over several poses: "mean", "softmax" (a mean of probabilities), or "likeliest" (the answer of the MAP pose).
-    `places`: how many numbers of the last axis are coordinates on the canvas, which `snap` rounds.
+    `places`: how many numbers of the last axis are coordinates on the canvas, which `snap` rounds. `pixels`: the action takes
+    `on_grid`.
     """
 
     act: Callable[..., Any]
     averaging: str = "mean"
     on_canvas: bool = False
     places: int = 0
+    pixels: bool = False
     in_space: bool = False
 
 
 ACTIONS = {
-    "image": Row(act_image),
-    "mask": Row(act_mask),
+    "image": Row(act_image, pixels=True),
+    "mask": Row(act_mask, pixels=True),
     "points": Row(act_points, on_canvas=True, places=2, in_space=True),
     "vectors": Row(act_vectors, in_space=True),
     "axial_vectors": Row(act_axial_vectors, in_space=True),

@@ -62,8 +62,9 @@ def _act_on_flat(g: Tensor, x: Any, kinds: Any, batch: Tensor, name: str) -> Any
     return nested.filled(kinds, x, iter(moved))
 
 
-def act_leaf(g: Tensor, sizes: list[Size], kind: Leaf, x: Any, path: str) -> Any:
-    """One leaf moved by g. `sizes`: the canvas of every row, one for all rows, or none where it is not known."""
+def act_leaf(g: Tensor, sizes: list[Size], kind: Leaf, x: Any, path: str, on_grid: bool = False) -> Any:
+    """One leaf moved by g. `sizes`: the canvas of every row, one for all rows, or none where it is not known. `on_grid`: all
+    elements are known to keep to the grid."""
     if isinstance(kind, Rows):
         if not isinstance(x, (list, tuple)):
             hint = ": of a DataLoader with collate_fn=lambda samples: tuple(zip(*samples))"
@@ -97,7 +98,7 @@ def act_leaf(g: Tensor, sizes: list[Size], kind: Leaf, x: Any, path: str) -> Any
             f"{path}: {kind!r} needs the canvas it lives on: pass canvas=(height, width), or a list of them by row"
         )
     g = g.to(tensor.device).expand(len(tensor), -1, -1)
-    options = dict(kind.options)
+    options = dict(kind.options) | ({"on_grid": True} if on_grid and row.pixels else {})
     try:
         moved = _act_parts(row, g, tensor, canvas, sizes if several else None, options)
     except ValueError as error:

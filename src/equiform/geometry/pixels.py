@@ -21,15 +21,32 @@ def act_image(
     interpolation: str = "bilinear",
     border: str = "zeros",
     pseudoscalar: bool = False,
+    on_grid: bool = False,
 ) -> Tensor:
     """Move the last two axes of (b, ..., h, w). Exact on the grid, resampled elsewhere; `size` is not needed.
 
-    `pseudoscalar`: reflections turn the sign too.
+    `pseudoscalar`: reflections turn the sign too. `on_grid`: all elements are known to keep to the grid.
     """
     if x.ndim < 3:
         raise ValueError(f"an image or mask has shape (b, ..., h, w); got {tuple(x.shape)}")
-    moved = _move_pixels(g, x, interpolation, border)
+    if on_grid and torch.compiler.is_compiling() and x.shape[-2] == x.shape[-1]:
+        moved = _gathered(g, x)
+    else:
+        moved = _move_pixels(g, x, interpolation, border)
     return moved * parity(g, moved) if pseudoscalar else moved
+
+
+def _gathered(g: Tensor, x: Tensor) -> Tensor:
+    """Pixels of a square canvas by their source, for elements on the grid: without a look at g, as a compiled graph needs it.
+
+    Slower than a turn of each row, which is what runs otherwise.
+    """
+    side = x.shape[-1]
+    centre = torch.arange(side, dtype=torch.float64, device=x.device) + 0.5 - side / 2
+    place = torch.stack([centre.expand(side, side), centre[:, None].expand(side, side)], -1).flatten(0, 1)
+    source = (place @ groups.inverse(g.double())[:, :2, :2].mT + (side / 2 - 0.5)).round().long()
+    index = (source[..., 1] * side + source[..., 0]).reshape(len(g), *[1] * (x.ndim - 3), side * side)
+    return x.flatten(-2).gather(-1, index.expand(*x.shape[:-2], -1)).reshape(x.shape)
 
 
 def _move_pixels(g: Tensor, x: Tensor, interpolation: str, border: str) -> Tensor:
@@ -47,9 +64,11 @@ def _move_pixels(g: Tensor, x: Tensor, interpolation: str, border: str) -> Tenso
 
 
 @empty_stays
-def act_mask(g: Float[Tensor, "b 3 3"], x: Tensor, size: Size | None, *, border: str = "zeros") -> Tensor:
+def act_mask(
+    g: Float[Tensor, "b 3 3"], x: Tensor, size: Size | None, *, border: str = "zeros", on_grid: bool = False
+) -> Tensor:
     """Move a mask, label map or score map (b, ..., h, w). Nearest pixel off the grid."""
-    return act_image(g, x, size, interpolation="nearest", border=border)
+    return act_image(g, x, size, interpolation="nearest", border=border, on_grid=on_grid)
 
 
 def _one_canvas(canvases: set, x: Tensor) -> None:

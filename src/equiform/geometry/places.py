@@ -22,7 +22,9 @@ def _affine(g: Tensor, size: Size, normalized: bool, like: Tensor, index: bool =
     """
     a = g[:, :2, :2].double()
     before = torch.tensor([size[1], size[0]], dtype=torch.float64, device=g.device)
-    after = torch.tensor([(w, h) for h, w in moved_sizes(g, size)], dtype=torch.float64, device=g.device).reshape(-1, 2)
+    after = before.expand(len(g), 2)
+    if size[0] != size[1]:
+        after = torch.tensor([(w, h) for h, w in moved_sizes(g, size)], dtype=torch.float64, device=g.device).reshape(-1, 2)
     if index:
         before, after = before - 1, after - 1
     t = g[:, :2, 2].double() + after / 2 - (a * (before / 2)).sum(-1)

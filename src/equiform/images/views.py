@@ -44,7 +44,7 @@ def square_view(
     if len(images) == 0:
         return torch.zeros(0, channels, resolution, resolution, device=images.device)
     # a few photos at a time stay in the processor's cache, which the batch as a whole does not
-    parts = images.split(4) if images.device.type == "cpu" else [images]
+    parts = images.split(4) if images.device.type == "cpu" and not torch.compiler.is_compiling() else [images]
     if in_disc:
         parts = [central_square(part) for part in parts]
     inside = (radius(resolution) < resolution / 2).to(images.device) if in_disc else None
@@ -57,6 +57,8 @@ def squeezed(images: Shaped[Tensor, "b k h w"], size: tuple[int, int]) -> Float[
 
     A pixel that is not finite counts as the mean of those of its channel that are; a channel without any is constant.
     """
+    if images.dtype.is_floating_point and torch.compiler.is_compiling():  # which cannot look before it decides
+        return _resized(images, size, _finite_mean(images))
     small = _resized(images, size)
     if images.dtype.is_floating_point and not bool(small.isfinite().all()):
         small = _resized(images, size, _finite_mean(images))
@@ -159,7 +161,7 @@ def orbit_views(view: Float[Tensor, "b c s s"], group: Group) -> Float[Tensor, "
     Views of other groups are masked to a disc, so that no corner tells how far they were turned.
     """
     back = inverse(group.elements.to(view))
-    turned = [act_image(g.expand(len(view), 3, 3), view, None, border="edge") for g in back]
+    turned = [act_image(g.expand(len(view), 3, 3), view, None, border="edge", on_grid=group.on_grid) for g in back]
     if not group.on_grid:
         turned = [disc(F.avg_pool2d(x, 2)) for x in turned]
     return torch.stack(turned)
