@@ -108,6 +108,8 @@ SAMPLES: dict[str, list[Sample]] = {
     "features": [("features", lambda b, h, w: torch.randn(b, 5, 3))],
     "presence": [("presence", lambda b, h, w: torch.ones(b, 5, dtype=torch.bool))],
     "edge_features": [("edge_features", lambda b, h, w: torch.randn(b, 2))],
+    "edge_vectors": [("edge_vectors", lambda b, h, w: torch.randn(b, 5, 2))],
+    "count": [("count", lambda b, h, w: torch.full((b,), b))],
     "batch": [("batch", lambda b, h, w: torch.arange(b) + 1)],
     "edges": [("edges", lambda b, h, w: torch.arange(10).reshape(2, 5))],
 }

@@ -54,7 +54,8 @@ with torch.no_grad():
     for name in ("C4", "D4"):
         canonicalizer = OrbitCanonicalizer(name, resolution=16)
         canonicalizer.fitted = True
-        model = equiform.adapt(Map(3, 5, 3, padding=1).eval(), name, inputs="image", outputs="image", canonicalizer=canonicalizer)
+        predictor = Map(3, 5, 3, padding=1).eval()
+        model = equiform.adapt(predictor, name, inputs="image", outputs="image", canonicalizer=canonicalizer)
         x = equiform.act(equiform.group("C4").elements, torch.rand(4, 3, 24, 24))
         compiled = torch.compile(model.eval(), fullgraph=True, backend="eager")
         print(name, torch.equal(compiled(x), model(x)))
