@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 import common
-from equiform import FrameCanonicalizer, Pose, PrincipalAxesCanonicalizer, SearchCanonicalizer, act, adapt, group
+from equiform import FrameCanonicalizer, act, adapt, group
+from equiform.canonicalizers import Pose, PrincipalAxesCanonicalizer, SearchCanonicalizer
 from equiform.canonicalizers.clouds import CloudCanonicalizer
 from equiform.geometry.groups import SpaceGroup, homogeneous
 

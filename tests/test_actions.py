@@ -535,7 +535,7 @@ BAD = [
         "which has 1 x 1 or 2 x 2",
     ),
     (Regular("C4"), torch.rand(2, 8), r"regular channels of C4 have shape \(b, 4, ...\); got \(2, 8\)"),
-    ("regular", torch.rand(2, 8), r"use equiform.Regular\('C4'\)"),
+    ("regular", torch.rand(2, 8), r"use equiform.geometry.Regular\('C4'\)"),
 ]
 
 

@@ -275,3 +275,46 @@ def test_energy_errors(unchecked):
             EnergyCanonicalizer("C4", lambda image, answer=answer: answer)(photos(2))
     with pytest.raises(ValueError, match=r"images have shape .* got \(3, 12, 12\)"):
         EnergyCanonicalizer("C4", Classifier())(photos(1)[0])
+
+
+# --------------------------------------------------------------------------------------------------------------- prior
+
+
+def faint(b=2):
+    """Bright above, and hardly so: a pose in doubt."""
+    return torch.linspace(0.52, 0.48, 16)[:, None].expand(b, 3, 16, 16)
+
+
+class Above(nn.Module):
+    """How much brighter a view is above than below."""
+
+    def forward(self, x):
+        return 2 * (x[:, :, : x.shape[2] // 2] - x[:, :, x.shape[2] // 2 :]).mean((1, 2, 3))
+
+
+@pytest.mark.parametrize("prior", [0.9, [0.9, 0.02, 0.03, 0.05], [9, 1, 1, 1]])
+def test_a_prior_is_bayes_rule(prior, tmp_path):
+    canonicalizer = OrbitCanonicalizer("C4", Above(), resolution=16).eval()
+    side = act(group("C4").elements[1:2], faint())
+    shares = torch.tensor([prior, *[(1 - prior) / 3] * 3] if isinstance(prior, float) else prior, dtype=torch.float32)
+    plain = canonicalizer(side)
+    expected = plain.probabilities * shares
+    model = adapt(lambda x: x.mean((2, 3)), "C4", outputs="logits", canonicalizer=canonicalizer, prior=prior)
+    pose = model.predict(side).pose
+    assert torch.allclose(pose.probabilities, expected / expected.sum(1, keepdim=True), atol=1e-6)
+    assert plain.index.tolist() == [1, 1]
+    assert pose.index.tolist() == [0, 0], "so that a model with a prior is not equivariant"
+    assert torch.equal(Upright(canonicalizer, prior=prior)(side), side)
+    saving.save(tmp_path, OrbitCanonicalizer("C4", resolution=16), model._settings())
+    assert load(tmp_path, model.predictor).prior == Upright(tmp_path).prior == prior
+
+
+def test_a_uniform_prior_changes_nothing_and_others_are_refused(unchecked):
+    canonicalizer = OrbitCanonicalizer("C4", Above(), resolution=16).eval()
+    for uniform in (0.25, [3, 3, 3, 3]):
+        assert torch.equal(canonicalizer.posterior(faint(), uniform).scores, canonicalizer(faint()).scores)
+    for wrong in (0, 1.5, True, [0.5, 0.5], [1, 1, 1, 0], [1, 1, 1, math.nan]):
+        with pytest.raises(ValueError, match=r"prior is the share that is upright.*got"):
+            adapt(lambda x: x, "C4", outputs="logits", canonicalizer=canonicalizer, prior=wrong)
+    with pytest.raises(ValueError, match=r"a prior is over the elements of a finite group.*SO3"):
+        FrameCanonicalizer("SO3").log_prior(0.9)

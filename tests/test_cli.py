@@ -16,6 +16,7 @@ import equiform
 from asserting import python
 from equiform import OrbitReport
 from equiform.cli.main import app, demo
+from equiform.evaluation import OrbitReport
 from equiform.images.files import LabelledImages
 from equiform.learning import training
 
@@ -422,7 +423,7 @@ def test_upright_writes_every_image_and_the_table(home, tmp_path):
     assert f"8 images in {tmp_path / 'out'}" in result.stdout
     with (tmp_path / "out" / "poses.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
-    assert list(table[0]) == ["file", "angle", "flip", "confidence", "error"]
+    assert list(table[0]) == ["file", "angle", "flip", "confidence", "done", "error"]
     assert [Path(row["file"]).is_file() for row in table] == [True] * 9
     for row in table:
         source = Path(row["file"])

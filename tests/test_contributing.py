@@ -14,6 +14,7 @@ from equiform.canonicalizers.table import CANONICALIZERS
 from equiform.evaluation import metrics
 from equiform.geometry import actions, groups
 from equiform.geometry.groups import PlaneGroup
+from equiform.predictors import known
 from equiform.predictors.table import Adapter
 from equiform.testing import check_equivariant
 from small_photos import scenes

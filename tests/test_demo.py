@@ -6,6 +6,7 @@ import pytest
 
 from equiform import OrbitReport
 from equiform.cli.main import demo
+from equiform.evaluation import OrbitReport
 
 
 @pytest.mark.slow

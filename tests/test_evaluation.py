@@ -1,5 +1,7 @@
 """evaluate: worked examples whose every figure can be told beforehand."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -11,6 +13,7 @@ from equiform import Canonicalizer, EnergyCanonicalizer, Equivariant, adapt, eva
 from equiform.canonicalizers.images import Images
 from equiform.canonicalizers.poses import Pose, pose_of
 from equiform.evaluation.evaluate import _Clock
+from equiform.evaluation.frames import middle, uncropped
 from equiform.geometry.kinds import Kind
 from equiform.testing import check_equivariant, equivariance_error
 from small_photos import pictures
@@ -129,6 +132,8 @@ def test_groups_angles_and_modes():
         (pictures(), {"metric": 3}, TypeError, "a metric is"),
         (pictures(), {"group": "C0"}, ValueError, "unknown group"),
         (pictures(), {"group": []}, ValueError, "list of angles"),
+        (pictures(), {"frame": "outside"}, ValueError, "unknown frame 'outside'; known: inside, crop"),
+        (pictures(), {"frame": "crop", "targets": "mask"}, ValueError, "targets move as 'mask': take frame='inside'"),
         (pictures(), {"baselines": ["bear"]}, ValueError, "known: bare"),
         ((pictures()[0], pictures()[1][:3]), {}, ValueError, "12 inputs and 3 targets"),
         (pictures()[0], {}, TypeError, "a Tensor"),
@@ -183,6 +188,8 @@ def test_the_upright_pose_counts_for_no_mean_over_drawn_elements():
     assert (len(report.elements), report.elements[0], any(report.flips)) == (16, "0°", True)
     assert report.elements == evaluate(marked(), pictures(), group="O2").elements, "drawn alike"
     bare = report["bare"]
+    assert len(report.elements) == 16
+    assert report.elements == evaluate(model, (x, height(x)), metric=metric).elements, "the seed is fixed"
     assert bare.mean == pytest.approx(sum(bare.values[1:]) / 15)
     assert bare.mean < sum(bare.values) / 16, "control: upright is the easiest"
     assert report.upright_of("bare") == bare.values[0]
@@ -200,7 +207,9 @@ def test_clouds_in_float64_are_measured_to_their_last_digits(name):
         return torch.tanh(x @ weight)
 
     x = torch.randn(2, 20, 3).double() * torch.tensor([2.0, 1, 0.5])
-    model = adapt(bent, name, outputs="vectors", canonicalizer=equiform.SearchCanonicalizer(name, side=4, width=8))
+    model = adapt(
+        bent, name, outputs="vectors", canonicalizer=equiform.canonicalizers.SearchCanonicalizer(name, side=4, width=8)
+    )
     errors = equivariance_error(model, x, name)
     assert len(errors) == (model.group.order or 16)
     assert float(errors.max()) < 1e-12

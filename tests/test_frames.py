@@ -12,6 +12,7 @@ import equiform
 from asserting import refused
 from equiform import E3, O3, SE3, SO3, AboutZ, FrameCanonicalizer, Octahedral, PrincipalAxesCanonicalizer, Rows, act, adapt
 from equiform.canonicalizers.principal_axes import principal_axes
+from equiform.geometry import AboutZ, Group, Icosahedral, Octahedral
 from equiform.geometry.clouds import Cloud, standardised
 from equiform.geometry.groups import SpaceGroup, homogeneous
 from equiform.geometry.rotations import rotation_angle

@@ -17,6 +17,8 @@ import equiform
 from asserting import ran, refused
 from equiform import Boxes, Canonicalizer, EnergyCanonicalizer, Equivariant, Image, OrbitCanonicalizer, Rows, adapt, saving
 from equiform._files import write
+from equiform.canonicalizers import Canonicalizer, CascadeCanonicalizer, UniformCanonicalizer
+from equiform.geometry import Image
 from equiform.geometry.kinds import as_kinds
 from small_canonicalizers import CLOUDS, CONTINUOUS, IMAGES
 from small_predictors import Classifier, CloudClassifier

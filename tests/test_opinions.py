@@ -8,6 +8,8 @@ import equiform
 from asserting import refused
 from equiform import Equivariant, Logits, OrbitCanonicalizer, Rows, UniformCanonicalizer, act, adapt, fit_opinion, load
 from equiform.batching.chosen import choose, reweighted
+from equiform.canonicalizers import UniformCanonicalizer
+from equiform.learning import fit_opinion
 from equiform.second_opinion import Opinion, linear_scorer
 from small_predictors import Classifier
 

@@ -88,11 +88,11 @@ def test_untrained_ones_warn_and_trained_ones_do_not(tmp_path):
     plain = OrbitCanonicalizer("C4", resolution=16)
     assert "not fitted" in said(plain)
     assert "photos-c4" in said(plain)
-    scorer = equiform.scorer(nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 9)))
+    scorer = equiform.canonicalizers.scorer(nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 9)))
     assert "not fitted" in said(OrbitCanonicalizer("C4", scorer))
-    assert "not fitted" in said(equiform.CascadeCanonicalizer(plain, OrbitCanonicalizer("C4", resolution=16)))
+    assert "not fitted" in said(equiform.canonicalizers.CascadeCanonicalizer(plain, OrbitCanonicalizer("C4", resolution=16)))
     assert said(OrbitCanonicalizer("C4", FourWays(), resolution=16)) == "", "a network of one's own is one's own affair"
-    assert said(equiform.UniformCanonicalizer("C4")) == ""
+    assert said(equiform.canonicalizers.UniformCanonicalizer("C4")) == ""
     model = adapt(classifier, "C4", outputs="logits", canonicalizer=plain)
     equiform.fit(model, x, epochs=1)
     assert said(plain) == ""

@@ -13,6 +13,7 @@ from equiform import Boxes, Invariant, Likeliest, Logits, OrbitCanonicalizer, Pe
 from equiform.batching.answers import averaged, can_average
 from equiform.canonicalizers.base import Canonicalizer
 from equiform.canonicalizers.poses import Pose, pose_of
+from equiform.geometry import Likeliest, Per
 from equiform.geometry.arrays import as_tensor
 from equiform.geometry.kinds import Kind, as_kinds, from_json, to_json
 

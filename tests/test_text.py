@@ -17,6 +17,7 @@ import equiform
 from asserting import refused
 from equiform import TileCanonicalizer, act, adapt, fit, group
 from equiform import ready as ready_made
+from equiform.canonicalizers import TileCanonicalizer
 from equiform.images.files import to_tensor
 from equiform.images.tiles import MAX_PIXELS, cut_tiles, dark_ink, tile_squares, tile_view
 from small_photos import noise

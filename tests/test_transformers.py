@@ -487,7 +487,10 @@ def test_the_way_out_of_errors():
     bare = case.make()
     _, outputs = known_kinds(bare)
     patches = (4, 8, 16, 32, 32)
-    outputs |= {"hidden_states": tuple(equiform.Tokens(patch, 0) for patch in patches), "reshaped_hidden_states": "image"}
+    outputs |= {
+        "hidden_states": tuple(equiform.geometry.Tokens(patch, 0) for patch in patches),
+        "reshaped_hidden_states": "image",
+    }
     codes = CODES["odd"]
     model, upright = adapt(bare, "D4", outputs=outputs, canonicalizer=Known(codes)), case.upright()
     answer = model(**case.moved(upright, codes), output_hidden_states=True).hidden_states

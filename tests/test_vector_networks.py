@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from equiform import O3, Octahedral
+from equiform import O3
 from equiform.canonicalizers.networks import OccupancyNetwork, VectorNetwork
 from equiform.canonicalizers.networks.occupancy import moved_cells
 from equiform.canonicalizers.networks.vectorneurons import VectorNorm, VectorReLU

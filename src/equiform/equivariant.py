@@ -1,4 +1,4 @@
-"""The wrapper: estimate the pose, bring the input back, let the predictor answer, move the answer to where it belongs."""
+"""The wrapper: find the pose, bring the input back, run the predictor, move its answer."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from .batching.answers import can_average, merged
 from .batching.batch import Batch
 from .batching.calls import in_order, parameter_names
 from .batching.chosen import Chosen, choose, likeliest
-from .canonicalizers.base import Canonicalizer
+from .canonicalizers.base import Canonicalizer, Prior
 from .canonicalizers.orbit import OrbitCanonicalizer
 from .canonicalizers.poses import Pose, straight_through
 from .canonicalizers.ring import RingCanonicalizer
@@ -30,7 +30,7 @@ Predictor = Callable[..., Any] | tuple[Any, Any]
 
 
 class Prediction(NamedTuple):
-    """What the predictor says, moved to where it belongs, and the pose that the canonicalizer found."""
+    """The answer, moved with the input, and the pose that the canonicalizer found."""
 
     output: Any
     pose: Pose
@@ -39,9 +39,10 @@ class Prediction(NamedTuple):
 class Equivariant(nn.Module):
     """A predictor made equivariant by a canonicalizer. Made by `adapt`; keeps nothing about its last call.
 
-    `model(x)` has the structure and types of `predictor(x)`. `opinion`, fitted by `equiform.fit_opinion`, corrects the
-    weights of several poses by the predictor's own answers. In `canonicalizer.train()` mode gradients reach the
-    canonicalizer straight through its choice; otherwise it is an ordinary hard choice.
+    `model(x)` has the structure and types of `predictor(x)`. `opinion`, fitted by `equiform.learning.fit_opinion`, corrects
+    the weights of several poses by the predictor's own answers. With a `prior` that is not uniform (how likely each pose is
+    before looking) the whole is not exactly equivariant. In `canonicalizer.train()` mode gradients reach the canonicalizer
+    straight through its choice; otherwise it is an ordinary hard choice.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Equivariant(nn.Module):
         top_k: int = 1,
         coverage: float | None = None,
         opinion: Opinion | None = None,
+        prior: Prior | None = None,
     ):
         super().__init__()
         order = canonicalizer.num_poses
@@ -69,6 +71,9 @@ class Equivariant(nn.Module):
             _check_in_space(self.inputs, "inputs", canonicalizer.group)
             _check_in_space(self.outputs, "outputs", canonicalizer.group)
         self.top_k, self.coverage, self.opinion = top_k, coverage, opinion
+        self.prior = prior if prior is None or isinstance(prior, int | float) else [float(share) for share in prior]
+        if self.prior is not None:
+            canonicalizer.log_prior(self.prior)
         self.training = isinstance(predictor, nn.Module) and predictor.training
 
     @property
@@ -82,7 +87,7 @@ class Equivariant(nn.Module):
 
     @property
     def averages(self) -> bool:
-        """Whether an answer may be the mean over several poses. Boxes and lists never are: they take one pose."""
+        """Whether answers are averaged over several poses. Boxes and lists never are: they come from the MAP pose."""
         return (self.top_k > 1 or self.coverage is not None) and can_average(self.outputs)
 
     def predict(self, *args: Any, **kwargs: Any) -> Prediction:
@@ -101,13 +106,13 @@ class Equivariant(nn.Module):
         return Batch.bind(self.predictor, self.inputs, args, kwargs, self.group.dim)
 
     def pose(self, seen: Any) -> Pose:
-        """What the canonicalizer says of images or clouds; with gradients only where it is trained."""
+        """The pose of images or clouds; with gradients only while the canonicalizer is trained."""
         self.canonicalizer.warn_untrained()
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.canonicalizer.training):
-            return self.canonicalizer(seen)
+            return self.canonicalizer.posterior(seen, self.prior)
 
     def choose(self, pose: Pose) -> Chosen:
-        """The poses that the predictor is run on, and what each counts."""
+        """The poses that the predictor is run on, with their weights."""
         zero = straight_through(pose.scores) if self.canonicalizer.training and pose.scores.requires_grad else None
         chosen = choose(pose.scores, self.top_k, self.coverage) if self.averages else likeliest(pose.index)
         return chosen.of(pose, zero)
@@ -126,17 +131,17 @@ class Equivariant(nn.Module):
 
     @property
     def _evidence(self) -> Callable[[Any, Any], Any] | None:
-        """What logits of a kind say of their pose, in the second opinion; None without one."""
+        """The second opinion as a function (logits, kind) -> scores of their poses; None without one."""
         opinion = self.opinion
         return None if opinion is None else lambda logits, kind: opinion(evidence(logits, kind))
 
     def _settings(self) -> dict[str, Any]:
-        names = ("inputs", "outputs", "top_k", "coverage", "opinion")
+        names = ("inputs", "outputs", "top_k", "coverage", "opinion", "prior")
         return {name: getattr(self, name) for name in names}
 
 
 def _check_in_space(kinds: Any, name: str, group: Group) -> None:
-    """Raise ValueError for a kind that lives on a canvas."""
+    """Raise ValueError for a kind that needs a canvas."""
 
     def check(kind: Any) -> None:
         if isinstance(kind, Rows):
@@ -157,6 +162,7 @@ def adapt(
     canonicalizer: Canonicalizer | str | Path | None = None,
     top_k: int = 1,
     coverage: float | None = None,
+    prior: Prior | None = None,
 ) -> Equivariant:
     """Make a predictor equivariant. Its weights, its mode and its architecture stay as they are.
 
@@ -169,6 +175,9 @@ def adapt(
     or repository of a saved one. Left out, known models of images take the ready-made one for their group, which needs no
     `fit`; all others an `OrbitCanonicalizer` (in space a `SearchCanonicalizer`), to be fitted.
     `top_k`: answer with the mean over that many likeliest poses; `coverage`: with as many as cover that share of the posterior.
+    `prior`: how likely each pose is before looking: the share of inputs that is upright, the rest spread over the other poses
+    alike, or a number for each element. With one that is not uniform the model is no longer exactly equivariant: a photo that
+    is in doubt counts as upright whichever way it lies. By default there is none.
 
     Raises ValueError or TypeError for an unknown group or kind, or where `outputs` is not known and not given.
     """
@@ -186,11 +195,11 @@ def adapt(
             f"classifier, {clouds if in_space else images}{pair}"
         )
     chosen = _chosen(canonicalizer, groups.group(group), single, known[1] is not None)
-    return Equivariant(single, chosen.eval(), inputs, outputs, top_k, coverage)
+    return Equivariant(single, chosen.eval(), inputs, outputs, top_k, coverage, prior=prior)
 
 
 def _chosen(given: Any, group: Group, predictor: Callable[..., Any], is_known: bool) -> Canonicalizer:
-    """The canonicalizer that was given, by itself or by name, or else the one for such a predictor and group."""
+    """The canonicalizer given, as a module or by name, else the default for this predictor and group."""
     make = SearchCanonicalizer if group.dim == 3 else RingCanonicalizer if group.order is None else OrbitCanonicalizer
     if given is None:
         given = (ready.default(group.name) if is_known else None) or make(group)
@@ -211,7 +220,7 @@ def _chosen(given: Any, group: Group, predictor: Callable[..., Any], is_known: b
 
 
 def _callable(predictor: Any) -> Callable[..., Any]:
-    """The predictor, a pair made one. Raises TypeError where it cannot be called."""
+    """The predictor; a pair as one. Raises TypeError where it cannot be called."""
     predictor = as_predictor(predictor)
     if not callable(predictor):
         raise TypeError(

@@ -1,4 +1,4 @@
-"""A photo embedded once and prompted many times: the pose is found with the embedding, and later prompts move with it."""
+"""A photo embedded once and prompted many times: its pose is found with the embedding, and moves the prompts."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -100,7 +100,7 @@ def embed(model: Equivariant, photo: Any) -> EmbeddedPhoto:
         came = f"one around a {type(inside).__name__}" if isinstance(model, Equivariant) else f"a {type(model).__name__}"
         raise TypeError(f"embed takes a promptable model, adapt((processor, sam), group); got {came}")
     pixels = read_photo(photo)
-    pose = model.canonicalizer([pixels])
+    pose = model.pose([pixels])
     upright = act(inverse(pose.g), pixels[None])[0]
     embedding = prompts.embedded(predictor.processor, predictor.model, to_image(upright))
     return EmbeddedPhoto(model, pose, (int(pixels.shape[1]), int(pixels.shape[2])), embedding)

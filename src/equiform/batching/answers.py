@@ -1,4 +1,4 @@
-"""The answers of the parts of a batch as one: moved back, put in the order of their owners, averaged over the poses of each."""
+"""Merges the answers of the parts of a batch: moved back, sorted by owner, averaged over the poses of each row."""
 
 import warnings
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ IMAGE_IDS = {f"{what}_{id}" for what in ("image", "img", "batch") for id in ("id
 
 
 class Told(NamedTuple):
-    """The moved leaves of the answer of a part, and which of its pairs owns each entry of which sort."""
+    """The moved leaves of the answer of a part, and by sort the index of the pair that owns each entry."""
 
     part: Part
     leaves: list[Owned]
@@ -30,7 +30,7 @@ class Told(NamedTuple):
 
 
 def merged(answers: Sequence[Any], parts: Sequence[Part], kinds: Any, averages: bool, opinion: Any = None) -> Any:
-    """One answer for the whole batch. Raises ValueError or TypeError where an answer does not fit its kind, or another one.
+    """One answer for the whole batch. Raises ValueError or TypeError where answers fit neither their kinds nor each other.
 
     averages: several poses of a row are averaged by their weights, which `opinion` of their logits and their kind corrects.
     """
@@ -54,7 +54,7 @@ def merged(answers: Sequence[Any], parts: Sequence[Part], kinds: Any, averages: 
 
 
 def told_by(part: Part, answer: Any, kinds: Any) -> Told:
-    """An answer moved back, leaf by leaf, by the elements of those that own its entries."""
+    """An answer moved back, leaf by leaf, each entry by the element of its owner."""
     leaves, owners = nested.leaves(kinds, answer, "output"), part.owners
     own = next((as_tensor(leaf) for kind, leaf, _ in leaves if isinstance(kind, Kind) and kind.name == "batch"), None)
     if own is not None and not ("point" in owners and torch.equal(own.to(owners["point"]), owners["point"])):
@@ -63,7 +63,7 @@ def told_by(part: Part, answer: Any, kinds: Any) -> Told:
 
 
 def with_image_ids(kinds: Any, answer: Any) -> Any:
-    """The kinds with "batch" for what says whose each box (n, 4) is, where it has a name that detectors use for it."""
+    """The kinds with "batch" for image ids: entries beside boxes (n, 4) that have a name which detectors use for them."""
     if not isinstance(kinds, dict) or IMAGE_IDS.isdisjoint(kinds):
         return kinds
     values = dict(nested.children(answer)) if nested.is_container(answer) else {}
@@ -77,14 +77,14 @@ def with_image_ids(kinds: Any, answer: Any) -> Any:
 def _checked(own: Tensor, m: int) -> Tensor:
     if own.ndim != 1 or own.dtype.is_floating_point or (len(own) and not 0 <= int(own.min()) <= int(own.max()) < m):
         raise ValueError(
-            f"output: what says whose each entry is holds whole numbers from 0 to {m - 1}, one an entry; got "
+            f"output: image ids (the kind 'batch') are whole numbers from 0 to {m - 1}, one per entry; got "
             f"{tuple(own.shape)} of {own.dtype}. Say Invariant() where it is something else"
         )
     return own.long()
 
 
 def averaging(leaf: Owned) -> str:
-    """How the poses of a row come together: "mean", "softmax", "sigmoid", or the "likeliest" answers."""
+    """How the answers of several poses become one: "mean", "softmax", "sigmoid", or "likeliest"."""
     kind, value = leaf.kind, leaf.value
     if isinstance(kind, Rows) or leaf.sort == "own" or not isinstance(value, (Tensor, np.ndarray)) or value.ndim == 0:
         return "likeliest"
@@ -158,13 +158,13 @@ def averaged(x: Tensor, way: str, weight: Tensor, index: Tensor, ranks: Sequence
     if way == "sigmoid" or x.ndim < 2 or x.shape[-1] == 1:  # one class alone has no softmax
         yes, no = (_log_sum(F.logsigmoid(sign * work), weight, index, ranks) for sign in (1, -1))
         return (yes - no).to(x.dtype)
-    # a softmax does not see a common constant; the mean one is kept, so that equal logits stay what they are
+    # softmax ignores a constant; the mean one is kept, so that equal logits stay what they are
     common = _mean(work.logsumexp(-1, keepdim=True), weight, index, ranks)
     return (_log_sum(work.log_softmax(-1), weight, index, ranks) + common).to(x.dtype)
 
 
 def _log_sum(logs: Tensor, weight: Tensor, index: Tensor, ranks: Sequence[Tensor]) -> Tensor:
-    """The log of the mean, without leaving logarithms: a class may be unlikely, never impossible."""
+    """The log of the weighted mean of probabilities, in log space, so that none underflows to 0."""
     logs = logs + weight.to(logs.device, logs.dtype).log().reshape(-1, *[1] * (logs.ndim - 1))
     total = logs[ranks[0].to(logs.device)]
     for i in ranks[1:]:
@@ -183,7 +183,7 @@ def _mean(x: Tensor, weight: Tensor, index: Tensor, ranks: Sequence[Tensor]) -> 
 
 
 def _shared(column: Sequence[Owned], told: Sequence[Told]) -> Any:
-    """What all rows share: the same from every part, or of floats (a loss) the mean over rows."""
+    """A value that all rows share: the same from every part, or the mean over rows of floats (a loss)."""
     first = column[0]
     tensors = [as_tensor(leaf.value) for leaf in column if isinstance(leaf.value, (Tensor, np.ndarray, float))]
     if len(tensors) < len(column):

@@ -23,10 +23,10 @@ from .lists import with_lists
 
 @dataclass(frozen=True)
 class Batch:
-    """The arguments of a call that move, each with its kind and the sort of its entries, and what the canonicalizer sees.
+    """The arguments of a call that have a kind, with the owner of every entry, and what the canonicalizer sees of them.
 
     `seen`: the images, or a `Cloud`. `owners`: the row of every entry, by sort. `run`: the predictor on moved arguments;
-    `finish`: from the answer of the whole batch to that of the call.
+    `finish`: makes the answer of the call from that of the whole batch.
     """
 
     values: dict[str, Any]
@@ -42,7 +42,7 @@ class Batch:
     def bind(cls, predictor: Callable[..., Any], inputs: Any, args: tuple, kwargs: Mapping[str, Any], dim: int = 2) -> "Batch":
         """Raises TypeError or ValueError where the arguments do not fit the kinds, or hold no image (in space: no points)."""
         args, kwargs, finish = inputs_of(predictor, args, kwargs)
-        reads = hasattr(predictor, "inputs_of")  # and knows which of its arguments move
+        reads = hasattr(predictor, "inputs_of")  # a pair, which knows which of its arguments move
         names = parameter_names(predictor, args)
         given = dict(zip(names, args, strict=False)) | dict(kwargs)
         wanted = kinds_by_name(inputs, names, given)
@@ -59,7 +59,7 @@ class Batch:
             everything = given | moved
             return predictor(*[everything[name] for name in names[: len(args)]], **{n: everything[n] for n in kwargs})
 
-        # a predictor of lists is expected; if it is none, what it says itself helps nobody
+        # a predictor that takes no lists fails with an error of its own, which names no way out
         listed = [name for name, kind in wanted.items() if isinstance(kind, Kind) and isinstance(kinds[name], Rows)]
         leaves = _leaves(values, kinds)
         seen, batch = _seen(values, kinds, leaves, dim)
@@ -97,9 +97,9 @@ class Batch:
 
 
 class Part(NamedTuple):
-    """(row, element) pairs that run as one batch: `pairs`, which of those chosen; the canvas before and after (none in space).
+    """(row, element) pairs that run as one batch: `pairs` indexes those chosen. The canvas before and after (none in space).
 
-    `entry`: by sort, which entry of the whole batch each of its entries is a copy of; `owners`: which of `pairs` owns it.
+    By sort, `entry` is the index of each of its entries in the whole batch, and `owners` the index of its owner in `pairs`.
     """
 
     batch: Batch
@@ -121,7 +121,7 @@ class Part(NamedTuple):
 
     @property
     def canonical(self) -> dict[str, Any]:
-        """The arguments of its rows, brought back."""
+        """The arguments of its rows, in the canonical pose."""
         moved = iter([self._brought_back(leaf) for leaf in self.batch.leaves])
         return {name: nested.filled(self.batch.kinds[name], value, moved) for name, value in self.batch.values.items()}
 
@@ -130,7 +130,7 @@ class Part(NamedTuple):
         return self._moved(leaf._replace(value=taken), self.back, self.before, self.owners, inverse)
 
     def answer(self, alone: bool) -> Any:
-        """What the predictor says of them; unless it runs `alone`, in memory that its next call does not reuse."""
+        """What the predictor answers; copied unless it runs `alone`, since its next call may reuse the memory."""
         answer = self.batch.run(self.canonical)
         answer = list(answer) if isinstance(answer, Iterator) else answer
         return answer if alone else copied(answer)
@@ -142,7 +142,7 @@ class Part(NamedTuple):
         return leaf._replace(value=self._moved(leaf, g, self.after, owners, lambda candidates: candidates))
 
     def _moved(self, leaf: Owned, g: Tensor, canvas: Size | None, owners: Owners, side: Callable[[Tensor], Tensor]) -> Any:
-        """act(g, x), and in training the gradient of the choice: a weight of each candidate, zero but for its gradient."""
+        """act(g, x); in training with the gradient of the choice, from the other candidates times zero."""
         kind, value, path, sort = leaf
         owner = None if sort in (None, "row") else owners[sort].to(g.device)
         sizes = [canvas] if canvas is not None else []
@@ -164,9 +164,9 @@ def _leaves(values: dict[str, Any], kinds: dict[str, Any]) -> Leaves:
 
 
 def inputs_of(predictor: Any, args: tuple, kwargs: Mapping[str, Any]) -> tuple[tuple, Mapping[str, Any], Callable[[Any], Any]]:
-    """The arguments as tensors and lists, and from the answer for a batch to that of the call.
+    """The arguments as tensors and lists, and a function that makes the answer of the call from that of the batch.
 
-    As the predictor's own `inputs_of` says, where it has one: that of a pair reads photos.
+    A predictor may define its own `inputs_of`: that of a pair reads photos.
     """
     own = getattr(predictor, "inputs_of", None)
     return own(args, kwargs) if own is not None else (args, kwargs, lambda output: output)
@@ -182,7 +182,7 @@ def _all(owners: Owners) -> dict[str, Tensor]:
 
 
 def _without_kind(value: Any) -> str:
-    """What a value holds that may have an entry per row, in words; empty where it cannot."""
+    """What in a value may have an entry per row, in words for an error; empty where nothing may."""
     if isinstance(value, (Tensor, np.ndarray)):
         return "a tensor"
     children = nested.children(value) if nested.is_container(value) else []

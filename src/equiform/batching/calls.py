@@ -1,4 +1,4 @@
-"""Inputs, targets and arguments beside their kinds: which kind is whose, and what the canonicalizer looks at."""
+"""Matches inputs, targets and arguments with their kinds, and finds what the canonicalizer looks at."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ from ..geometry.kinds import Kind, Rows
 
 
 def invoke(function: Callable[..., Any], predictor: Callable[..., Any], x: Any) -> Any:
-    """`function` on the inputs of one batch of data: a tuple as arguments, a dict as those of its names."""
+    """`function` on the inputs of one batch of data: a tuple as positional arguments, a dict as keyword arguments."""
     if isinstance(x, tuple):
         return function(*x)
     names = parameter_names(getattr(predictor, "predictor", predictor), ())  # an adapted model takes what its predictor takes
@@ -26,7 +26,7 @@ def invoke(function: Callable[..., Any], predictor: Callable[..., Any], x: Any) 
 
 
 def fitting_kinds(kind: Any, x: Any) -> Any:
-    """The kinds for x: those of the arguments that are there; where x is one input alone, that of the image or the points."""
+    """The kinds for x: those of the arguments given; for a single input, that of the image or the points."""
     if isinstance(kind, Mapping) and isinstance(x, Mapping):
         return {name: one for name, one in kind.items() if x.get(name) is not None}
     several = isinstance(kind, Mapping) or (isinstance(kind, (list, tuple)) and not nested.is_container(x))
@@ -37,7 +37,7 @@ def fitting_kinds(kind: Any, x: Any) -> Any:
 
 
 def target_kinds(inputs: Any, outputs: Any, target: Any) -> Any:
-    """How targets move that come with those inputs: as the outputs do, leaf by leaf, or as their one kind.
+    """The kinds of the targets: those of the outputs of the same names, or the only kind that the outputs have.
 
     Raises ValueError where that is not clear.
     """
@@ -58,7 +58,7 @@ def target_kinds(inputs: Any, outputs: Any, target: Any) -> Any:
 
 
 def _of_one(outputs: Any, entry: Any) -> Any:
-    """The kind of what a list of targets holds for each row: the one of the outputs that moves, unless it cannot move."""
+    """The kind of one entry in a list of targets: for arrays the only kind of the outputs that moves, else "invariant"."""
     if not isinstance(outputs, Mapping) or nested.is_container(entry):
         return outputs
     kinds = _all_kinds(outputs) if _is_array(entry) else []
@@ -78,16 +78,16 @@ def _unclear(outputs: Any) -> ValueError:
 
 
 def _of_keys(outputs: Any, keys: set[Any]) -> Any:
-    """The kinds of what a target holds too: what is there has boxes and labels, what is found has scores as well."""
+    """The kinds of the outputs for the keys that the target has: ground truth has no scores."""
     if not isinstance(outputs, Mapping) or (keys and keys.isdisjoint(outputs)):
         return outputs  # with no name in common the error says which are expected
     return {key: kind for key, kind in outputs.items() if key in keys}
 
 
 def arguments(x: Any, kinds: Any) -> Any:
-    """The inputs of a batch as arguments: several that come as a tuple, or as the list that collation makes of one, by name.
+    """Several inputs, a tuple or the list that collation makes of it, as a dict by name; a tuple where the kinds have no names.
 
-    Kinds by name stand in the order of the predictor's parameters; where the kinds have no names, they stay a tuple.
+    Kinds by name are in the order of the predictor's parameters. A single input stays as it is.
     """
     several = isinstance(x, (tuple, list)) and isinstance(kinds, (Mapping, tuple, list)) and bool(x) and _is_array(x[0])
     if not several or is_row_list(x, kinds) or not (isinstance(x, tuple) or all(isinstance(part, Tensor) for part in x)):
@@ -96,10 +96,10 @@ def arguments(x: Any, kinds: Any) -> Any:
 
 
 def inputs_of(batch: Any, kinds: Any) -> Any:
-    """The predictor's inputs in a batch (or sample) of data: the batch itself, or what a tuple or list of them begins with.
+    """The predictor's inputs in a batch (or sample) of data: the batch itself, or the first entry of (inputs, targets).
 
-    From a dict come the entries that have a kind, or, where the one kind names none, the first of them. As many entries as
-    there are kinds are the arguments; of images by name only below a pair, since (images, labels) are as many as two kinds.
+    Of a dict, the entries that have a kind, or the first where the kinds have no names. A tuple as long as the kinds holds the
+    arguments; with an image and kinds by name only inside (inputs, targets), since (images, labels) has two entries as well.
     """
     pair = False
     while isinstance(batch, (tuple, list)) and not is_row_list(batch, kinds):
@@ -119,7 +119,7 @@ def inputs_of(batch: Any, kinds: Any) -> Any:
 
 
 def check_sample(data: Any, inputs: Any) -> None:
-    """Raise ValueError where the samples of a map-style data set hold no cloud (n, 3) each, but points of one."""
+    """Raise ValueError where a sample of a map-style data set is no cloud (n, 3), but a point of one."""
     if _looked_at(inputs) == "image" or isinstance(data, IterableDataset) or len(data) == 0:
         return
     x = inputs_of(data[0], inputs)
@@ -154,7 +154,7 @@ def cloud_in(batch: Any, kinds: Any) -> Cloud:
 
 
 def seen_cloud(x: Any, kinds: Any) -> Cloud | None:
-    """The cloud among arguments of those kinds. Raises TypeError or ValueError for what can only be meant otherwise."""
+    """The clouds among arguments of those kinds. Raises TypeError or ValueError for points, mask or batch of another form."""
     found = [(kind.name, leaf, path) for kind, leaf, path in nested.leaves(kinds, x, "input") if isinstance(kind, Kind)]
     flat = any(name == "batch" for name, _, _ in found)
     for name, leaf, path in found:
@@ -172,14 +172,14 @@ def seen_cloud(x: Any, kinds: Any) -> Cloud | None:
             raise ValueError(f"{path}: batch is the row of each point, whole numbers; got {tensor.dtype} of shape {shape}")
         if name == "presence" and tensor.dtype != torch.bool and not bool(((tensor == 0) | (tensor == 1)).all()):
             raise ValueError(
-                f"{path}: presence is true, or 1, where there is a point, and 0 elsewhere; got other numbers: an additive mask "
-                "is mask == 0"
+                f"{path}: presence is a padding mask, true or 1 where there is a point, else 0; got other numbers: of an "
+                "additive mask, pass mask == 0"
             )
     return cloud_of(x, kinds)
 
 
 def is_row_list(batch: Any, kinds: Any) -> bool:
-    """Whether it is a list of images (c, h, w), or of clouds (n, 3)."""
+    """Whether it is a per-sample list, of images (c, h, w) or of clouds (n, 3)."""
     ndim = {"image": 3, "points": 2}[_looked_at(kinds)]
     return isinstance(batch, list) and bool(batch) and all(isinstance(x, Tensor) and x.ndim == ndim for x in batch)
 
@@ -209,7 +209,7 @@ def _is_array(value: Any) -> bool:
 
 
 def parameter_names(predictor: Callable[..., Any], args: tuple) -> list[str]:
-    """Names for the positional arguments: the predictor's own where it tells them."""
+    """Names for the positional arguments: those of the predictor's signature where it has one."""
     function = predictor.forward if isinstance(predictor, torch.nn.Module) else predictor
     try:
         parameters = list(inspect.signature(function).parameters.values())

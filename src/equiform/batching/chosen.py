@@ -14,8 +14,8 @@ SCORE_STEP = 2.0**-10
 class Chosen:
     """The (row, element) pairs to run, row by row, the likeliest first; weights sum to one over each row.
 
-    `g`: the elements, of those of every row (`candidates`); `zero`: in training a weight of each candidate, zero but for its
-    gradient.
+    `g`: their elements, from the `candidates` of every row. `zero`: in training a weight for each candidate, whose value is 0
+    and whose gradient is that of the choice.
     """
 
     row: Int[Tensor, " m"]
@@ -34,7 +34,7 @@ class Chosen:
 
 
 def likeliest(index: Int[Tensor, " b"]) -> Chosen:
-    """That element of every row alone."""
+    """One element of every row, by its index."""
     row = torch.arange(len(index))
     return Chosen(row, torch.zeros_like(row), index, torch.ones(len(index), dtype=torch.float64))
 

@@ -1,4 +1,4 @@
-"""Lists and tuples below a plain kind: is there an entry per row, or are they containers of tensors that have the rows?"""
+"""Lists and tuples with a plain kind: per-sample lists, or containers of batched tensors?"""
 
 from collections.abc import Mapping, Sequence
 from numbers import Number
@@ -12,13 +12,13 @@ from ..geometry.actions import ACTIONS
 from ..geometry.kinds import Kind, Rows
 from ..geometry.owners import num_entries
 
-# axes of what is batched, where a row's own tensor has one less
+# number of axes of a batched tensor; that of one sample has one less
 BATCHED = {"image": 4, "mask": 4, "field": 4, "tokens": 3}
 Array = (Tensor, np.ndarray)
 
 
 def with_lists(kinds: Any, values: Sequence[Any], counts: Sequence[int], path: str, listed: bool = False) -> Any:
-    """The kinds with `Rows` for every list that has an entry per row.
+    """The kinds with `Rows` for every per-sample list.
 
     values: the arguments (`path` "input"), or the answers of all sub-batches; counts: the number of rows of each. listed: the
     predictor was given a list, and answers with lists. Raises ValueError where sub-batches differ or a list is not clear.
@@ -64,7 +64,7 @@ def _holds_rows(kind: Kind, values: Sequence[Any], counts: Sequence[int], path: 
     if not batched:
         mixed = any(arrays) and not all(arrays)
         return fits and not (several and (mixed or any(nested.is_container(entry) for entry, _ in inside)))
-    # axes tell maps of a row from batches of maps; in a tuple, numbers that do not move are several answers
+    # the number of axes tells one map from a batch of maps; a tuple of values that do not move is several answers
     batches = all(entry.ndim >= BATCHED.get(kind.name, 9) for entry, _ in inside)
     if not fits or list(counts) == [1] or batches or (several and not ACTIONS[kind.name].places):
         return False
@@ -76,7 +76,7 @@ def _holds_rows(kind: Kind, values: Sequence[Any], counts: Sequence[int], path: 
 
 
 def _check_given(kind: Kind, entries: list[Any], fits: bool, b: int, path: str) -> None:
-    """Raise ValueError for numbers, which may be anything, and where there is neither an entry per row nor a tensor of them."""
+    """Raise ValueError for a list of numbers, which is ambiguous, or one that is neither per-sample nor of batched tensors."""
     numbers = bool(entries) and all(isinstance(entry, Number) for entry in entries)
     batched = bool(entries) and all(isinstance(entry, Array) and num_entries(entry, kind) == b for entry in entries)
     if numbers or not (fits or batched):

@@ -11,6 +11,7 @@ from .networks import scorer
 from .orbit import OrbitCanonicalizer
 from .poses import Pose
 from .principal_axes import PrincipalAxesCanonicalizer
+from .ring import RingCanonicalizer
 from .search import SearchCanonicalizer
 from .table import CANONICALIZERS
 from .tiles import TileCanonicalizer
@@ -28,6 +29,7 @@ __all__ = [
     "OrbitCanonicalizer",
     "Pose",
     "PrincipalAxesCanonicalizer",
+    "RingCanonicalizer",
     "SearchCanonicalizer",
     "TileCanonicalizer",
     "UniformCanonicalizer",

@@ -1,1 +1,7 @@
 """Measuring a model over the orbit of its data."""
+
+from .report import OrbitReport
+
+__all__ = [
+    "OrbitReport",
+]

@@ -1,8 +1,8 @@
-"""Clouds of points: what canonicalizers look at, padded batches with a mask, flat batches with the row of every point.
+"""Clouds of points: what canonicalizers look at, in padded and in flat batches.
 
-A padded batch is (b, n, 3) with presence (b, n), true where there is a point. A flat batch is (N, 3) with batch (N,), the row
-of every point in ascending order, as in torch_geometric; edges (2, N_edges) are pairs of its points, and edge features
-(N_edges, ...) come with them.
+A padded batch is (b, n, 3) with a padding mask, presence (b, n), true where there is a point. A flat batch is (N, 3) with batch
+(N,), the row of every point in ascending order, as in torch_geometric; edges (2, E) are pairs of its points, with features
+(E, ...).
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ TINY = 1e-12
 
 @dataclass(frozen=True)
 class Cloud:
-    """b clouds of up to n points in float64: positions, which of them are there, c more vectors and k numbers of each."""
+    """b clouds of up to n points in float64: positions, the padding mask, and c vectors and k features per point."""
 
     points: Float[Tensor, "b n 3"]
     present: Bool[Tensor, "b n"]
@@ -35,13 +35,13 @@ class Cloud:
 
     @property
     def device(self) -> torch.device:
-        """Where the points are."""
+        """The device of the points."""
         return self.points.device
 
     def mean(self, x: Float[Tensor, "b n *c"]) -> Float[Tensor, " b *c"]:
         """The mean over the points that are there; zero where there are none."""
         there = self.present.reshape(*self.present.shape, *[1] * (x.ndim - 2))
-        # zeroed by choice and not by multiplication: what lies in the padding may be anything
+        # not by multiplication: padding may hold NaN
         total = torch.where(there, x, torch.zeros_like(x)).sum(1)
         return total / self.present.sum(1).clamp(min=1).reshape(-1, *[1] * (x.ndim - 2))
 
@@ -49,8 +49,8 @@ class Cloud:
 def standardised(cloud: Cloud) -> tuple[Cloud, Float[Tensor, "b 3"], Float[Tensor, " b"]]:
     """The cloud about its centroid in units of its root mean square radius, the centroid, and that radius.
 
-    A cloud without extent keeps the unit 1 and becomes all zeros; the other vectors come in units of their own length.
-    A cloud with a number that is not finite counts as one without points.
+    A cloud without extent becomes all zeros, with radius 1. Vectors are divided by their own root mean square length.
+    A cloud with a NaN or an infinite number counts as empty.
     """
     finite = cloud.points.isfinite().all(-1) & cloud.vectors.isfinite().all(-1).all(-1) & cloud.features.isfinite().all(-1)
     sound = (finite | ~cloud.present).all(1)
@@ -65,7 +65,7 @@ def standardised(cloud: Cloud) -> tuple[Cloud, Float[Tensor, "b 3"], Float[Tenso
     centroid = cloud.mean(cloud.points)
     centred = _where(present, cloud.points - centroid[:, None])
     radius = cloud.mean(centred.square().sum(-1)).sqrt()
-    # what rounding leaves of equal points is no extent
+    # equal points may differ by rounding
     flat = radius <= TINY * cloud.points.abs().amax((1, 2)) if cloud.points.shape[1] else radius == 0
     radius = torch.where(flat, torch.ones_like(radius), radius)
     centred = torch.where(flat[:, None, None], torch.zeros_like(centred), centred / radius[:, None, None])
@@ -80,9 +80,9 @@ def _where(there: Tensor, x: Tensor) -> Tensor:
 
 
 def cloud_of(x: Any, kinds: Any) -> Cloud | None:
-    """What a canonicalizer looks at among arguments of those kinds; None without points.
+    """The clouds among arguments of those kinds; None without points.
 
-    The first points, the presence or the batch, and all vectors and features that have one entry per point.
+    They hold the first points, the padding mask or the batch, and all vectors and features that have one entry per point.
     Raises ValueError for points of another shape, and for edges between points of different clouds.
     """
     leaves = nested.leaves(kinds, x, "input")
@@ -117,7 +117,7 @@ def cloud_of(x: Any, kinds: Any) -> Cloud | None:
     ]
     if batch is not None:
         there, index = padding(batch, b)
-        # an empty slot takes the first point, and is not looked at
+        # empty slots hold point 0 and are masked
         padded = [part[index] if len(part) else part.new_zeros((*index.shape, *part.shape[1:])) for part in parts]
         return Cloud(padded[0], there, *padded[1:])
     present = found["presence"][0][0].bool() if found["presence"] else torch.ones(place, dtype=torch.bool, device=points.device)
@@ -127,7 +127,7 @@ def cloud_of(x: Any, kinds: Any) -> Cloud | None:
 
 
 def _is_of_points(leaf: Owned, points: Tensor, batch: Tensor | None) -> bool:
-    """Whether an argument has an entry for each point, at which canonicalizers look. Raises ValueError if that is not clear."""
+    """Whether an argument is vectors or features with one entry per point. Raises ValueError where that is not clear."""
     kind, shape = leaf.kind, tuple(getattr(leaf.value, "shape", ()))
     if isinstance(kind, Rows) or kind.name not in ("vectors", "features") or kind.per == "row":
         return False
@@ -135,8 +135,8 @@ def _is_of_points(leaf: Owned, points: Tensor, batch: Tensor | None) -> bool:
         return leaf.sort == "point" and (kind.name == "features" or shape == points.shape)
     if kind.name == "vectors" and shape == points.shape and points.shape[1] == 3 and kind.per is None:
         raise ValueError(
-            f"{came(kind, leaf.value, leaf.path)} beside three points each: of the points, or three of the row, such as a "
-            "cell? Say Per('point', 'vectors') or Per('row', 'vectors')"
+            f"{came(kind, leaf.value, leaf.path)} beside clouds of three points: one per point, or three per cloud, such "
+            "as a cell? Say Per('point', 'vectors') or Per('row', 'vectors')"
         )
     return shape == points.shape if kind.name == "vectors" else shape[: points.ndim - 1] == points.shape[:-1]
 
@@ -168,7 +168,7 @@ def batch_of(x: Any, kinds: Any) -> Int[Tensor, " n"] | None:
 
 
 def checked_batch(batch: Shaped[Tensor, " n"], num_points: int) -> Shaped[Tensor, " n"]:
-    """The batch as it came. Raises ValueError unless it has one whole number per point, ascending from 0 up."""
+    """The batch itself. Raises ValueError unless it has one whole number per point, ascending from 0 up."""
     if batch.shape != (num_points,) or batch.dtype.is_floating_point:
         raise ValueError(f"batch is the row of each of the {num_points} points, whole numbers; got {tuple(batch.shape)}")
     if len(batch) and (int(batch[0]) < 0 or bool((batch[1:] < batch[:-1]).any())):
@@ -195,9 +195,9 @@ def _check_edges(edges: Shaped[Tensor, "*e"], batch: Shaped[Tensor, " n"], path:
 
 
 def num_rows(batch: Int[Tensor, " n"], x: Any = None, kinds: Any = None) -> int:
-    """The number of clouds of a flat batch: what an argument of the kind "count" says, or that of the last point.
+    """The number of clouds of a flat batch: an argument of the kind "count" where there is one, else up to the last point's.
 
-    Without the argument, empty clouds at the end cannot be seen. Raises ValueError where it is less.
+    Without it, empty clouds at the end are not counted. Raises ValueError where it is too small.
     """
     seen = int(batch[-1]) + 1 if len(batch) else 0
     said = next((int(leaf) for kind, leaf, _ in nested.leaves(kinds, x) if _is("count", kind)), seen)
@@ -207,7 +207,7 @@ def num_rows(batch: Int[Tensor, " n"], x: Any = None, kinds: Any = None) -> int:
 
 
 def padding(batch: Int[Tensor, " m"], rows: int | None = None) -> tuple[Bool[Tensor, "b n"], Int[Tensor, "b n"]]:
-    """Which slots of the padded batch hold a point, and which point; 0 where none."""
+    """The padding mask of the padded batch, and the index of the point in every slot, 0 in empty ones."""
     rows = num_rows(batch) if rows is None else rows
     counts = torch.bincount(batch.long(), minlength=rows)
     slots = torch.arange(int(counts.max()) if len(counts) else 0, device=batch.device)
@@ -217,10 +217,9 @@ def padding(batch: Int[Tensor, " m"], rows: int | None = None) -> tuple[Bool[Ten
 
 
 def flat_parts(batch: Int[Tensor, " n"], rows: Int[Tensor, " m"], total: int) -> list[Int[Tensor, " k"]]:
-    """Which of those rows make a sub-batch together: as many in a row as have no more points than the whole batch has.
+    """Indices into `rows`, split into sub-batches with no more points than the whole batch. `total`: the number of clouds.
 
-    Where a cloud without points would come last, and so could not be seen, the sub-batch goes from the smallest to the largest.
-    `total`: the number of clouds.
+    A sub-batch that would end with an empty cloud, which could not be counted, is sorted by size.
     """
     lengths = torch.bincount(batch.long(), minlength=total).cpu()[rows.cpu()]
     parts: list[list[int]] = [[]]

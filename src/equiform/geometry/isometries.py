@@ -61,7 +61,7 @@ class Group(ABC):
     """Isometries of the plane or of space. `order` and `elements` are None for continuous groups.
 
     Groups are values: equal by name, hashable, cheap to make. A finite group says `_listed`; a continuous one `_drawn`,
-    `_closest` and `finite`. Whatever the default device, elements lie on the processor.
+    `_closest` and `finite`. Elements are on the CPU, whatever the default device.
     """
 
     dim: int
@@ -87,17 +87,17 @@ class Group(ABC):
 
     def _drawn(self, b: int, generator: torch.Generator | None) -> Float[Tensor, "b n n"]:
         """b uniform elements of a continuous group in float64."""
-        raise NotImplementedError(f"{type(self).__name__} is finite or says how its elements are drawn")
+        raise NotImplementedError(f"{type(self).__name__} is continuous and must define _drawn")
 
     def _closest(self, g: Float[Tensor, "b n n"]) -> Float[Tensor, "b n n"]:
         """The closest elements of a continuous group."""
-        raise NotImplementedError(f"{type(self).__name__} is finite or says which of its elements is the closest")
+        raise NotImplementedError(f"{type(self).__name__} is continuous and must define _closest")
 
     @property
     def finite(self) -> "Group":
         """The group itself where it is finite, else a finite subgroup fine enough to search in its place."""
         if self.order is None:
-            raise NotImplementedError(f"{type(self).__name__} is finite or names a finite subgroup")
+            raise NotImplementedError(f"{type(self).__name__} is continuous and must define finite")
         return self
 
     @abstractmethod
@@ -106,9 +106,9 @@ class Group(ABC):
 
     @abstractmethod
     def near_identity(self, b: int, degrees: float, generator: torch.Generator | None = None) -> Float[Tensor, "b n n"]:
-        """b small random turns, by which training inputs may vary while their pose stays the same.
+        """b small random rotations: the jitter of training inputs, which leaves their pose what it was.
 
-        The turns are of the plane or of space, whether or not they are in the group.
+        They need not be elements of the group.
         """
 
     def label(self, g: Float[Tensor, "n n"]) -> str:
@@ -149,7 +149,7 @@ class Group(ABC):
         return drawn.to(torch.get_default_dtype() if dtype is None else dtype)
 
     def sample(self, num: int = 16) -> Float[Tensor, "m n n"]:
-        """What laws are measured on, in float64: all elements, or `num` of a continuous group drawn with a fixed seed."""
+        """The elements equivariance is measured on, float64: all, or `num` of a continuous group drawn with a fixed seed."""
         return self._exact if self.order is not None else self._drawn(num, torch.Generator().manual_seed(0))
 
     def index(self, g: Float[Tensor, "b n n"]) -> Int[Tensor, " b"]:

@@ -1,4 +1,4 @@
-"""Nested values moved leaf by leaf, each by its kind; coordinates rounded to what a move keeps; the image among the leaves."""
+"""`act` moves nested values leaf by leaf; `snap` rounds coordinates so that moves are exact; the image among the leaves."""
 
 import math
 from collections.abc import Iterable
@@ -54,7 +54,7 @@ def act(
 
 
 def _act_on_flat(g: Tensor, x: Any, kinds: Any, batch: Tensor, name: str) -> Any:
-    """Each entry by the element of the row that owns it."""
+    """Each entry moves by the element of the row that owns it."""
     leaves = nested.leaves(kinds, x, name)
     owners = owners_of(leaves, len(g), batch)
     by_sort = {sort: g[owner.to(g.device)] for sort, owner in owners.items()} | {None: g}
@@ -63,10 +63,10 @@ def _act_on_flat(g: Tensor, x: Any, kinds: Any, batch: Tensor, name: str) -> Any
 
 
 def act_leaf(g: Tensor, sizes: list[Size], kind: Leaf, x: Any, path: str) -> Any:
-    """`sizes`: the canvas of every row, or one for all, or none where it is not known."""
+    """One leaf moved by g. `sizes`: the canvas of every row, one for all rows, or none where it is not known."""
     if isinstance(kind, Rows):
         if not isinstance(x, (list, tuple)):
-            hint = ", such as lambda samples: tuple(zip(*samples)) makes of those of a DataLoader, its collate_fn"
+            hint = ": of a DataLoader with collate_fn=lambda samples: tuple(zip(*samples))"
             raise TypeError(f"{path}: a list with an entry per row is expected; got a {type(x).__name__}{hint}")
         elements = g.expand(len(x), -1, -1) if len(g) == 1 else g
         check_rows(len(x), len(elements), path)
@@ -111,7 +111,7 @@ def _act_parts(
     """The rows moved together, or one by one where `sizes` has a canvas of each."""
     if x.is_complex():
         if row.places:
-            raise ValueError(f"complex numbers are no places; got {x.dtype}")
+            raise ValueError(f"coordinates are real numbers; got {x.dtype}")
         return torch.complex(*(_act_parts(row, g, part, canvas, sizes, options) for part in (x.real, x.imag)))
     if sizes is None:
         return row.act(g, x, canvas, **options)
@@ -120,7 +120,7 @@ def _act_parts(
 
 
 def _row(function: Any, kinds: Any, value: Any, path: str) -> Any:
-    """`function` on the leaves of one entry of a `Rows` list, given a batch axis for the time being."""
+    """`function` on the leaves of one entry of a `Rows` list, with a batch axis that is taken off again."""
 
     def on_row(kind: Leaf, x: Any, where: str) -> Any:
         batched = isinstance(x, (Tensor, np.ndarray))
@@ -131,13 +131,13 @@ def _row(function: Any, kinds: Any, value: Any, path: str) -> Any:
 
 
 def precision(x: Any) -> torch.dtype:
-    """What elements should have to move x: float64 where a leaf is of float64, else torch's default."""
+    """The dtype of elements that move x: float64 where a leaf is of float64, else torch's default."""
     leaves = (leaf for _, leaf, _ in nested.leaves(None, x) if isinstance(leaf, (Tensor, np.ndarray)))
     return torch.float64 if any(as_tensor(leaf).dtype == torch.float64 for leaf in leaves) else torch.get_default_dtype()
 
 
 def unstacked(x: Any, kinds: Any) -> Any:
-    """The same, with a tensor or an array as the list of its rows where the kinds say that there is a list."""
+    """x with every tensor or array whose kind is `Rows` as the list of its rows."""
 
     if isinstance(kinds, Kind):
         return x
@@ -153,7 +153,7 @@ def unstacked(x: Any, kinds: Any) -> Any:
 
 
 def check_boxes(leaves: Iterable[tuple[Any, Any, str]]) -> None:
-    """Raise ValueError for a box with its corners the wrong way round, which a turn would put right without a word."""
+    """Raise ValueError for a box with swapped corners, which a turn would sort in silence."""
     for kind, leaf, path in leaves:
         if isinstance(kind, Rows) or kind.name != "boxes" or dict(kind.options).get("format", "xyxy") not in ("xyxy", "yxyx"):
             continue
@@ -186,9 +186,9 @@ def image_among(leaves: Iterable[tuple[Any, Any, str]]) -> Any:
 
 
 def find_leaf(x: Any, kinds: Any, name: str) -> Any:
-    """The first leaf of the kind of that name; within a list with one entry per row, the list of those leaves.
+    """The first leaf of the kind of that name; within a per-sample list, the list of those leaves. None where there is none.
 
-    "rows" is the name of such a list as it is. None where there is none.
+    The name "rows" stands for the per-sample list itself.
     """
     for kind, leaf, _ in nested.leaves(kinds, x):
         if isinstance(kind, Rows) and name != "rows":

@@ -45,7 +45,7 @@ def rebuild(value: Any, new: list[Any]) -> Any:
 
 
 def _replaced(value: Any, new: dict[str, Any]) -> Any:
-    """A dataclass with other fields, those that its constructor does not take among them."""
+    """The dataclass with new values, also in fields with `init=False`."""
     made = {field.name for field in dataclasses.fields(value) if field.init}
     result = dataclasses.replace(value, **{key: child for key, child in new.items() if key in made})
     for key in new.keys() - made:
@@ -56,7 +56,7 @@ def _replaced(value: Any, new: dict[str, Any]) -> Any:
 def walk(function: Function, kinds: Any, value: Any, path: str) -> Any:
     """`function(kind, leaf, path)` on every leaf, in a structure like `value`.
 
-    One kind speaks for every leaf below it; a dict, list or tuple of kinds must have the shape of the value, but a dataclass
+    One kind holds for every leaf below it; a dict, list or tuple of kinds must have the shape of the value, but a dataclass
     (the outputs of transformers) may lack what the kinds name, for its fields are optional. None leaves stay None.
     Raises ValueError with the path of the first place where the two differ.
     """
@@ -126,7 +126,7 @@ def _describe(kinds: Any) -> str:
 
 
 def first_logits(answer: Any) -> Tensor | None:
-    """What is called "logits" in an answer, or else its first floating-point tensor of two or more axes."""
+    """The entry "logits" of an answer, else its first floating-point tensor of two or more axes; None without one."""
     if is_container(answer):
         named = dict(children(answer)).get("logits")
         if named is not None:

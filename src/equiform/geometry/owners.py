@@ -1,8 +1,8 @@
 """Which row of a batch an entry belongs to: decided once, by kind, and then used to take, move, join and average.
 
-Entries are of one sort: a row's ("row"), and in flat batches of clouds a point's ("point") or an edge's ("edge"); an answer may
-say itself whose its entries are ("own"), as detectors do that put the boxes of all images into one tensor. `Owners`
-holds, by sort, the row of every entry. What has no sort is shared by all rows.
+Entries are of one sort: one per row ("row"), in flat batches of clouds one per point ("point") or edge ("edge"), or as the
+answer says itself ("own"): detectors that put the boxes of all images into one tensor give image ids. `Owners` holds, by sort,
+the row of every entry. What has no sort is shared by all rows.
 """
 
 from collections.abc import Sized
@@ -55,7 +55,7 @@ def owned(leaves: Leaves, owners: Owners, given: bool = False) -> list[Owned]:
 
 
 def _padded_edge_sort(kind: Kind, leaf: Any, path: str, owners: Owners, leaves: Leaves) -> str | None:
-    """Edges (2, E) of a padded batch are those of every row, and so are numbers of them; what turns has an entry per row."""
+    """Edges (2, E) of a padded batch are shared by all rows, and so are their features; edge vectors have an entry per row."""
     shared = any(_is_edges(other) and value.ndim == 2 for other, value, _ in leaves) and kind.name != "edge_vectors"
     return None if shared else _checked("row", kind, leaf, path, owners)
 
@@ -63,7 +63,7 @@ def _padded_edge_sort(kind: Kind, leaf: Any, path: str, owners: Owners, leaves: 
 def sort_of(kind: Leaf, leaf: Any, path: str, owners: Owners, given: bool) -> str | None:
     """The sort of the entries of a leaf; None where it is shared. `given`: an argument, not an answer."""
     if isinstance(kind, Rows):
-        if isinstance(leaf, Sized):  # what is no list at all its move refuses
+        if isinstance(leaf, Sized):  # anything else is refused when it is moved
             check_rows(len(leaf), len(owners["row"]), path)
         return "row"
     if kind.axis is None or kind.name == "count":
@@ -84,11 +84,11 @@ def sort_of(kind: Leaf, leaf: Any, path: str, owners: Owners, given: bool) -> st
         return "point"
     if len(fitting) > 1 and any(not torch.equal(owners[fitting[0]], owners[sort]) for sort in fitting[1:]):
         raise ValueError(
-            f"{came(kind, leaf, path)}: there are {n} {' and '.join(map(_called, fitting))}, so whose it is is not clear: say "
+            f"{came(kind, leaf, path)}: there are {n} {' and '.join(map(_called, fitting))}, so its owner is not clear: say "
             + " or ".join(_way_out(sort, kind) for sort in fitting)
         )
     if n < 0 and not isinstance(leaf, (Tensor, np.ndarray)):
-        return None  # where it has to move, its action says that it cannot
+        return None  # its action refuses it if it has to move
     if not fitting and (moves(kind) or (kind.name == "logits" and n >= 0 and not given)):
         return _checked("row", kind, leaf, path, owners)
     return fitting[0] if fitting else None
@@ -104,7 +104,7 @@ def _edge_sort(kind: Kind, leaf: Any, path: str, owners: Owners) -> str:
 
 
 def _checked(sort: str, kind: Kind, leaf: Any, path: str, owners: Owners) -> str:
-    """The sort. Raises ValueError where the leaf has not one entry for each of them."""
+    """The sort. Raises ValueError unless the leaf has one entry for each row, point or edge of it."""
     if sort not in owners:
         raise ValueError(f"{path}: {kind!r} is for flat batches of clouds: there are no {_called(sort)} here")
     if num_entries(leaf, kind) == len(owners[sort]):
@@ -127,7 +127,7 @@ def _checked(sort: str, kind: Kind, leaf: Any, path: str, owners: Owners) -> str
 
 
 def came(kind: Leaf, leaf: Any, path: str) -> str:
-    """A leaf in the words of an error."""
+    """The leaf as errors describe it: path, kind and shape."""
     shape = f"of shape {tuple(leaf.shape)}" if hasattr(leaf, "shape") else f"as a {type(leaf).__name__}"
     return f"{path}: {kind!r} {shape}"
 
@@ -154,7 +154,7 @@ def moves(kind: Kind) -> bool:
 
 
 def is_unclear(leaf: Owned) -> bool:
-    """Whether an argument with as many entries as there are rows may just as well be shared: its kind does not say."""
+    """Whether an argument as long as the batch may be shared by all rows instead: its kind does not say."""
     kind = leaf.kind
     unsaid = isinstance(kind, Kind) and kind.name in ("invariant", "logits") and kind.per is None and not kind.axis
     return unsaid and leaf.sort == "row"
@@ -198,9 +198,9 @@ def gathered(owners: Owners, rows: Int[Tensor, " m"]) -> tuple[dict[str, Tensor]
 
 
 def take(leaf: Owned, index: dict[str, Tensor], owners: Owners, new: Owners, whole: bool) -> Any:
-    """The leaf of the rows of `gathered`, in memory of its own. `whole`: all rows in their order.
+    """A copy of the leaf for the rows of `gathered`. `whole`: these are all rows in their order.
 
-    Raises ValueError where it matters whether the rows share the leaf and its kind does not say.
+    Raises ValueError where the kind leaves open whether the rows share the leaf.
     """
     kind, value, path, sort = leaf
     if isinstance(kind, Kind) and kind.name == "count":

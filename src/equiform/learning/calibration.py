@@ -1,4 +1,4 @@
-"""Confidence that means what it says: one temperature for the scores, fitted on inputs kept aside."""
+"""Calibrated confidence: one temperature for the scores, fitted on held-out inputs."""
 
 from typing import Any
 
@@ -20,8 +20,8 @@ def calibrate(model: Equivariant | ImageCanonicalizer, images: Any) -> float:
     """Set the temperature of a canonicalizer of images, in place, and return it.
 
     images: upright ones that it was not fitted on: a tensor (n, c, h, w), a list of photos, or a folder. Upright ones are
-    enough: when an image is turned its scores are permuted. The temperature is that of the greatest likelihood (Guo et al.
-    2017, arXiv 1706.04599, sec. 4.2). Unreadable files are left out.
+    enough: turning an image permutes its scores. The temperature maximises the likelihood (Guo et al. 2017, arXiv
+    1706.04599, sec. 4.2). Unreadable files are left out.
     Raises TypeError for a canonicalizer without a temperature, ValueError without images.
     """
     canonicalizer: Any = model.canonicalizer if isinstance(model, Equivariant) else model

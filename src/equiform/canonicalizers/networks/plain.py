@@ -1,4 +1,4 @@
-"""Networks that give one score per view: a small one of our own, and any backbone with its last layer replaced."""
+"""Networks that give one score per view: a small one, and any backbone with its last layer replaced."""
 
 import copy
 
