@@ -218,7 +218,7 @@ PAIRS = {
     "stages of tokens": (of_any_shape("Dinov2Backbone", partial(small.dino, reshape_hidden_states=False), 28), {}),
     "zero-shot, patches": (siglip2, {"text": ["a cat", "a dog"]}),
     "zero-shot, sigmoid": (
-        with_text(of("SiglipModel", partial(small.texts_and_images, "Siglip"), "siglip", "Siglip", size=SQUARE)),
+        with_text(of("SiglipModel", sigmoids, "siglip", "Siglip", size=SQUARE)),
         {"text": ["a cat", "a dog"]},
     ),
 }

@@ -7,8 +7,18 @@ import torch
 from torch import Tensor, nn
 
 import equiform
-from equiform import Canonicalizer, CascadeCanonicalizer, Group, GroupConvCanonicalizer, OrbitCanonicalizer, TileCanonicalizer
+from equiform import GroupConvCanonicalizer, OrbitCanonicalizer
+from equiform.canonicalizers import (
+    Canonicalizer,
+    CascadeCanonicalizer,
+    PrincipalAxesCanonicalizer,
+    RingCanonicalizer,
+    SearchCanonicalizer,
+    TileCanonicalizer,
+    UniformCanonicalizer,
+)
 from equiform.canonicalizers.poses import Pose, pose_of
+from equiform.geometry import Group
 from small_predictors import Classifier
 
 
@@ -23,16 +33,16 @@ IMAGES: dict[str, Make] = {
     "group-conv": lambda group: GroupConvCanonicalizer(group, widths=(4, 8), resolution=16),
     "tiles": lambda group: TileCanonicalizer(group, num_tiles=4, widths=(4, 8), resolution=16),
     "energy": lambda group: equiform.EnergyCanonicalizer(group, Classifier().eval()),
-    "uniform": equiform.UniformCanonicalizer,
+    "uniform": UniformCanonicalizer,
     "cascade": cascade,
 }
 CONTINUOUS: dict[str, Make] = {  # of images, for continuous groups alone
-    "ring": lambda group: equiform.RingCanonicalizer(group, resolution=32, num_bins=24),
+    "ring": lambda group: RingCanonicalizer(group, resolution=32, num_bins=24),
 }
 CLOUDS: dict[str, Make] = {
     "frame": equiform.FrameCanonicalizer,
-    "principal-axes": equiform.PrincipalAxesCanonicalizer,
-    "search": lambda group: equiform.SearchCanonicalizer(group, side=4, width=32),
+    "principal-axes": PrincipalAxesCanonicalizer,
+    "search": lambda group: SearchCanonicalizer(group, side=4, width=32),
 }
 
 

@@ -13,9 +13,9 @@ def noise(b: int, h: int = 12, w: int = 12, dtype: torch.dtype = torch.uint8) ->
     return (torch.rand(b, 3, h, w) * (255 if dtype == torch.uint8 else 1)).to(dtype)
 
 
-def scenes(b: int = 4, h: int = 40, w: int = 40) -> Tensor:
+def scenes(b: int = 4, h: int = 48, w: int = 48) -> Tensor:
     """Bright above."""
-    return 0.1 * torch.rand(b, 3, h, w) + torch.linspace(1, 0, h)[:, None]
+    return 0.05 * torch.rand(b, 3, h, w) + torch.linspace(1, 0, h)[:, None]
 
 
 def make_photo(size: tuple[int, int] = (50, 80), seed: int = 0) -> Tensor:

@@ -9,7 +9,8 @@ import torch
 
 import equiform
 from asserting import refused
-from equiform import Boxes, Cyclic, Dihedral, Field, Image, Mask, Points, Regular, RotatedBoxes, Tokens, act, group, inverse
+from equiform import Boxes, Cyclic, Dihedral, Points, act, group, inverse
+from equiform.geometry import Field, Image, Mask, Regular, RotatedBoxes, Tokens
 from equiform.geometry.actions import (
     ACTIONS,
     act_axial_vectors,
@@ -234,7 +235,7 @@ def test_quarter_turns_that_patches_or_rows_do_not_fit(unchecked):
     x, kind = pixels(4, 6, 8), Tokens((3, 2))
     for g in group("D2").elements.split(1):
         assert torch.equal(act(g, patches(x, (3, 2)), kind, (6, 8)), patches(act(g, x), (3, 2)))
-    refused(ValueError, "3 x 2 pixels .* quarter turn: use C2 or D2", lambda: act(D4[1:2], patches(x, (3, 2)), kind, (6, 8)))
+    refused(ValueError, "3 x 2 pixels .* a quarter turn: use C2 or D2", lambda: act(D4[1:2], patches(x, (3, 2)), kind, (6, 8)))
     refused(ValueError, r"canvas \(5, 8\) would end .* \[\(5, 8\), \(8, 5\)\].*Rows", lambda: act(D4[:2], pixels(2, 5, 8)))
     refused(ValueError, "different canvases", lambda: act(Cyclic(8).elements[[1, 2]], pixels(2, 5, 8)))
 
@@ -516,7 +517,7 @@ def test_radians_taken_for_degrees_are_suspected():
 # ------------------------------------------------------------------------------------------------------------- errors
 
 BAD = [
-    ("points", torch.zeros(2, 5, 2, dtype=torch.complex64), "complex numbers are no places; got torch.complex64"),
+    ("points", torch.zeros(2, 5, 2, dtype=torch.complex64), "coordinates are real numbers; got torch.complex64"),
     ("pseudoscalars", torch.rand(2, 1, 4, 4), r"looks like a map.*Image\(pseudoscalar=True\)"),
     ("pseudoscalars", torch.zeros(2, dtype=torch.uint8), "torch.uint8 has no sign, use float32 or int64"),
     ("image", torch.rand(2, 5), r"shape \(b, ..., h, w\); got \(2, 5\)"),

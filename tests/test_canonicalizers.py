@@ -11,7 +11,20 @@ from torch import Tensor, nn
 
 import equiform
 from asserting import refused
-from equiform import Canonicalizer, EnergyCanonicalizer, Equivariant, Logits, OrbitCanonicalizer, Pose, act, adapt, group
+from equiform import (
+    EnergyCanonicalizer,
+    Equivariant,
+    FrameCanonicalizer,
+    Logits,
+    OrbitCanonicalizer,
+    Upright,
+    act,
+    adapt,
+    group,
+    load,
+    saving,
+)
+from equiform.canonicalizers import Canonicalizer, Pose, UniformCanonicalizer
 from equiform.canonicalizers.clouds import CloudCanonicalizer
 from equiform.canonicalizers.energy import CONFIDENCES
 from equiform.canonicalizers.images import ImageCanonicalizer
@@ -59,7 +72,7 @@ def test_a_constant_pose_does_not():
     """The control: the pose of the uniform canonicalizer is always the identity."""
     for name in GRID_GROUPS[1:]:
         g = group(name).elements
-        assert not follows(equiform.UniformCanonicalizer(name), photos(len(g)), g)
+        assert not follows(UniformCanonicalizer(name), photos(len(g)), g)
 
 
 @pytest.mark.parametrize("name", SEEING)

@@ -14,7 +14,6 @@ from typer.testing import CliRunner
 
 import equiform
 from asserting import python
-from equiform import OrbitReport
 from equiform.cli.main import app, demo
 from equiform.evaluation import OrbitReport
 from equiform.images.files import LabelledImages
@@ -412,7 +411,7 @@ def test_debug_and_bugs(home, monkeypatch):
     assert "Traceback" not in run(*call).stderr
     assert "no file or folder --debug" in error_of("upright", "--out", "o", "--adapter", home / "adapter", "--", "--debug")
     # the control: what nobody expected keeps its traceback.
-    monkeypatch.setattr("equiform.cli.main.plan", lambda *_: {}["key"])
+    monkeypatch.setattr("equiform.cli.turning.plan", lambda *_: {}["key"])
     result = run("upright", home / "photos", "--out", home / "out", "--adapter", home / "adapter")
     assert isinstance(result.exception, KeyError)
 

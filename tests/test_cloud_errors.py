@@ -10,7 +10,9 @@ from torch.nn import functional as F
 
 import equiform
 from asserting import refused
-from equiform import CloudAugmentation, FrameCanonicalizer, Points, Rows, SearchCanonicalizer, act, adapt, evaluate, fit, group
+from equiform import FrameCanonicalizer, Points, Rows, act, adapt, evaluate, fit, group
+from equiform.canonicalizers import PrincipalAxesCanonicalizer, SearchCanonicalizer, TileCanonicalizer, UniformCanonicalizer
+from equiform.learning import CloudAugmentation, fit_opinion
 
 QUIET = {"enable_progress_bar": False, "epochs": 1}
 
@@ -37,7 +39,7 @@ def test_a_group_by_nearly_its_name(name, hint):
 def test_ways_out_are_those_of_clouds(unchecked):
     x = torch.randn(6, 10, 3)
     with pytest.raises(ValueError, match="has nothing to learn: use a SearchCanonicalizer"):
-        fit(adapt(logits, "SO3", outputs="logits", canonicalizer=equiform.PrincipalAxesCanonicalizer("SO3")), x)
+        fit(adapt(logits, "SO3", outputs="logits", canonicalizer=PrincipalAxesCanonicalizer("SO3")), x)
     refused(TypeError, r"SearchCanonicalizer.*; got a int", lambda: adapt(logits, "SO3", outputs="logits", canonicalizer=3))
     refused(TypeError, r"torch\.stack\(clouds\), or pad them .* 'presence'", lambda: small()([x[0], x[1, :5]]))
     refused(ValueError, "clouds of points: a group of space, such as SO3", lambda: adapt(logits, "C4", outputs="logits")(x))
@@ -54,17 +56,17 @@ def test_kinds_of_the_canvas_are_refused_when_adapted(kind):
     [
         *[
             (lambda make=make, name=name: make(name), rf"looks at images, {name} moves .*: use SearchCanonicalizer\('{name}'\)")
-            for make in (OF_ENERGY, equiform.OrbitCanonicalizer, equiform.GroupConvCanonicalizer, equiform.TileCanonicalizer)
+            for make in (OF_ENERGY, equiform.OrbitCanonicalizer, equiform.GroupConvCanonicalizer, TileCanonicalizer)
             for name in ("SO3", "O")
         ],
         (lambda: FrameCanonicalizer("C4"), "need a group of space, such as SO3 or E3; got C4"),
         (lambda: FrameCanonicalizer("O"), "is for continuous groups; O is finite"),
-        (lambda: equiform.PrincipalAxesCanonicalizer("C4z"), "is for continuous groups; C4z is finite"),
-        (lambda: equiform.PrincipalAxesCanonicalizer("SO3", scores="none"), "unknown scores 'none'; known: skewness, equal"),
+        (lambda: PrincipalAxesCanonicalizer("C4z"), "is for continuous groups; C4z is finite"),
+        (lambda: PrincipalAxesCanonicalizer("SO3", scores="none"), "unknown scores 'none'; known: skewness, equal"),
         (lambda: FrameCanonicalizer("SO3", method="svd"), "unknown method 'svd'; known: gram-schmidt, procrustes"),
         (lambda: FrameCanonicalizer("SO3", spread=-3), "spread is a deviation in degrees, 0 to 180; got -3"),
         (lambda: FrameCanonicalizer("SO3", origin="zero"), "unknown origin 'zero'; known: centroid, learned"),
-        (lambda: equiform.UniformCanonicalizer("SO3"), r"over frames, PrincipalAxesCanonicalizer\('SO3', scores='equal'\)"),
+        (lambda: UniformCanonicalizer("SO3"), r"over frames, PrincipalAxesCanonicalizer\('SO3', scores='equal'\)"),
         (lambda: FrameCanonicalizer("SO3", vectors=-1), "vectors must be a whole number >= 0; got -1"),
         (lambda: FrameCanonicalizer("SO3", features=1.5), "features must be a whole number"),
         (lambda: FrameCanonicalizer("SO3", width=0), "width must be a whole number >= 1; got 0"),
@@ -72,8 +74,8 @@ def test_kinds_of_the_canvas_are_refused_when_adapted(kind):
         (lambda: FrameCanonicalizer("SO3", origin="learned"), "for groups with translations, SE3 and E3; got SO3"),
         (lambda: SearchCanonicalizer("SO3", side=0), "side must be a whole number >= 2; got 0"),
         (lambda: SearchCanonicalizer("SO3", side=2.5), "side must be"),
-        (lambda: equiform.PrincipalAxesCanonicalizer("SO3", sharpness=math.nan), "sharpness is a number >= 0; got nan"),
-        (lambda: equiform.PrincipalAxesCanonicalizer("SO3", sharpness="a"), "sharpness is a number >= 0; got 'a'"),
+        (lambda: PrincipalAxesCanonicalizer("SO3", sharpness=math.nan), "sharpness is a number >= 0; got nan"),
+        (lambda: PrincipalAxesCanonicalizer("SO3", sharpness="a"), "sharpness is a number >= 0; got 'a'"),
         (lambda: CloudAugmentation(keep=(2, 3)), r"keep is a range of shares, 0 < low <= high <= 1; got \(2, 3\)"),
         (lambda: CloudAugmentation(jitter=-1), "jitter is a deviation, a number >= 0; got -1"),
         (lambda: CloudAugmentation(turns=0), "turns is a whole number >= 1; got 0"),
@@ -96,7 +98,7 @@ def test_what_training_cannot_learn_from():
         with pytest.raises(ValueError, match=f"'upright' takes all of {name} as alike, which leaves nothing to learn"):
             fit(small(name), x, prior="upright", **QUIET)
         with pytest.raises(ValueError, match="leaves nothing to learn: use 'identity'"):
-            equiform.fit_opinion(small(name, top_k=2), x, prior="upright")
+            fit_opinion(small(name, top_k=2), x, prior="upright")
         assert fit(small(name), x, **QUIET).history, "control"
     x = torch.randn(4, 10, 3)
     x[1, 2, 0] = torch.nan
@@ -127,7 +129,7 @@ def test_arguments_that_can_only_be_meant_otherwise_and_presence():
 
     x, there = torch.randn(3, 10, 3), torch.arange(10) < torch.tensor([[10], [7], [4]])
     model = adapt(mean, "SO3", inputs=("points", "presence"), outputs="logits")
-    refused(ValueError, "presence is true, or 1, where .* 0 elsewhere", lambda: model(x, torch.where(there, 0.0, -torch.inf)))
+    refused(ValueError, "presence is a padding mask, .* else 0", lambda: model(x, torch.where(there, 0.0, -torch.inf)))
     assert all(torch.equal(model(x, mask), model(x, there)) for mask in (there.float(), there.long()))
 
 

@@ -10,10 +10,12 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import equiform
 from asserting import QUIET, dataset, refused
-from equiform import PrincipalAxesCanonicalizer, Rows, SearchCanonicalizer, act, adapt, evaluate, fit, fit_opinion, group
+from equiform import Rows, act, adapt, evaluate, fit, group
+from equiform.canonicalizers import PrincipalAxesCanonicalizer, SearchCanonicalizer
+from equiform.learning import Augmentation, CloudAugmentation, fit_opinion
 from equiform.learning.priors import frame_distance, frame_prior
 
-LITTLE = equiform.CloudAugmentation(stretch=0.05, degrees=2)
+LITTLE = CloudAugmentation(stretch=0.05, degrees=2)
 
 
 def upright(n: int = 96, points: int = 48) -> tuple[Tensor, Tensor]:
@@ -70,7 +72,7 @@ def test_a_vector_network_learns_the_identity_prior():
     x = x + 0.5 * x[..., 2:].clamp(min=0) * torch.tensor([1.0, 0, 0])  # bent towards x, or no axis but z would be known
     canonicalizer = equiform.FrameCanonicalizer("SO3").eval()
     model = adapt(by_height, "SO3", outputs="logits", canonicalizer=canonicalizer)
-    before, plain = upness(canonicalizer, x), equiform.CloudAugmentation(stretch=0.05, degrees=2, mirror=False)
+    before, plain = upness(canonicalizer, x), CloudAugmentation(stretch=0.05, degrees=2, mirror=False)
     result = fit(model, x, epochs=15, lr=1e-2, augmentation=plain, **QUIET)
     assert result.history[-1]["loss"] < 0.3 * result.history[0]["loss"]
     assert upness(canonicalizer, x) < min(0.3, before)
@@ -285,7 +287,7 @@ def test_what_does_not_fit_is_named():
     x, labels = upright(8)
     model = adapt(by_height, "SO3", outputs="logits")
     with pytest.raises(TypeError, match="needs a CloudAugmentation; got a Augmentation"):
-        fit(model, x, augmentation=equiform.Augmentation(grey=0.0), epochs=1)
+        fit(model, x, augmentation=Augmentation(grey=0.0), epochs=1)
     refused(ValueError, "unknown prior 'uniform' of frames; known: identity, upright", fit, model, x, prior="uniform", epochs=1)
     with pytest.raises(ValueError, match="has nothing to learn"):
         fit(adapt(by_height, "SO3", outputs="logits", canonicalizer=PrincipalAxesCanonicalizer("SO3")), x)

@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 
 from asserting import refused
-from equiform import O3, SE3, SO3, AboutZ, CloudAugmentation, Rows
+from equiform import O3, SE3, SO3, Rows
 from equiform.batching.calls import cloud_in
-from equiform.canonicalizers import PrincipalAxesCanonicalizer
 from equiform.geometry import AboutZ
 from equiform.geometry.clouds import Cloud
 from equiform.geometry.kinds import as_kinds

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from asserting import refused
-from equiform import Per, Rows
+from equiform import Rows
+from equiform.geometry import Per
 from equiform.geometry.clouds import Cloud, batch_of, checked_batch, cloud_of, flat_parts, padding, standardised
 from equiform.geometry.kinds import as_kinds
 from equiform.geometry.nested import leaves as leaves_of

@@ -106,7 +106,7 @@ def test_a_kind(monkeypatch, tmp_path):
 
 def test_a_known_model(monkeypatch):
     refused(ValueError, "how the outputs of Known move is not known", lambda: adapt(Known(), "C4"))
-    monkeypatch.setattr(equiform.predictors, "ADAPTERS", [Adapter("test_contributing.Known", "image", "logits")])
+    monkeypatch.setattr(known, "ADAPTERS", [Adapter("test_contributing.Known", "image", "logits")])
     model = adapt(Known(), "C4", canonicalizer=OrbitCanonicalizer("C4", resolution=16))
     assert (model.inputs.name, model.outputs.name) == ("image", "logits")
 

@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from equiform import OrbitReport
 from equiform.cli.main import demo
 from equiform.evaluation import OrbitReport
 

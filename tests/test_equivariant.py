@@ -15,7 +15,9 @@ from torch.nn import functional as F
 
 import equiform
 from asserting import refused, same
-from equiform import Boxes, Equivariant, OrbitCanonicalizer, Rows, UniformCanonicalizer, act, adapt, group, inverse
+from equiform import Boxes, Equivariant, OrbitCanonicalizer, Rows, act, adapt, group, inverse
+from equiform.canonicalizers import Canonicalizer, UniformCanonicalizer
+from equiform.equivariant import Prediction
 from equiform.geometry.kinds import as_kinds
 from equiform.geometry.nested import children, is_container
 from small_canonicalizers import Fixed
@@ -30,7 +32,7 @@ GRID_GROUPS = ["C1", "C2", "C4", "D1", "D2", "D4"]
 
 DETECTIONS = [{"boxes": "boxes", "scores": "invariant", "masks": "mask"}]
 PREDICTORS = {"conv": Convolutions, "attention": Attention}
-CANONICALIZERS: dict[str, Callable[[str], equiform.Canonicalizer]] = {
+CANONICALIZERS: dict[str, Callable[[str], Canonicalizer]] = {
     "orbit": lambda name: OrbitCanonicalizer(name, resolution=16),
     "group-conv": lambda name: equiform.GroupConvCanonicalizer(name, widths=(4, 8), resolution=16),
 }
@@ -112,7 +114,7 @@ def test_the_answer_is_that_of_the_canonical_form_and_of_symmetric_input_too():
     bare, x = Convolutions(), coarse(4, 12, 12)
     model = adapted(bare)
     answer = model.predict(x)
-    assert isinstance(answer, equiform.Prediction)
+    assert isinstance(answer, Prediction)
     upright = act(inverse(answer.pose.g), x)
     assert close(answer.output, act(answer.pose.g, bare(upright), KINDS, (12, 12)), 1e-4)
     assert same(answer.output, model(x))

@@ -12,7 +12,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import equiform
 from asserting import QUIET, dataset, refused
-from equiform import Augmentation, GroupConvCanonicalizer, OrbitCanonicalizer, Teacher, adapt, fit, fit_opinion
+from equiform import GroupConvCanonicalizer, OrbitCanonicalizer, adapt, fit
+from equiform.canonicalizers import UniformCanonicalizer
+from equiform.learning import Augmentation, Teacher, fit_opinion
 from equiform.learning.augmentation import random_crops, training_views
 from equiform.learning.priors import uniform_prior
 from small_photos import skies
@@ -348,7 +350,7 @@ def test_errors_say_what_came_and_the_way_out(data, options, error, message):
 
 
 def test_what_cannot_be_fitted():
-    m = adapt(_bare, "C4", outputs="logits", canonicalizer=equiform.UniformCanonicalizer("C4"))
+    m = adapt(_bare, "C4", outputs="logits", canonicalizer=UniformCanonicalizer("C4"))
     refused(ValueError, "nothing to learn", lambda: fit(m, skies(4), epochs=1))
     m = model(predictor=ByName(), inputs={"points": "points", "photo": "image"})
     refused(ValueError, "no image in the data, only 'label', 'points', 'image'", lambda: fit(m, NAMED, epochs=1, **QUIET))

@@ -10,7 +10,8 @@ from torch import Tensor
 
 import equiform
 from asserting import refused
-from equiform import E3, O3, SE3, SO3, AboutZ, FrameCanonicalizer, Octahedral, PrincipalAxesCanonicalizer, Rows, act, adapt
+from equiform import E3, O3, SE3, SO3, FrameCanonicalizer, Rows, act, adapt
+from equiform.canonicalizers import Canonicalizer, PrincipalAxesCanonicalizer, SearchCanonicalizer, UniformCanonicalizer
 from equiform.canonicalizers.principal_axes import principal_axes
 from equiform.geometry import AboutZ, Group, Icosahedral, Octahedral
 from equiform.geometry.clouds import Cloud, standardised
@@ -22,15 +23,15 @@ from small_predictors import CloudHeads
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
 CONTINUOUS = [SO3(), O3(), SE3(), E3(), AboutZ()]
-FINITE = [AboutZ(4), AboutZ(5), Octahedral(), equiform.Icosahedral(True)]
+FINITE = [AboutZ(4), AboutZ(5), Octahedral(), Icosahedral(True)]
 
 
-def procrustes(g: equiform.Group) -> equiform.Canonicalizer:
+def procrustes(g: Group) -> Canonicalizer:
     origin = "learned" if isinstance(g, SpaceGroup) and g.translations else "centroid"
     return FrameCanonicalizer(g, method="procrustes", origin=origin)
 
 
-MAKERS: dict[str, Callable[[equiform.Group], equiform.Canonicalizer]] = {
+MAKERS: dict[str, Callable[[Group], Canonicalizer]] = {
     **{name: lambda g, make=make: make(g).eval() for name, make in CLOUDS.items()},
     "frame, procrustes, learned origin": lambda g: procrustes(g).eval(),
 }
@@ -45,7 +46,7 @@ def clouds(b: int = 12, n: int = 40, dtype: torch.dtype = torch.float64) -> Tens
     return x.to(dtype)
 
 
-def moves(group: equiform.Group, b: int, dtype: torch.dtype) -> Tensor:
+def moves(group: Group, b: int, dtype: torch.dtype) -> Tensor:
     """A random element for every row, orthogonal to the last digit of that dtype."""
     if isinstance(group, SpaceGroup) and group.order:
         return homogeneous(group.matrices[torch.randint(group.order, (b,))]).to(dtype)
@@ -340,7 +341,7 @@ def test_nor_does_a_flat_batch_become_larger(training):
         v = torch.tanh(x @ weight)
         return {"v": v, "sum": torch.zeros(int(batch[-1]) + 1, 3).double().index_add(0, batch, v), "loss": v.square().mean()}
 
-    canonicalizer = equiform.SearchCanonicalizer("E3", side=4, width=16)
+    canonicalizer = SearchCanonicalizer("E3", side=4, width=16)
     kinds = {"inputs": ("points", "batch"), "outputs": {"v": "vectors", "sum": "vectors", "loss": "invariant"}}
     model = adapt(on_flat, "E3", **kinds, canonicalizer=canonicalizer, top_k=4)
     canonicalizer.training = training  # the value is the same; gradients are let through
@@ -444,12 +445,12 @@ def test_what_is_less_exact_is_less_certain(name):
 
 
 def test_orbit_averaging_defaults_and_refusals(unchecked):
-    model = adapt(CloudHeads().double(), "O", outputs=KINDS, canonicalizer=equiform.UniformCanonicalizer("O"), top_k=24)
+    model = adapt(CloudHeads().double(), "O", outputs=KINDS, canonicalizer=UniformCanonicalizer("O"), top_k=24)
     x, g = clouds(3), Octahedral().random(3).double()
     with torch.no_grad():
         assert errors(model(act(g, x, "points")), act(g, model(x), KINDS)).max() < 1e-12
     model = adapt(CloudHeads().double(), "SO3", outputs=KINDS)
-    assert isinstance(model.canonicalizer, equiform.SearchCanonicalizer)
+    assert isinstance(model.canonicalizer, SearchCanonicalizer)
     with torch.no_grad():
         assert model(torch.zeros(0, 5, 3).double())["points"].shape == (0, 5, 3)
     model = adapt(CloudHeads().double(), "SO3", outputs=KINDS)

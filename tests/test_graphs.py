@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from asserting import refused
-from equiform import Equivariant, Invariant, PrincipalAxesCanonicalizer, act, adapt, group
+from equiform import Equivariant, Invariant, act, adapt, group
+from equiform.canonicalizers import PrincipalAxesCanonicalizer
 
 KINDS = {"x": "points", "edge_index": "edges", "w": "edge_features", "batch": "batch"}
 SIZES = [4, 4, 6, 4, 2, 5]

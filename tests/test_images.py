@@ -285,7 +285,8 @@ def test_images_move_in_their_own_mode(mode, group):
         image = Image.fromarray(array[:, :, 0].astype(bool))
     else:
         image = Image.frombytes(mode, (9, 5), array.squeeze(2 if array.shape[2] == 1 else ()).astype(_dtype(mode)).tobytes())
-    result = moved(image, equiform.group(group).elements[1:2])
+    g = equiform.group(group).elements[1:2]
+    result = moved(image, g)
     assert result.mode == mode
     if group == "C4":
         assert np.array_equal(np.asarray(result), np.rot90(np.asarray(image)))

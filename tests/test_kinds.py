@@ -7,7 +7,8 @@ import torch
 
 import equiform
 from asserting import refused
-from equiform import Boxes, Field, Image, Invariant, Likeliest, Logits, Mask, Points, Regular, RotatedBoxes, Rows, Tokens, group
+from equiform import Boxes, Invariant, Logits, Points, Rows, group
+from equiform.geometry import Field, Image, Likeliest, Mask, Regular, RotatedBoxes, Tokens
 from equiform.geometry.actions import ACTIONS, BORDERS, BOX_FORMATS, INTERPOLATIONS
 from equiform.geometry.kinds import Kind, as_kinds, from_json, to_json
 

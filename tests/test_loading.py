@@ -7,7 +7,9 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from asserting import dataset, refused
-from equiform import FrameCanonicalizer, OrbitCanonicalizer, Rows, SearchCanonicalizer, adapt, evaluate, fit, fit_opinion
+from equiform import FrameCanonicalizer, OrbitCanonicalizer, Rows, adapt, evaluate, fit
+from equiform.canonicalizers import SearchCanonicalizer
+from equiform.learning import fit_opinion
 from equiform.learning.data import batches
 
 QUIET = {"enable_progress_bar": False, "epochs": 1}

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from asserting import dataset, refused
-from equiform import Equivariant, Logits, OrbitCanonicalizer, Points, Rows, UniformCanonicalizer, adapt, evaluate
+from equiform import Equivariant, Logits, OrbitCanonicalizer, Points, Rows, adapt, evaluate
+from equiform.canonicalizers import UniformCanonicalizer
 from equiform.canonicalizers.poses import pose_of
 from equiform.evaluation.metrics import METRICS, is_better_higher, make
 from equiform.geometry.kinds import as_kinds

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from asserting import refused
-from equiform import Cyclic, Dihedral, Points, Rows, Tokens, act, inverse
+from equiform import Cyclic, Dihedral, Points, Rows, act, inverse
+from equiform.geometry import Tokens
 from equiform.geometry.kinds import Kind, as_kinds, from_json, to_json
 from equiform.geometry.moving import first_image, image_sizes, snap
 

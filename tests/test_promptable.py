@@ -10,9 +10,9 @@ from torch.nn import functional as F
 
 import small_transformers as small
 from asserting import refused
-from equiform import OrbitCanonicalizer, act, adapt, embed
+from equiform import OrbitCanonicalizer, act, adapt
 from equiform.predictors.pairs import PhotoPredictor
-from equiform.segment_anything import boxes_of, suppressed
+from equiform.segment_anything import boxes_of, embed, suppressed
 from photo_pairs import detection, pair
 from small_photos import make_photo
 

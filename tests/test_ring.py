@@ -39,7 +39,7 @@ def degrees_apart(a, b):
 @pytest.mark.parametrize("num_views", [4, 8])
 def test_any_angle_is_found_between_the_bins(num_views):
     angles = torch.deg2rad(torch.tensor([0.0, 13, 90, 100, 187, 271, 359]))
-    pose = ring(num_views=num_views)(act(turn(angles), scenes(7, 48, 48)))
+    pose = ring(num_views=num_views)(act(turn(angles), scenes(7)))
     assert degrees_apart(pose.g, turn(angles)).max() < 3
     assert (pose.confidence > 0.9).all()
 
@@ -87,7 +87,7 @@ def test_sectors_of_a_ring_and_what_it_is_not_for():
     refused(ValueError, r"SO2 and O2; C8.*OrbitCanonicalizer", lambda: RingCanonicalizer("C8"))
     refused(ValueError, r"num_bins.*multiple", lambda: RingCanonicalizer("SO2", num_bins=60))
     with pytest.raises(ValueError, match=r"\(1, 72\); got shape \(1, 7\)"):
-        ring(network=nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 7)))(scenes(1, 48, 48))
+        ring(network=nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 7)))(scenes(1))
 
 
 def test_a_ring_is_fitted():
@@ -95,5 +95,5 @@ def test_a_ring_is_fitted():
     canonicalizer = RingCanonicalizer("SO2", num_bins=BINS, resolution=32)
     model = adapt(lambda x: x.mean((2, 3)), "SO2", outputs="logits", canonicalizer=canonicalizer)
     before = [p.clone() for p in canonicalizer.parameters()]
-    assert math.isfinite(equiform.fit(model, scenes(24, 48, 48), epochs=1, batch_size=12).history[-1]["loss"])
+    assert math.isfinite(equiform.fit(model, scenes(24), epochs=1, batch_size=12).history[-1]["loss"])
     assert any(not torch.equal(p, q) for p, q in zip(before, canonicalizer.parameters(), strict=True))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from asserting import refused
-from equiform import Boxes, Invariant, Likeliest, Logits, OrbitCanonicalizer, Per, Rows, act, adapt, evaluate, group, inverse
+from equiform import Boxes, Invariant, Logits, OrbitCanonicalizer, Rows, act, adapt, evaluate, group, inverse
 from equiform.batching.answers import averaged, can_average
 from equiform.canonicalizers.base import Canonicalizer
 from equiform.canonicalizers.poses import Pose, pose_of

@@ -10,7 +10,8 @@ from torch import Tensor
 import equiform
 import test_groups
 from asserting import refused
-from equiform import E3, O2, O3, SE3, SO2, SO3, AboutZ, Icosahedral, Octahedral, Points, Rows, act, group, inverse
+from equiform import E3, O2, O3, SE3, SO2, SO3, Points, Rows, act, group, inverse
+from equiform.geometry import AboutZ, Icosahedral, Octahedral
 from equiform.geometry.actions import ACTIONS, act_invariant
 from equiform.geometry.rotations import rotation_angle
 from test_groups import belongs, by_name, every_pair

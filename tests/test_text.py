@@ -15,7 +15,7 @@ from torch import Tensor
 
 import equiform
 from asserting import refused
-from equiform import TileCanonicalizer, act, adapt, fit, group
+from equiform import act, adapt, fit, group
 from equiform import ready as ready_made
 from equiform.canonicalizers import TileCanonicalizer
 from equiform.images.files import to_tensor

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 import equiform
 import small_transformers as small
 from asserting import refused
-from equiform import Canonicalizer, Dihedral, Invariant, Logits, OrbitCanonicalizer, act, adapt
+from equiform import Dihedral, Invariant, Logits, OrbitCanonicalizer, act, adapt
+from equiform.canonicalizers import Canonicalizer
 from equiform.geometry.kinds import as_kinds, from_json, to_json
 from equiform.geometry.nested import children, is_container, map_kinds
 from equiform.predictors import known_kinds
@@ -498,7 +499,7 @@ def test_the_way_out_of_errors():
     for patch, got, wanted in zip(patches, answer, expected, strict=True):
         assert torch.equal(got, by_hand(Tokens(patch, 0), wanted, codes, case.canvas))
     model = adapted(named("ViTModel"), Known([0] * B))
-    model.outputs = as_kinds({"last_hidden_state": equiform.Tokens(16), "pooler_output": "invariant"})
+    model.outputs = as_kinds({"last_hidden_state": equiform.geometry.Tokens(16), "pooler_output": "invariant"})
     message = r"output\['last_hidden_state'\]: 97 tokens, 1 before.*96 are no grid .* which has 4 x 6"
     refused(ValueError, message, lambda: model(torch.rand(B, 3, 64, 96), **WIDE))
 

@@ -8,6 +8,7 @@ from equiform import O3
 from equiform.canonicalizers.networks import OccupancyNetwork, VectorNetwork
 from equiform.canonicalizers.networks.occupancy import moved_cells
 from equiform.canonicalizers.networks.vectorneurons import VectorNorm, VectorReLU
+from equiform.geometry import Octahedral
 from equiform.geometry.clouds import Cloud, standardised
 from equiform.geometry.rotations import octahedral, random_rotations
 

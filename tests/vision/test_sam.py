@@ -11,7 +11,6 @@ transformers = pytest.importorskip("transformers")
 
 import test_promptable
 from equiform.predictors.pairs import PhotoPredictor, to_image
-from equiform.segment_anything import embed
 from photo_pairs import sam3_images, sam3_vision
 from small_photos import make_photo
 from small_transformers import sam2
