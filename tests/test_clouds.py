@@ -117,7 +117,7 @@ def test_rows_of_a_flat_batch_are_taken_and_split():
 @pytest.mark.parametrize(
     ("x", "kinds", "way_out"),
     [
-        ({"x": torch.rand(2, 3, 3), "cell": torch.rand(2, 3, 3)}, {"x": "points", "cell": "vectors"}, "three of the row"),
+        ({"x": torch.rand(2, 3, 3), "cell": torch.rand(2, 3, 3)}, {"x": "points", "cell": "vectors"}, "three per cloud"),
         (
             {"x": torch.rand(3, 3), "v": torch.rand(3, 3), "batch": torch.tensor([0, 0, 2])},
             {"x": "points", "v": "vectors", "batch": "batch"},

@@ -117,6 +117,27 @@ def test_a_saved_one_goes_in_by_its_folder_and_carries_its_card(tmp_path):
     refused(FileNotFoundError, r"photos-c9.*text-c4", adapt, classifier, "C4", outputs="logits", canonicalizer="photos-c9")
 
 
+@pytest.mark.parametrize(
+    "group_name, shape, message",
+    [
+        ("SO3", (2, 9, 3), "is for C4, not for SO3: adapt to 'C4', or fit one for SO3; photos-c4 was fitted on 1,234 photos"),
+        ("C4", (2, 9, 3), r"clouds of points: a group of space.*fitted on 1,234 photos in colour"),
+        ("C4", (2, 5, 40, 40), r"looks at 3 channels \(or 1\), the images have 5.*grey ones \(1 channel\) are fine"),
+        ("C4", (2, 1, 20, 31), None),
+    ],
+)
+def test_what_a_ready_made_one_is_not_for(tmp_path, monkeypatch, unchecked, group_name, shape, message):
+    monkeypatch.setattr(ready, "FOLDER", tmp_path)
+    settings = {"inputs": None, "outputs": None, "top_k": 1, "coverage": None}
+    saving.save(tmp_path / "photos-c4", OrbitCanonicalizer("C4", resolution=16), settings, card={"photos": 1234})
+    ask = lambda: adapt(lambda x: x.mean((2, 3)), group_name, outputs="logits", canonicalizer="photos-c4")(torch.rand(shape))  # noqa: E731
+    if message is None:
+        assert ask().shape == (2, 1)
+    else:
+        with pytest.raises(ValueError, match=message):
+            ask()
+
+
 @pytest.mark.parametrize("name", PHOTOS)
 def test_ready_made_ones_for_photos_are_small_whole_and_sure_of_little_that_has_no_up(name):
     folder = ready.FOLDER / name

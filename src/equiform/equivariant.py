@@ -215,6 +215,7 @@ def _chosen(given: Any, group: Group, predictor: Callable[..., Any], is_known: b
     if given.group != group:
         other = ready.default(group.name)
         way_out = f"adapt to {given.group.name!r}" + (f", or take {other!r}" if other else f", or fit one for {group.name}")
+        way_out += given.fitted_on and f"; {given.fitted_on}"
         raise ValueError(f"the canonicalizer {name}".rstrip() + f" is for {given.group.name}, not for {group.name}: {way_out}")
     return given
 

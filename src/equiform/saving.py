@@ -264,8 +264,17 @@ def restore(
     if dtype is not None and dtype != torch.float16:
         canonicalizer = canonicalizer.to(dtype=dtype)
     canonicalizer.load_state_dict(weights)
-    canonicalizer.fitted = True
+    canonicalizer.fitted, canonicalizer.fitted_on = True, _fitted_on(path_or_repo, saved)
     return canonicalizer.eval(), settings
+
+
+def _fitted_on(name: str | Path, saved: Saved) -> str:
+    """What a ready-made canonicalizer for photos was fitted on, as its card has it; nothing of any other."""
+    if name not in ready.names() or not str(name).startswith("photos"):
+        return ""
+    number = (saved.config.get("card") or {}).get("photos")
+    photos = f"{number:,} photos" if isinstance(number, int) else "photos"
+    return f"{name} was fitted on {photos} in colour (3 channels), and grey ones (1 channel) are fine"
 
 
 def _settings(saved: Saved) -> dict[str, Any]:

@@ -54,9 +54,16 @@ class ImageCanonicalizer(Canonicalizer):
 
     def view(self, images: Images) -> Float[Tensor, "b c s s"]:
         """What the canonicalizer looks at: a standardised square thumbnail of the whole image."""
+        return self._square(images)
+
+    def _square(self, images: Images, in_disc: bool = False) -> Float[Tensor, "b c s s"]:
         images = as_tensor(images) if isinstance(images, np.ndarray) else images
+        try:
+            view = square_view(images, self.view_size, self.channels, in_disc=in_disc)
+        except ValueError as error:
+            raise ValueError(f"{error}{self.fitted_on and '; '}{self.fitted_on}") from None
         # photos may be on another device: files are read on the CPU
-        return square_view(images, self.view_size, self.channels).to(self.device)
+        return view.to(self.device)
 
     def squares(self, images: Any, side: int) -> Tensor:
         """Square thumbnails of whole images, which training keeps and draws views from."""

@@ -3,16 +3,14 @@
 import math
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from .._checks import check_positive, check_whole
 from ..geometry.actions import act_image
-from ..geometry.arrays import as_tensor
 from ..geometry.groups import Cyclic, Group, turn
-from ..images.views import central_square, disc, orbit_views, square_view, squares, view_size
+from ..images.views import central_square, disc, orbit_views, squares, view_size
 from .base import Prior, check_share
 from .images import ImageCanonicalizer, Images
 from .networks import MobileNetwork
@@ -81,8 +79,7 @@ class RingCanonicalizer(ImageCanonicalizer):
 
     def view(self, images: Images) -> Float[Tensor, "b c s s"]:
         """The disc in the central square of every image, standardised."""
-        images = as_tensor(images) if isinstance(images, np.ndarray) else images
-        return square_view(images, self.view_size, self.channels, in_disc=True).to(self.device)
+        return self._square(images, in_disc=True)
 
     def squares(self, images: Any, side: int) -> Tensor:
         """What training keeps of a batch of images: their central squares."""
