@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -346,6 +347,18 @@ WRONG = {
 @pytest.mark.parametrize("message", WRONG)
 def test_errors_are_one_line(home, message):
     assert message in error_of(*evaluate(home, *WRONG[message]))
+
+
+def test_with_no_adapter_named_the_ready_made_one_is_taken(home, tmp_path, monkeypatch):
+    monkeypatch.setattr(equiform.ready, "FOLDER", tmp_path)
+    shutil.copytree(home / "adapter", tmp_path / "photos-c4")
+    call = ("evaluate", f"{home}/models.py:net", home / "photos", "--size", 16)
+    ok(*call, "--group", "C8", "--frame", "crop", "--out", tmp_path / "r.json")
+    report = OrbitReport.load(tmp_path / "r.json")
+    assert (report.frame, report.within, len(report.elements)) == ("crop", None, 8)
+    assert "(photos-c4)" in error_of(*call, "--group", "SO2"), "which would take photos-so2, and it is not here"
+    assert "unknown frame 'outside'; known: inside, crop" in error_of(*call, "--frame", "outside")
+    assert "8 images in" in ok("upright", home / "photos", "--out", tmp_path / "out").stdout
 
 
 def test_paths_are_looked_at_first(home, tmp_path):
