@@ -16,8 +16,8 @@ demo: $(VENV)/demo-installed
 	$(BIN)/equiform demo --out $(OUT)
 
 test: check $(VISION)/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
-	OMP_NUM_THREADS=1 $(VISION)/bin/python -m pytest -n 2 tests/vision
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m ""
+	OMP_NUM_THREADS=1 $(VISION)/bin/python -m pytest -n 2 -m "" tests/vision
 
 check: $(VENV)/dev-installed
 	$(BIN)/ruff format --check .

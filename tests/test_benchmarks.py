@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
+from asserting import refused
 from equiform.predictors.references import IMAGENET
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
@@ -24,7 +26,7 @@ def scripts(monkeypatch):
     return common, peer
 
 
-class TensorFlowConv(torch.nn.Conv2d):
+class TensorFlowConv(nn.Conv2d):
     """A convolution that pads at the far end, as TensorFlow does, and ends in a ReLU6."""
 
     act = True
@@ -34,7 +36,7 @@ class TensorFlowConv(torch.nn.Conv2d):
         for n in (x.shape[3], x.shape[2]):
             p = max((-(-n // self.stride[0]) - 1) * self.stride[0] + self.kernel_size[0] - n, 0)
             pad += [p // 2, p - p // 2]
-        return torch.nn.functional.relu6(super().forward(torch.nn.functional.pad(x, pad)))
+        return nn.functional.relu6(super().forward(nn.functional.pad(x, pad)))
 
 
 def test_half_precision_keeps_scores_apart(monkeypatch):
@@ -44,17 +46,15 @@ def test_half_precision_keeps_scores_apart(monkeypatch):
 
     torch.manual_seed(0)
     x = torch.randn(4096).mul(5).bfloat16()
-    assert torch.equal(backbones.relu6_(x.clone()), torch.nn.functional.relu6(x))
-    assert torch.equal(backbones.relu6_(x.float()), torch.nn.functional.relu6(x.float()))
-    network = torch.nn.Sequential(
-        torch.nn.Conv2d(3, 8, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(8, 1)
-    )
+    assert torch.equal(backbones.relu6_(x.clone()), nn.functional.relu6(x))
+    assert torch.equal(backbones.relu6_(x.float()), nn.functional.relu6(x.float()))
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 1))
     half, views = backbones.halved(network), torch.rand(64, 3, 8, 8)
     scores = half(views.bfloat16())
     assert scores.dtype == torch.float32
     assert torch.allclose(scores, network(views), atol=1e-2)
     assert len(scores.unique()) == 64 > len(scores.bfloat16().unique())
-    convolutions = torch.nn.Sequential(torch.nn.Conv2d(3, 1, 1), torch.nn.AdaptiveAvgPool2d(1))
+    convolutions = nn.Sequential(nn.Conv2d(3, 1, 1), nn.AdaptiveAvgPool2d(1))
     assert torch.equal(backbones.halved(convolutions)(views), convolutions(views))  # no linear layer: left in float32
 
 
@@ -65,27 +65,20 @@ def test_lean_backbones_are_the_same_function(monkeypatch, side):
     import backbones
 
     torch.manual_seed(0)
-    blocks = [
-        TensorFlowConv(3, 8, 3, 2),
-        TensorFlowConv(8, 8, 3, 1, groups=8),
-        TensorFlowConv(8, 12, 1),
-        TensorFlowConv(12, 8, 3, 2),
-    ]
-    network = torch.nn.Sequential()
-    network.features = torch.nn.Sequential(*blocks)
-    network.head = torch.nn.Conv2d(8, 5, 1)
-    x = torch.rand(4, 3, side, side)
-    lean = backbones.lean(network, frozen=1)
+    blocks = [TensorFlowConv(*sizes) for sizes in ((3, 8, 3, 2), (8, 8, 3, 1, 0, 1, 8), (8, 12, 1), (12, 8, 3, 2))]
+    network = nn.Sequential()
+    network.features = nn.Sequential(*blocks)
+    network.head = nn.Conv2d(8, 5, 1)
+    x, lean = torch.rand(4, 3, side, side), backbones.lean(network, frozen=1)
     learning = backbones.with_batch_norms(lean, x)
-    folded = backbones.folded(learning)
-    expected = network(x).mean((2, 3))
+    folded, expected = backbones.folded(learning), network(x).mean((2, 3))
     for same in (lean, learning, folded):
         torch.testing.assert_close(same(x).mean((2, 3)), expected, atol=1e-5, rtol=1e-4)
     assert [p.requires_grad for p in learning.network.features[0].parameters()] == [False, False]
     assert sum(isinstance(m, backbones.NormalisedConv) for m in learning.modules()) == 3
     assert folded.state_dict().keys() == lean.state_dict().keys()
     assert network.features[0].weight.requires_grad  # the backbone itself is left as it was
-    untouched = torch.nn.Conv2d(3, 8, 3)
+    untouched = nn.Conv2d(3, 8, 3)
     assert backbones.lean(untouched) is untouched
 
 
@@ -104,8 +97,7 @@ def test_a_folder_and_an_npz_are_the_same_data(scripts, folder, tmp_path):
     common, _ = scripts
     data = common.arrays(folder, 8)
     assert data["train_images"].shape == (4, 8, 8, 3)
-    assert data["train_labels"].tolist() == [0, 0, 1, 1]
-    assert data["test_images"][:, 4, 4].tolist() == [[255, 0, 0], [0, 0, 255]]
+    assert (data["train_labels"].tolist(), data["test_images"][:, 4, 4].tolist()) == ([0, 0, 1, 1], [[255, 0, 0], [0, 0, 255]])
     np.savez(tmp_path / "data.npz", **data)
     again = common.arrays(tmp_path / "data.npz", 32)
     assert all(np.array_equal(again[name], data[name]) for name in common.ARRAYS)
@@ -113,8 +105,7 @@ def test_a_folder_and_an_npz_are_the_same_data(scripts, folder, tmp_path):
     assert common.arrays(folder, 8, tmp_path / "labels.json")["test_labels"].tolist() == [281, 207]
     np.savez(tmp_path / "half.npz", train_images=data["train_images"])
     for wrong, message in (("half.npz", "has no train_labels, test_images"), ("none", "no file or folder"), (".", "train/")):
-        with pytest.raises(SystemExit, match=message):
-            common.arrays(tmp_path / wrong, 8)
+        refused(SystemExit, message, common.arrays, tmp_path / wrong, 8)
 
 
 @pytest.mark.parametrize("canonicalizer", ["backbone", "group-conv"])
@@ -124,9 +115,7 @@ def test_a_table_of_ones_own_images_and_network(scripts, tmp_path, monkeypatch, 
     for name, value in scripts[0].MEMORY.items():  # or the script would start again, in the place of the tests
         monkeypatch.setenv(name, value)
     rng = np.random.default_rng(0)
-    images = {
-        f"{part}_images": rng.integers(0, 256, (n, 16, 16, 3), dtype=np.uint8) for part, n in (("train", 24), ("test", 6))
-    }
+    images = {f"{part}_images": rng.integers(0, 256, (n, 16, 16, 3), np.uint8) for part, n in (("train", 24), ("test", 6))}
     np.savez(tmp_path / "own.npz", train_labels=np.zeros(24), test_labels=np.arange(6) % 2, **images)
     (tmp_path / "own.py").write_text(
         "from torch import nn\n\ndef net():\n"
@@ -145,22 +134,17 @@ def test_a_table_of_ones_own_images_and_network(scripts, tmp_path, monkeypatch, 
     assert ("cascade of both" in rows) is ("group convolutions" in rows) is (canonicalizer == "backbone")
     monkeypatch.setattr(sys, "argv", ["cifar10.py", *map(str, asked), f"{tmp_path}/own.py:function"])
     if canonicalizer == "backbone":
-        with pytest.raises(SystemExit, match="no network to start from: say --canonicalizer orbit"):
-            cifar10.main()
+        refused(SystemExit, "no network to start from: say --canonicalizer orbit", lambda: cifar10.main())
 
 
-def test_names_of_classes(scripts):
+def test_names_of_classes_and_what_predictors_were_trained_on(scripts, tmp_path):
     common, _ = scripts
     assert common.class_indices(["n02102040", "n01440764", "n02102040"], None).tolist() == [217, 0, 217]
     assert common.class_indices(["owls", "n01440764", "bees"], None).tolist() == [2, 1, 0]
-
-
-def test_predictors_are_given_what_they_were_trained_on(scripts, tmp_path):
-    """A transformers model sees normalised photos; a network of a file, which takes [0, 1], sees them as they are."""
+    # a transformers model sees normalised photos; a network of a file, which takes [0, 1], sees them as they are.
     transformers = pytest.importorskip("transformers")
     common, _ = scripts
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    config = transformers.ViTConfig(image_size=16, patch_size=8, num_labels=3, **sizes)
+    config = pytest.importorskip("small_transformers").vit(image_size=16, num_labels=3)
     model = transformers.ViTForImageClassification(config).eval()
     model.save_pretrained(tmp_path / "vit")
     x = torch.rand(2, 3, 16, 16)
@@ -181,7 +165,7 @@ def test_a_peer_that_cannot_be_run_leaves_its_log(scripts, folder, tmp_path, mon
     python = tmp_path / "env" / "bin" / "python"
     python.write_text("#!/bin/sh\necho nothing here imports\nexit 3\n")
     python.chmod(0o755)
-    (tmp_path / "own.py").write_text("import torch\ndef net():\n    return torch.nn.Sequential(torch.nn.Flatten())\n")
+    (tmp_path / "own.py").write_text("from torch import nn\ndef net():\n    return nn.Sequential(nn.Flatten())\n")
     out = tmp_path / "results" / "peer.json"
     options = {"data": folder, "size": 8, "predictor": f"{tmp_path}/own.py:net", "environment": tmp_path / "env", "out": out}
     monkeypatch.setattr(sys, "argv", ["peer.py", *[str(part) for k, v in options.items() for part in (f"--{k}", v)]])
@@ -192,8 +176,7 @@ def test_a_peer_that_cannot_be_run_leaves_its_log(scripts, folder, tmp_path, mon
         with pytest.raises(SystemExit, match=r"could not be run \(3\): .*peer.log") as raised:
             peer.main()
         monkeypatch.setattr(sys, "argv", ["peer.py", "--predictor", "timm:resnet18"])
-        with pytest.raises(SystemExit, match="the peer's environment has no such library"):
-            peer.main()
+        refused(SystemExit, "the peer's environment has no such library", lambda: peer.main())
     finally:
         torch.set_num_threads(threads)
     assert raised.value.code  # a message: exit status 1
@@ -215,8 +198,7 @@ def test_generated_shapes_have_their_parts(scripts):
         assert x[table, labels[table] == 0, 2].min() > x[table, labels[table] == 1, 2].mean()
         heights = [float(x[lamp, labels[lamp] == part, 2].mean()) for part in (2, 3, 4)]
         assert heights == sorted(heights)
-    again = parts.shapes(6, 200, seed=1)
-    assert torch.equal(again[0], x)
+    assert torch.equal(parts.shapes(6, 200, seed=1)[0], x)
     assert not torch.equal(parts.shapes(6, 200, seed=2)[0], x)
 
 
@@ -227,8 +209,7 @@ def test_the_errors_of_a_model_that_is_not_equivariant_are_seen(scripts):
 
     torch.manual_seed(0)
     x, network = cloud_exactness.clouds(6, 20, torch.float64), cloud_exactness.Network().double()
-    g = cloud_exactness.elements(group("E3"), 6, torch.float64)
-    canonicalizer = SearchCanonicalizer("E3", side=4, width=8)
+    g, canonicalizer = cloud_exactness.elements(group("E3"), 6, torch.float64), SearchCanonicalizer("E3", side=4, width=8)
     model = adapt(network, "E3", outputs=cloud_exactness.KINDS, canonicalizer=canonicalizer)
     assert cloud_exactness.errors(model, x, g).shape == (5, 6)
     assert cloud_exactness.errors(model, x, g).max() < 1e-12

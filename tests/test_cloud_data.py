@@ -7,6 +7,7 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+from asserting import refused
 from cloud_data import (
     GREATEST_FORCE,
     TIME_STEP,
@@ -18,18 +19,23 @@ from cloud_data import (
 )
 
 
-def test_forces_by_hand():
+def test_forces_by_hand_and_turned():
     x = torch.tensor([[[0.0, 0, 0], [2, 0, 0], [0, 0.001, 0]]]).double()
     strength = torch.tensor([[[1.0, -1, 0], [-1, 1, 0], [0, 0, 1]]]).double()
     expected = torch.tensor([[0.25, 0, 0], [-0.25, 0, 0], [0, 0, 0]]).double()
     assert torch.allclose(force(x, strength)[0], expected), "unlike charges attract with 1 / r^2, and nothing else acts"
     close = torch.tensor([[[0.0, 0, 0], [0, 0.001, 0]]]).double()
     assert float(force(close, torch.ones(1, 2, 2).double())[0, 1, 1]) == GREATEST_FORCE, "capped; like charges repel"
+    # forces on turned particles are turned forces: the task is equivariant.
+    from equiform import O3
+
+    x, strength = torch.randn(8, 5, 3).double(), torch.ones(8, 5, 5).double()
+    r = O3().nearest(O3().random(8).double())[:, :3, :3]
+    assert torch.allclose(force(x @ r.mT, strength), force(x, strength) @ r.mT, atol=1e-9)
 
 
 def test_momentum_and_energy_are_kept():
-    particles = simulate_charges(64, torch.Generator().manual_seed(0), 200, 700)
-    steps = 500
+    particles, steps = simulate_charges(64, torch.Generator().manual_seed(0), 200, 700), 500
     x, v, charge = particles.x.double(), particles.v.double(), particles.charge.double()
     centre = x.mean(1) + steps * TIME_STEP * v.mean(1)
     astray = (particles.target.double().mean(1) - centre).abs().amax(1)
@@ -50,15 +56,6 @@ def test_momentum_and_energy_are_kept():
     assert float((energy(later.x.double(), v) - before).abs().median()) > 0.05, "control: positions alone are not enough"
 
 
-def test_the_simulation_turns_with_its_start():
-    """Forces on turned particles are turned forces: the task is equivariant."""
-    from equiform import O3
-
-    x, strength = torch.randn(8, 5, 3).double(), torch.ones(8, 5, 5).double()
-    r = O3().nearest(O3().random(8).double())[:, :3, :3]
-    assert torch.allclose(force(x @ r.mT, strength), force(x, strength) @ r.mT, atol=1e-9)
-
-
 def test_parts_are_kept_and_differ(tmp_path, monkeypatch):
     monkeypatch.setattr("cloud_data.PARTS", {"train": 5, "val": 4, "test": 3})
     monkeypatch.setattr("cloud_data.simulate_charges", lambda b, g: simulate_charges(b, g, 2, 5))
@@ -68,13 +65,10 @@ def test_parts_are_kept_and_differ(tmp_path, monkeypatch):
     assert not torch.equal(charged_particles("test", tmp_path, seed=1).x, test.x)
     monkeypatch.setattr("cloud_data.simulate_charges", None)
     assert torch.equal(charged_particles("train", tmp_path).x, train.x), "read, not simulated again"
-    with pytest.raises(ValueError, match="unknown part 'all'; known: train, val, test"):
-        charged_particles("all", tmp_path)
+    refused(ValueError, "unknown part 'all'; known: train, val, test", lambda: charged_particles("all", tmp_path))
 
 
 # ------------------------------------------------------------------------------------------------------ HDF5 files
-
-
 def h5(path, **columns):
     h5py = pytest.importorskip("h5py")
     with h5py.File(path, "w") as file:
@@ -94,11 +88,9 @@ def test_modelnet40(tmp_path):
     assert torch.equal(shapes.points, x.flatten(0, 1))
     assert shapes.labels.tolist() == [0, 1, 39, 0, 0, 1, 39, 1]
     assert (shapes.classes, shapes.parts) == (["airplane", "bathtub"], None)
-    with pytest.raises(FileNotFoundError, match=r"test_files.txt is absent"):
-        read_modelnet40(tmp_path, "test")
+    refused(FileNotFoundError, r"test_files.txt is absent", lambda: read_modelnet40(tmp_path, "test"))
     (tmp_path / "train_files.txt").write_text("data/elsewhere.h5")
-    with pytest.raises(FileNotFoundError, match=r"elsewhere.h5 is absent, and train_files.txt lists it"):
-        read_modelnet40(tmp_path)
+    refused(FileNotFoundError, r"elsewhere.h5 is absent, and train_files.txt lists it", lambda: read_modelnet40(tmp_path))
 
 
 def test_shapenet_part(tmp_path):
@@ -111,5 +103,4 @@ def test_shapenet_part(tmp_path):
     assert torch.equal(shapes.parts, parts.long())
     assert (shapes.labels.tolist(), shapes.classes) == ([0, 15, 3], ["Airplane", "Bag"])
     h5(tmp_path / "ply_data_val0.h5", data=x, label=torch.zeros(3, 1))
-    with pytest.raises(ValueError, match=r"ply_data_val0.h5 has no 'pid'; it has data, label"):
-        read_shapenet_part(tmp_path, "val")
+    refused(ValueError, r"ply_data_val0.h5 has no 'pid'; it has data, label", lambda: read_shapenet_part(tmp_path, "val"))

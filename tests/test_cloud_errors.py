@@ -1,14 +1,17 @@
 """What models of clouds refuse, when, and the way out they name."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from equiform import EnergyCanonicalizer, FrameCanonicalizer, Points, Rows, act, adapt, evaluate, fit, group
-from equiform.canonicalizers import PrincipalAxesCanonicalizer, SearchCanonicalizer, UniformCanonicalizer
+import equiform
+from asserting import refused
+from equiform import FrameCanonicalizer, Points, Rows, act, adapt, evaluate, fit, group
+from equiform.canonicalizers import PrincipalAxesCanonicalizer, SearchCanonicalizer, TileCanonicalizer, UniformCanonicalizer
 from equiform.learning import CloudAugmentation, fit_opinion
 
 QUIET = {"enable_progress_bar": False, "epochs": 1}
@@ -16,6 +19,9 @@ QUIET = {"enable_progress_bar": False, "epochs": 1}
 
 def logits(x: Tensor) -> Tensor:
     return x.square().mean(1)[:, :2]
+
+
+OF_ENERGY = partial(equiform.EnergyCanonicalizer, predictor=logits)
 
 
 def small(name: str = "SO3", **options):
@@ -26,38 +32,41 @@ def small(name: str = "SO3", **options):
     ("name", "hint"), [("z", "SO2z"), ("so3", "SO3"), ("SO(3)", "SO3"), ("z/SO3", "a protocol is for fit and evaluate")]
 )
 def test_a_group_by_nearly_its_name(name, hint):
-    with pytest.raises(ValueError, match=f"unknown group '.*' .*{hint}.*; known groups: Cn"):
-        adapt(logits, name, outputs="logits")
-    with pytest.raises(ValueError, match=r"unknown group 'Q'; known"):
-        group("Q")
+    refused(ValueError, f"unknown group '.*' .*{hint}.*; known groups: Cn", lambda: adapt(logits, name, outputs="logits"))
+    refused(ValueError, r"unknown group 'Q'; known", lambda: group("Q"))
 
 
 def test_ways_out_are_those_of_clouds(unchecked):
     x = torch.randn(6, 10, 3)
     with pytest.raises(ValueError, match="has nothing to learn: use a SearchCanonicalizer"):
         fit(adapt(logits, "SO3", outputs="logits", canonicalizer=PrincipalAxesCanonicalizer("SO3")), x)
-    with pytest.raises(TypeError, match=r"such as SearchCanonicalizer\('SO3'\); got a str"):
-        adapt(logits, "SO3", outputs="logits", canonicalizer="search")
-    with pytest.raises(TypeError, match=r"stack clouds of one size, torch\.stack\(clouds\), or pad them .* 'presence'"):
-        small()([x[0], x[1, :5]])
-    with pytest.raises(ValueError, match="clouds of points: a group of space, such as SO3"):
-        adapt(logits, "C4", outputs="logits")(x)
+    refused(TypeError, r"SearchCanonicalizer.*; got a int", lambda: adapt(logits, "SO3", outputs="logits", canonicalizer=3))
+    refused(TypeError, r"torch\.stack\(clouds\), or pad them .* 'presence'", lambda: small()([x[0], x[1, :5]]))
+    refused(ValueError, "clouds of points: a group of space, such as SO3", lambda: adapt(logits, "C4", outputs="logits")(x))
 
 
 @pytest.mark.parametrize("kind", ["boxes", "mask", {"a": "logits", "b": Rows({"c": "image"})}, Points(normalized=True)])
 def test_kinds_of_the_canvas_are_refused_when_adapted(kind):
-    with pytest.raises(ValueError, match=r"outputs: .* does not move in space, as SO3 does; kinds that do: points, vectors"):
-        adapt(logits, "SO3", outputs=kind)
-    with pytest.raises(ValueError, match="inputs: 'image' does not move in space"):
-        adapt(logits, "SO3", inputs="image", outputs="logits")
+    refused(ValueError, r"outputs: .* does not move .*; kinds that do: points", lambda: adapt(logits, "SO3", outputs=kind))
+    refused(ValueError, "inputs: 'image' does not move in space", adapt, logits, "SO3", inputs="image", outputs="logits")
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: EnergyCanonicalizer("O", logits), r"looks at images, O moves clouds: use SearchCanonicalizer\('O'\)"),
-        (lambda: EnergyCanonicalizer("SO3", logits), r"use SearchCanonicalizer\('SO3'\)"),
-        (lambda: UniformCanonicalizer("SO3"), r"average over frames, PrincipalAxesCanonicalizer\('SO3', scores='equal'\)"),
+        *[
+            (lambda make=make, name=name: make(name), rf"looks at images, {name} moves .*: use SearchCanonicalizer\('{name}'\)")
+            for make in (OF_ENERGY, equiform.OrbitCanonicalizer, equiform.GroupConvCanonicalizer, TileCanonicalizer)
+            for name in ("SO3", "O")
+        ],
+        (lambda: FrameCanonicalizer("C4"), "need a group of space, such as SO3 or E3; got C4"),
+        (lambda: FrameCanonicalizer("O"), "is for continuous groups; O is finite"),
+        (lambda: PrincipalAxesCanonicalizer("C4z"), "is for continuous groups; C4z is finite"),
+        (lambda: PrincipalAxesCanonicalizer("SO3", scores="none"), "unknown scores 'none'; known: skewness, equal"),
+        (lambda: FrameCanonicalizer("SO3", method="svd"), "unknown method 'svd'; known: gram-schmidt, procrustes"),
+        (lambda: FrameCanonicalizer("SO3", spread=-3), "spread is a deviation in degrees, 0 to 180; got -3"),
+        (lambda: FrameCanonicalizer("SO3", origin="zero"), "unknown origin 'zero'; known: centroid, learned"),
+        (lambda: UniformCanonicalizer("SO3"), r"over frames, PrincipalAxesCanonicalizer\('SO3', scores='equal'\)"),
         (lambda: FrameCanonicalizer("SO3", vectors=-1), "vectors must be a whole number >= 0; got -1"),
         (lambda: FrameCanonicalizer("SO3", features=1.5), "features must be a whole number"),
         (lambda: FrameCanonicalizer("SO3", width=0), "width must be a whole number >= 1; got 0"),
@@ -74,8 +83,7 @@ def test_kinds_of_the_canvas_are_refused_when_adapted(kind):
     ],
 )
 def test_nonsense_is_refused_where_it_is_built(make, message, unchecked):
-    with pytest.raises(ValueError, match=message):
-        make()
+    refused(ValueError, message, lambda: make())
 
 
 @pytest.mark.parametrize("options", [{"targets": "points"}, {"train_predictor": True}, {"prior_weight": 50.0}])
@@ -84,7 +92,7 @@ def test_options_of_joint_training_alone(options):
         fit(small(), torch.randn(4, 10, 3), **options, **QUIET)
 
 
-def test_a_prior_that_leaves_nothing_to_learn():
+def test_what_training_cannot_learn_from():
     x = torch.randn(4, 10, 3)
     for name in ("SO2z", "C4z"):
         with pytest.raises(ValueError, match=f"'upright' takes all of {name} as alike, which leaves nothing to learn"):
@@ -92,54 +100,37 @@ def test_a_prior_that_leaves_nothing_to_learn():
         with pytest.raises(ValueError, match="leaves nothing to learn: use 'identity'"):
             fit_opinion(small(name, top_k=2), x, prior="upright")
         assert fit(small(name), x, **QUIET).history, "control"
-
-
-def test_training_clouds_that_are_not_finite():
     x = torch.randn(4, 10, 3)
     x[1, 2, 0] = torch.nan
-    with pytest.raises(ValueError, match="a cloud of the data is not finite: leave it out"):
-        fit(small(), x, **QUIET)
+    refused(ValueError, "a cloud of the data is not finite: leave it out", lambda: fit(small(), x, **QUIET))
     padded = adapt(
         lambda x, there: logits(x), "SO3", inputs=("points", "presence"), outputs="logits", canonicalizer=small().canonicalizer
     )
     there = torch.ones(4, 10, dtype=torch.bool)
     there[1, 2] = False
     assert fit(padded, (x, there), **QUIET).history, "control: padding may hold anything"
-
-
-def test_a_loss_that_is_no_tensor():
     data = torch.randn(4, 10, 3), torch.zeros(4, dtype=torch.long)
     for loss, came in ((lambda y, t: 1.0, "a float"), (lambda y, t: F.cross_entropy(y, t, reduction="none"), r"shape \(4,\)")):
         with pytest.raises(TypeError, match=f"returns one number as a tensor, with its gradient; got {came}"):
             fit(small(), data, task_loss=loss, **QUIET)
 
 
-def test_arguments_that_can_only_be_meant_otherwise():
-    x = torch.randn(3, 10, 3)
-    model = small()
-    with pytest.raises(TypeError, match="points are a tensor or an array; got a str"):
-        model("a")
-    with pytest.raises(ValueError, match=r"got \(10, 3\): one cloud is x\[None\]"):
-        model(x[0])
+def test_arguments_that_can_only_be_meant_otherwise_and_presence():
+    x, model = torch.randn(3, 10, 3), small()
+    refused(TypeError, "points are a tensor or an array; got a str", lambda: model("a"))
+    refused(ValueError, r"got \(10, 3\): one cloud is x\[None\]", lambda: model(x[0]))
     flat = adapt(lambda x, batch: x, "SO3", inputs=("points", "batch"), outputs="points")
-    with pytest.raises(ValueError, match=r"batch is the row of each point, whole numbers; got torch\.float32 of shape \(10,\)"):
-        flat(x[0], torch.zeros(10))
+    refused(ValueError, r"batch is .* whole numbers; got torch\.float32 of shape \(10,\)", lambda: flat(x[0], torch.zeros(10)))
     dicts = adapt(lambda x: [one["p"] for one in x], "SO3", inputs=Rows({"p": "points"}), outputs=Rows("points"))
-    with pytest.raises(ValueError, match=r"or Rows\('points'\) for a list of clouds, beside lists of what else each has"):
-        dicts([{"p": x[0]}])
+    refused(ValueError, r"or Rows\('points'\) for a list of clouds, beside lists of what else each has", dicts, [{"p": x[0]}])
 
-
-def test_presence_is_no_additive_mask():
     def mean(x: Tensor, there: Tensor) -> Tensor:
         return (x * (there == 1)[..., None]).sum(1)[:, :2]
 
-    x = torch.randn(3, 10, 3)
-    there = torch.arange(10) < torch.tensor([[10], [7], [4]])
+    x, there = torch.randn(3, 10, 3), torch.arange(10) < torch.tensor([[10], [7], [4]])
     model = adapt(mean, "SO3", inputs=("points", "presence"), outputs="logits")
-    with pytest.raises(ValueError, match="presence is a padding mask, true or 1 where there is a point, else 0"):
-        model(x, torch.where(there, 0.0, -torch.inf))
-    for mask in (there.float(), there.long()):
-        assert torch.equal(model(x, mask), model(x, there))
+    refused(ValueError, "presence is a padding mask, .* else 0", lambda: model(x, torch.where(there, 0.0, -torch.inf)))
+    assert all(torch.equal(model(x, mask), model(x, there)) for mask in (there.float(), there.long()))
 
 
 def energy(x: Tensor) -> Tensor:

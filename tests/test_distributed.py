@@ -1,14 +1,10 @@
 """Fitting in two processes: the data is shared out, every process ends with one and the same canonicalizer."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-import equiform
+from asserting import ran
 
 SCRIPT = """
 import hashlib, json, os, sys
@@ -51,25 +47,13 @@ if __name__ == "__main__":
 """
 
 
-def start(script: Path, strategy: str) -> subprocess.Popen:
-    environment = os.environ | {"PYTHONPATH": str(Path(equiform.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-W", "ignore", script, strategy]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-
-
-def results(process: subprocess.Popen) -> list[dict]:
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
-    return [json.loads(line) for line in out.splitlines() if line.startswith("{")]
-
-
 @pytest.mark.slow
 def test_two_processes_agree(tmp_path):
     """By a script that is started twice (ddp), and by processes that are spawned and whose work must come back (ddp_spawn)."""
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
-    processes = [start(script, strategy) for strategy in ("ddp", "ddp_spawn")]
-    (first, second), (spawned,) = map(results, processes)
+    both = (ran("-W", "ignore", script, strategy) for strategy in ("ddp", "ddp_spawn"))
+    (first, second), (spawned,) = ([json.loads(line) for line in out.splitlines() if line.startswith("{")] for out in both)
     assert first["after"] == second["after"] == spawned["after"]
     assert spawned["after"] != spawned["before"] == first["before"]
     assert first["history"] == second["history"] == spawned["history"]

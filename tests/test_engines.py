@@ -29,8 +29,7 @@ def check(predictor, x, outputs, group="D4"):
 
 
 def test_onnx_runtime_session(x):
-    onnx = pytest.importorskip("onnx")
-    runtime = pytest.importorskip("onnxruntime")
+    onnx, runtime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
     helper, float_type = onnx.helper, onnx.TensorProto.FLOAT
     weight = np.random.default_rng(0).normal(size=(2, 3, 3, 3)).astype(np.float32)
     node = helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1, 1, 1])
@@ -66,6 +65,7 @@ def tensors(text):
     return {name: torch.tensor(values) for name, values in json.loads(text).items()}
 
 
+@pytest.mark.slow
 def test_a_program_is_a_predictor(x):
     program = f"import json, sys\n{ENGINE}\nprint(json.dumps(answer(json.load(sys.stdin))))"
 

@@ -13,6 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import equiform
+from asserting import refused
 from equiform import OrbitCanonicalizer
 from equiform.cli.main import app
 from equiform.images.files import (
@@ -92,13 +93,10 @@ def rows(path):
 
 
 # ------------------------------------------------------------------------------------------------------------ reading
-
-
 def save_bad_images(folder):
     """Files that cannot be read, and for each a part of what is said of it."""
     folder.mkdir(parents=True, exist_ok=True)
-    noise = np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8)
-    Image.fromarray(noise).save(folder / "truncated.jpg")
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8)).save(folder / "truncated.jpg")
     data = (folder / "truncated.jpg").read_bytes()
     (folder / "truncated.jpg").write_bytes(data[: len(data) // 2])
     (folder / "text.jpg").write_text("Dear reader, this is no photo.")
@@ -149,12 +147,11 @@ def test_odd_files_read_as_they_look(tmp_path):
     # EXIF orientation 6: shown after a quarter turn clockwise
     assert (seen["exif.jpg"].int() - torch.rot90(wanted, -1, (1, 2))).abs().max() <= 6
     assert frames_and_orientation(tmp_path / "exif.jpg") == (1, 6)
-    palette = np.asarray(in_mode("P"))
-    opaque = torch.from_numpy(palette != 3)
+    opaque = torch.from_numpy(np.asarray(in_mode("P")) != 3)
     assert torch.equal(seen["palette.png"].int()[:, opaque], wanted[:, opaque])
 
 
-def test_dark_sixteen_bit_files_stay_dark(tmp_path):
+def test_dark_files_and_transparent_ones(tmp_path):
     """The depth of the file says what white is, and not its brightest pixel; eight-bit files of the same numbers are bright."""
     dark = np.full((4, 6), 255, np.uint16)  # of 65535
     Image.fromarray(dark).save(tmp_path / "dark.png")
@@ -168,9 +165,6 @@ def test_dark_sixteen_bit_files_stay_dark(tmp_path):
     image = Image.fromarray(dark.astype(np.int32))
     image.format = "PNG"
     assert to_tensor(image).unique().tolist() == [1]
-
-
-def test_transparency_is_laid_on_white():
     image = Image.new("P", (2, 1))
     image.putpalette([0, 0, 0, 200, 0, 0])
     image.putdata([0, 1])
@@ -187,13 +181,10 @@ def test_the_good_files_of_a_folder_are_read(tmp_path):
     squares, skipped = read_squares(tmp_path, 8)
     assert squares.shape == (len(good), 3, 8, 8)
     assert len(skipped) == len(bad)
-    with pytest.raises(ValueError, match=f"none of the {len(bad)} images .* can be read"):
-        read_squares(tmp_path / "a", 8)
+    refused(ValueError, f"none of the {len(bad)} images .* can be read", lambda: read_squares(tmp_path / "a", 8))
     (tmp_path / "nothing").mkdir()
-    with pytest.raises(ValueError, match=r"no images in .*known endings: .*jpeg"):
-        find_images(tmp_path / "nothing")
-    with pytest.raises(FileNotFoundError, match="no file or folder"):
-        find_images(tmp_path / "nowhere")
+    refused(ValueError, r"no images in .*known endings: .*jpeg", lambda: find_images(tmp_path / "nothing"))
+    refused(FileNotFoundError, "no file or folder", lambda: find_images(tmp_path / "nowhere"))
 
 
 def test_what_is_made_small_is_antialiased(tmp_path):
@@ -248,8 +239,7 @@ def test_labelled_images(tmp_path):
     assert data.index == {"cats": 0, "dogs": 1}
     pairs = list(data)
     assert [(float(x.mean()), label) for x, label in pairs] == [(0, 0), (1, 1), (0, 0), (1, 1)], "class by class in turn"
-    assert {x.shape for x, _ in pairs} == {(3, 4, 4)}
-    assert len(data.skipped) == 5
+    assert ({x.shape for x, _ in pairs}, len(data.skipped)) == ({(3, 4, 4)}, 5)
     list(data)
     assert len(data.skipped) == 5, "a second pass counts afresh"
     data.normalisation = ([0.5, 0.5, 0.5], [0.25, 0.5, 1.0])
@@ -257,8 +247,6 @@ def test_labelled_images(tmp_path):
 
 
 # ------------------------------------------------------------------------------------------------------------ upright
-
-
 @pytest.mark.parametrize("suffix, mode", [("png", m) for m in ("L", "I;16", "P", "RGB", "RGBA", "LA")] + [("tif", "CMYK")])
 def test_every_pose_comes_back_to_the_bit(tmp_path, adapter, suffix, mode):
     """Each element of D4, in a mode that other tools would convert: pixels, mode, palette and transparency return exactly."""
@@ -289,9 +277,7 @@ def test_every_pose_comes_back_to_the_bit(tmp_path, adapter, suffix, mode):
 
 
 @pytest.mark.parametrize("group", ["C4", "C8"])
-@pytest.mark.parametrize(
-    "mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "LAB", "I", "F", "I;16", "I;16B"]
-)
+@pytest.mark.parametrize("mode", "1 L LA P PA RGB RGBA CMYK YCbCr HSV LAB I F I;16 I;16B".split())  # noqa: SIM905
 def test_images_move_in_their_own_mode(mode, group):
     """Off the grid too, where palettes and bits must not be blended into colours that nobody chose."""
     array = 200 * np.random.default_rng(0).integers(0, 2, (5, 9, len(Image.new(mode, (1, 1)).getbands())), dtype=np.uint8)
@@ -328,8 +314,7 @@ def test_exif_is_turned_into_pixels(tmp_path, adapter):
     assert result.exit_code == 0, result.output
     with Image.open(tmp_path / "out" / "photo.png") as image:
         assert np.array_equal(np.asarray(image), UPRIGHT)
-        assert image.getexif().get(ORIENTATION, 1) == 1
-        assert image.getexif()[0x010F] == "camera maker"
+        assert (image.getexif().get(ORIENTATION, 1), image.getexif()[0x010F]) == (1, "camera maker")
     assert rows(tmp_path / "out" / "poses.csv")["photo.png"]["angle"] == "0"
 
 
@@ -366,10 +351,7 @@ def test_whatever_is_odd_about_a_file_the_others_are_done(tmp_path):
     source = tmp_path / "source.png"
     Image.fromarray(UPRIGHT).save(source)
     (tmp_path / "4-taken.png" / "inner").mkdir(parents=True)
-    canonicalizer, raised = (
-        OrbitCanonicalizer("C4", resolution=8),
-        iter([None, None, None, MemoryError(), RuntimeError("a\nb")]),
-    )
+    canonicalizer, raised = OrbitCanonicalizer("C4", resolution=8), iter([None] * 3 + [MemoryError(), RuntimeError("a\nb")])
 
     def hook(*_):
         if error := next(raised, None):
@@ -392,9 +374,8 @@ def test_whatever_is_odd_about_a_file_the_others_are_done(tmp_path):
 def test_an_animation_is_not_cut_to_its_first_frame(tmp_path, adapter):
     frames = [Image.fromarray(np.rot90(UPRIGHT)), Image.fromarray(np.rot90(UPRIGHT) // 2)]
     frames[0].save(tmp_path / "turned.gif", save_all=True, append_images=frames[1:])
-    frames[0].rotate(-90, expand=True).save(
-        tmp_path / "upright.gif", save_all=True, append_images=[frames[1].rotate(-90, expand=True)]
-    )
+    upright_frames = [frame.rotate(-90, expand=True) for frame in frames]
+    upright_frames[0].save(tmp_path / "upright.gif", save_all=True, append_images=upright_frames[1:])
     result = upright(tmp_path, "--out", tmp_path / "out", *adapter)
     assert result.exit_code == 0
     assert "turned.gif: has 2 frames" in result.stderr
@@ -440,10 +421,9 @@ def test_inputs_and_results_are_never_overwritten(tmp_path, adapter):
         ([a / "x.png", b / "x.png"], tmp_path / "out", "would both be written to"),
         ([a], a / "x.png", "is a file"),
     ]:
-        with pytest.raises((ValueError, OSError), match=message):
-            plan(inputs, out)
-    refused = upright(a, "--out", a, *adapter)
-    assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
+        refused((ValueError, OSError), message, plan, inputs, out)
+    declined = upright(a, "--out", a, *adapter)
+    assert (declined.exit_code, declined.stderr.count("\n")) == (2, 1)
     assert plan([a, a / "x.png"], b) == plan([a], b), "a file that is named twice is one file"
     # out inside the input folder: what an earlier run wrote is no input
     for _ in range(2):

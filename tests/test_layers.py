@@ -3,16 +3,14 @@
 import ast
 import importlib
 import inspect
-import os
 import re
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
 import pytest
 
 import equiform
+from asserting import python, ran
 from equiform import _moved
 
 SOURCE = Path(equiform.__file__).parent
@@ -88,12 +86,9 @@ def modules() -> dict[str, list[Path]]:
     return files | {path.parent.name: sorted(path.parent.rglob("*.py")) for path in SOURCE.glob("*/__init__.py")}
 
 
-def test_every_module_has_its_layer():
+def test_every_module_has_its_layer_and_imports_only_from_those_before_it():
     assert set(modules()) <= set(LAYERS), "a new module needs its place in the list"
     assert len(LAYERS) == len(set(LAYERS))
-
-
-def test_each_module_imports_only_from_those_before_it():
     for name, files in modules().items():
         for file in files:
             above = layers(imported(file.read_text("utf-8"), package_of(file))) - {name, "__version__"}
@@ -102,14 +97,11 @@ def test_each_module_imports_only_from_those_before_it():
             assert not wrong, f"{file.relative_to(SOURCE)} imports {', '.join(wrong)}, which come after {name}"
 
 
-def test_no_circle_of_files():
+def test_no_circle_and_plots_without_canonicalizers():
     files, done = graph(), set()
     while ready := [file for file, needs in files.items() if file not in done and needs <= done]:
         done.update(ready)
     assert done == set(files), f"in or behind a circle: {sorted(str(f.relative_to(SOURCE)) for f in set(files) - done)}"
-
-
-def test_drawing_a_plot_needs_no_canonicalizer():
     files = graph()
     seen, new = set(), {SOURCE / "evaluation" / "figures.py"}
     while new:
@@ -183,15 +175,12 @@ def f():
     assert SOURCE / "geometry" / "groups.py" in graph()[SOURCE / "saving.py"] | graph()[SOURCE / "canonicalizers" / "base.py"]
 
 
-def test_public_names():
+def test_public_names_and_inits_that_only_import():
     assert sorted(equiform.__all__) == sorted(PUBLIC)
     assert all(getattr(equiform, name).__doc__ for name in PUBLIC)
-
-
-@pytest.mark.parametrize("file", sorted(SOURCE.rglob("__init__.py")), ids=lambda file: file.parent.name)
-def test_init_only_imports(file):
-    tree = ast.parse(file.read_text("utf-8"))
-    assert all(isinstance(node, (ast.ImportFrom, ast.Assign, ast.Expr)) for node in tree.body)
+    for file in SOURCE.rglob("__init__.py"):
+        tree = ast.parse(file.read_text("utf-8"))
+        assert all(isinstance(node, (ast.ImportFrom, ast.Assign, ast.Expr)) for node in tree.body), file
 
 
 @pytest.mark.parametrize(("package", "names"), _moved.MOVED.items(), ids=_moved.MOVED)
@@ -219,17 +208,7 @@ print(sorted({name.partition(".")[0] for name in set(sys.modules) - already} & s
 """
 
 
-def run(program: str, *arguments: str) -> subprocess.CompletedProcess:
-    """In a fresh interpreter in which every warning is an error."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(SOURCE.parent), os.environ.get("PYTHONPATH", "")])}
-    command = [sys.executable, "-W", "error", "-c", program, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
-
-
+@pytest.mark.slow
 def test_import_is_light_and_silent():
-    done = run(PROGRAM, *HEAVY)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "[]", f"import equiform imports {done.stdout}"
-    assert done.stderr == ""
-    control = run(PROGRAM.replace("import equiform", "import equiform, PIL.Image"), *HEAVY)
-    assert control.stdout.strip() == "['PIL']"
+    assert python("-W", "error", "-c", PROGRAM, *HEAVY).communicate(timeout=120) == ("[]\n", ""), "import equiform imports more"
+    assert ran("-W", "error", "-c", PROGRAM.replace("import equiform", "import equiform, PIL.Image"), *HEAVY) == "['PIL']\n"

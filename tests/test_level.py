@@ -14,8 +14,9 @@ from equiform import OrbitCanonicalizer, Upright, act
 from equiform.cli.main import app
 from equiform.geometry.groups import group, turn
 from equiform.images.level import colour_of, largest_rectangle, moved, turned
+from small_photos import scenes
 from test_ready import FourWays
-from test_ring import ring, scene
+from test_ring import ring
 
 
 def degrees(angle, flip=False):
@@ -69,7 +70,7 @@ def test_transparent_pixels_lend_no_colour():
 
 def test_one_step_levels_every_type():
     step = Upright(ring())
-    photo = (scene(1, 60, 60)[0] * 255).clamp(0, 255).to(torch.uint8)
+    photo = (scenes(1, 60, 60)[0] * 255).clamp(0, 255).to(torch.uint8)
     tilted = turned(photo, degrees(17))
     image = Image.fromarray(tilted.permute(1, 2, 0).numpy())
     level = step(tilted)
@@ -92,7 +93,7 @@ def test_one_step_levels_every_type():
 
 
 def test_near_a_quarter_turn_nothing_is_lost():
-    photo = scene(1, 60, 80)[0]
+    photo = scenes(1, 60, 80)[0]
     tilted = act(degrees(93), photo[None])[0]
     exact = Upright(ring(), quarter=5)(tilted)
     assert torch.equal(exact, torch.rot90(tilted, -1, (1, 2)))
@@ -128,7 +129,7 @@ def test_little_to_see_is_no_error():
 
 
 def test_the_prior_of_the_ring_lies_about_upright():
-    tilted = act(degrees(30), scene(1))
+    tilted = act(degrees(30), scenes(1))
     plain = ring().posterior(tilted)
     assert torch.equal(plain.g, ring()(tilted).g)
     flat = torch.full((1, 3, 48, 48), 0.5)
@@ -153,7 +154,7 @@ def test_the_command_levels_crops_fills_and_leaves_alone(tmp_path, monkeypatch):
         return ring() if name == "photos-so2" else OrbitCanonicalizer("C4", FourWays(), resolution=16).eval(), {"prior": None}
 
     monkeypatch.setattr("equiform.cli.models.restored", restored)
-    photo = Image.fromarray((scene(1, 90, 90)[0] * 255).clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy())
+    photo = Image.fromarray((scenes(1, 90, 90)[0] * 255).clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy())
     images = {"level": photo, "tilted": moved(photo, degrees(20)), "side": photo.rotate(91), "flat": Image.new("L", (40, 40))}
     (tmp_path / "in").mkdir()
     for name, image in images.items():

@@ -1,6 +1,7 @@
 """Metrics by name: worked examples, and torchmetrics' own where it has one; and evaluations in which targets move."""
 
 import math
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -8,13 +9,16 @@ import pytest
 import torch
 from torch import Tensor
 
+from asserting import dataset, refused
 from equiform import Equivariant, Logits, OrbitCanonicalizer, Points, Rows, adapt, evaluate
 from equiform.canonicalizers import UniformCanonicalizer
+from equiform.canonicalizers.poses import pose_of
 from equiform.evaluation.metrics import METRICS, is_better_higher, make
 from equiform.geometry.kinds import as_kinds
 from equiform.second_opinion import Opinion
 from equiform.testing import equivariance_error
-from test_evaluation import Marked, pictures
+from small_photos import pictures
+from test_evaluation import Marked
 
 
 def value(name: str, *batches: tuple, kinds: object = "image") -> float:
@@ -26,6 +30,7 @@ def value(name: str, *batches: tuple, kinds: object = "image") -> float:
 
 # ------------------------------------------------------------------------------------------------------- accuracy
 
+needs_coco = pytest.mark.skipif(find_spec("pycocotools") is None, reason="pycocotools is not installed")
 SIGMOIDS = Logits(sigmoid=True)
 LABELS = torch.tensor([[1, 0, 1], [0, 0, -1]])
 
@@ -57,13 +62,10 @@ def test_accuracy_of_one_logit_of_classes_and_of_labels(output, target, kinds, e
     ],
 )
 def test_targets_that_logits_do_not_fit(metric, output, target, kinds, message):
-    with pytest.raises(ValueError, match=message):
-        value(metric, (output, target), kinds=kinds)
+    refused(ValueError, message, lambda: value(metric, (output, target), kinds=kinds))
 
 
 # ------------------------------------------------------------------------------------------- intersection over union
-
-
 def test_miou_is_that_of_torchmetrics():
     from torchmetrics.classification import MulticlassJaccardIndex
 
@@ -92,8 +94,7 @@ def test_miou_of_every_form_of_prediction(form):
         output, kinds = {"features": torch.randn(2, 9), "map": labels}, {"features": "invariant", "map": "mask"}
     ious = []
     for k in range(3):
-        both = ((labels == k) & (target == k)).sum()
-        ious.append(both / ((labels == k) | (target == k)).sum())
+        ious.append(((labels == k) & (target == k)).sum() / ((labels == k) | (target == k)).sum())
     assert value("miou", (output, expected), kinds=kinds) == pytest.approx(float(torch.stack(ious).mean()), abs=1e-6)
 
 
@@ -106,13 +107,10 @@ def test_miou_of_every_form_of_prediction(form):
     ],
 )
 def test_what_is_no_label_map(output, message):
-    with pytest.raises(ValueError, match=message):
-        value("miou", (output, torch.zeros(2, 4, 6, dtype=torch.long)))
+    refused(ValueError, message, lambda: value("miou", (output, torch.zeros(2, 4, 6, dtype=torch.long))))
 
 
 # ------------------------------------------------------------------------------------------------------- keypoints
-
-
 def test_keypoint_error_is_the_mean_distance_over_visible_ones():
     target = torch.tensor([[[1.0, 1, 2], [5, 5, 1], [0, 0, 0]]])
     output = target[..., :2] + torch.tensor([[3.0, 4], [0, 1], [100, 100]])
@@ -167,17 +165,13 @@ def test_every_form_of_metric_can_say_so(form):
     assert report.worst == max(report["adapted"].values)
 
 
-def test_metrics_that_do_not_say_are_better_higher():
+def test_which_way_is_better_and_one_number():
     from torchmetrics import MeanMetric
 
     assert MeanMetric().higher_is_better is None
     assert is_better_higher(MeanMetric())
-    assert all(
-        is_better_higher(named.make("logits")) == (name not in ("keypoint_error", "cer")) for name, named in METRICS.items()
-    )
+    assert {name for name, row in METRICS.items() if not is_better_higher(row.make("logits"))} == {"keypoint_error", "cer"}
 
-
-def test_a_metric_of_several_numbers_is_refused():
     class Several:
         def update(self, output, target):
             pass
@@ -188,13 +182,10 @@ def test_a_metric_of_several_numbers_is_refused():
         def compute(self):
             return {"precision": 1.0, "recall": 0.5}
 
-    with pytest.raises(ValueError, match=r"Several computes several numbers \(precision, recall\)"):
-        make(Several(), as_kinds("image")).compute()
+    refused(ValueError, r"Several computes .* \(precision, recall\)", lambda: make(Several(), as_kinds("image")).compute())
 
 
 # ------------------------------------------------------------------------------------------- lists of a dict per photo
-
-
 def segmenter(images: list[Tensor]) -> list[dict[str, Any]]:
     """Labels the bright pixels of upright photos, which have their mark at the top left; of others it labels none."""
     return [{"segmentation": ((x[0] > 0.3) & (x[0, 0, 0] == 5)).int(), "segments_info": []} for x in images]
@@ -220,16 +211,14 @@ def test_miou_of_a_dict_per_photo(form):
     model = Equivariant(segmenter, MarkedList(), Rows("image"), SEGMENTATION)
     data = (images, forms.get(form, maps))
     report = evaluate(model, data, metric="miou", targets=words.get(form), baselines=["bare"], batch_size=4)
-    assert report["adapted"].values == [1] * 4
-    assert report["bare"].values[0] == 1
+    assert (report["adapted"].values, report["bare"].values[0]) == ([1] * 4, 1)
     assert max(report["bare"].values[1:]) < 0.5  # control
 
 
 @pytest.mark.parametrize("form", ["dicts", "points"])
 def test_keypoints_of_a_dict_per_photo(form):
     images, _ = photos()
-    targets = pointer(images)
-    model = Equivariant(pointer, MarkedList(), Rows("image"), KEYPOINTS)
+    targets, model = pointer(images), Equivariant(pointer, MarkedList(), Rows("image"), KEYPOINTS)
     data = (images, targets if form == "dicts" else [answer["keypoints"] for answer in targets])
     report = evaluate(model, data, metric="keypoint_error", baselines=["bare"], batch_size=4)
     assert report["adapted"].values == pytest.approx([0] * 4, abs=1e-5)
@@ -244,8 +233,7 @@ def test_texts_of_a_dict_per_photo():
         reader, MarkedList(), Rows("image"), Rows({"text": "invariant", "words": "invariant", "boxes": "boxes"})
     )
     report = evaluate(model, (photos()[0], ["ab"] * 6), metric="cer", baselines=["bare"])
-    assert report["adapted"].values == [0] * 4
-    assert report["bare"].values == [0, 1, 1, 1]
+    assert (report["adapted"].values, report["bare"].values) == ([0] * 4, [0, 1, 1, 1])
 
 
 @pytest.mark.parametrize(
@@ -256,16 +244,12 @@ def test_texts_of_a_dict_per_photo():
     ],
 )
 def test_targets_unlike_the_outputs_are_refused(target, message):
-    outputs = Rows({"masks": "mask", "boxes": "boxes"})
-    answer = {"masks": torch.zeros(1, 2, 3), "boxes": torch.zeros(1, 4)}
+    outputs, answer = Rows({"masks": "mask", "boxes": "boxes"}), {"masks": torch.zeros(1, 2, 3), "boxes": torch.zeros(1, 4)}
     model = Equivariant(lambda images: [answer for _ in images], MarkedList(), Rows("image"), outputs)
-    with pytest.raises(ValueError, match=message):
-        evaluate(model, (photos()[0], [target] * 6), metric="miou")
+    refused(ValueError, message, lambda: evaluate(model, (photos()[0], [target] * 6), metric="miou"))
 
 
 # ------------------------------------------------------------------------------------------------------- detections
-
-pycocotools = pytest.importorskip("pycocotools", reason="pycocotools is not installed")
 
 
 def box(*corners: float) -> Tensor:
@@ -284,23 +268,19 @@ ONE = pytest.approx(1)  # COCO divides by n plus a little
 NOTHING = found(torch.zeros(0, 4), [], [])
 
 
-def test_average_precision_worked_examples():
-    truth = there(box(0, 0, 10, 10), [3])
-    exact = found(box(0, 0, 10, 10), [0.5], [3])
+@needs_coco
+def test_average_precision_by_hand():
+    truth, exact = there(box(0, 0, 10, 10), [3]), found(box(0, 0, 10, 10), [0.5], [3])
     assert value("box_map", ([exact], [truth])) == ONE
     assert value("box_map", ([found(box(0, 0, 10, 10), [0.5], [4])], [truth])) == 0, "another class"
     assert value("box_map", ([NOTHING], [truth])) == 0
     assert math.isnan(value("box_map", ([exact], [there(torch.zeros(0, 4), [])])))
     overlap = found(box(0, 0, 10, 7), [0.5], [3])  # IoU 0.7: right at 0.5, 0.55, 0.6, 0.65 and 0.7 of ten thresholds
-    assert value("box_map", ([overlap], [truth])) == pytest.approx(0.5)
-    assert value("box_ap50", ([overlap], [truth])) == ONE
+    assert (value("box_map", ([overlap], [truth])), value("box_ap50", ([overlap], [truth]))) == (pytest.approx(0.5), ONE)
     half = value("box_ap50", ([exact, exact], [truth, there(box(20, 20, 30, 30), [3])]))
     assert half == pytest.approx(51 / 101), "half of the objects, the wrong one no likelier: precision 1 up to recall 0.5"
     crowd = truth | {"iscrowd": torch.tensor([1])}
     assert math.isnan(value("box_ap50", ([exact], [crowd]))), "a crowd is nothing to be found"
-
-
-def test_average_precision_of_masks():
     mask = torch.zeros(1, 8, 10)
     mask[:, 2:6, 1:5] = 1
     truth = {"masks": mask.bool(), "labels": torch.tensor([1])}
@@ -309,13 +289,15 @@ def test_average_precision_of_masks():
     assert value("mask_map", ([{"masks": 0.3 * mask[:, None], **scores}], [truth])) == 0, "control: below 0.5 nothing is there"
     none = {"masks": torch.zeros(0, 1, 8, 10), "scores": torch.zeros(0), "labels": torch.zeros(0).long()}
     assert value("mask_map", ([none], [truth])) == 0
+    output = [{key: np.asarray(tensor) for key, tensor in NOTHING.items()}]
+    assert value("box_map", (output, [{key: np.asarray(tensor) for key, tensor in there(box(0, 0, 1, 1), [1]).items()}])) == 0
 
 
 @pytest.mark.parametrize("nothing", [torch.zeros(0), np.zeros(0), [], None], ids=["tensor", "array", "list", "None"])
 @pytest.mark.parametrize("metric", ["box_map", "mask_map"])
+@needs_coco
 def test_nothing_may_have_any_empty_form(metric, nothing):
-    none = dict.fromkeys(("boxes", "masks", "scores", "labels"), nothing)
-    mask = torch.zeros(1, 8, 10)
+    none, mask = dict.fromkeys(("boxes", "masks", "scores", "labels"), nothing), torch.zeros(1, 8, 10)
     mask[:, 2:6, 1:5] = 1
     truth = there(box(1, 2, 5, 6), [1]) | {"masks": mask}
     exact = truth | {"scores": torch.ones(1)}
@@ -332,9 +314,9 @@ def test_nothing_may_have_any_empty_form(metric, nothing):
         ([NOTHING], [{"boxes": box(0, 0, 1, 1)}], "targets have no labels; there are: boxes"),
     ],
 )
+@needs_coco
 def test_what_is_no_detection(output, target, message):
-    with pytest.raises(ValueError, match=message):
-        value("box_map", (output, target))
+    refused(ValueError, message, lambda: value("box_map", (output, target)))
 
 
 def photos() -> tuple[list[Tensor], list[dict[str, Tensor]]]:
@@ -369,8 +351,6 @@ def detector(images: list[Tensor]) -> list[dict[str, Tensor]]:
 class MarkedList(Marked):
     def forward(self, images):
         scores = torch.stack([torch.stack([x[0, 0, 0], x[0, -1, 0], x[0, -1, -1], x[0, 0, -1]]) for x in images])
-        from equiform.canonicalizers.poses import pose_of
-
         return pose_of(scores, self.elements)
 
 
@@ -379,53 +359,31 @@ DETECTIONS = {"boxes": "boxes", "scores": "invariant", "labels": "invariant", "m
 
 @pytest.mark.parametrize("metric", ["box_map", "box_ap50", "mask_map"])
 @pytest.mark.parametrize("form", ["lists", "dataset"])
+@needs_coco
 def test_targets_of_a_list_of_photos_move_with_them(metric, form):
-    model = Equivariant(detector, MarkedList(), Rows("image"), Rows(DETECTIONS))
-    data = photos()
+    model, data = Equivariant(detector, MarkedList(), Rows("image"), Rows(DETECTIONS)), photos()
     if form == "dataset":
-        data = Pairs(list(zip(*data, strict=True)))
+        data = dataset(zip(*data, strict=True))
     report = evaluate(model, data, metric=metric, baselines=["bare"], batch_size=4)
-    assert report.num_samples == 6
-    assert report["adapted"].values == [ONE] * 4
-    assert report["bare"].values == [ONE, 0, 0, 0]
+    assert (report.num_samples, report["adapted"].values, report["bare"].values) == (6, [ONE] * 4, [ONE, 0, 0, 0])
 
 
-class Pairs(torch.utils.data.Dataset):
-    def __init__(self, pairs: list[tuple]):
-        self.pairs = pairs
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    def __getitem__(self, i: int) -> tuple:
-        return self.pairs[i]
-
-
-def test_the_error_of_lists_of_photos_of_many_sizes_is_measured():
+@needs_coco
+def test_lists_of_photos_of_many_sizes():
     model = Equivariant(detector, MarkedList(), Rows("image"), Rows(DETECTIONS))
     report = evaluate(model, photos(), metric="box_ap50", baselines=["bare"])
     assert report["adapted"].equivariance_error == 0
     assert report["bare"].equivariance_error == float("inf"), "another number of boxes"
     assert equivariance_error(model, photos()[0], "C4").tolist() == [0] * 4
     assert equivariance_error(detector, photos()[0], "C4", Rows("image"), Rows(DETECTIONS))[1] == float("inf")
-
-
-def test_targets_with_what_the_outputs_do_not_have_need_a_word():
     images, targets = photos()
     for target in targets:
         target["area"] = torch.ones(len(target["labels"]))
     model = Equivariant(detector, MarkedList(), Rows("image"), Rows(DETECTIONS))
-    with pytest.raises(ValueError, match=r"target\[0\]\['area'\]: has no kind"):
-        evaluate(model, (images, targets), metric="box_map")
+    refused(ValueError, r"target\[0\]\['area'\]: has no kind", lambda: evaluate(model, (images, targets), metric="box_map"))
     kinds = Rows(DETECTIONS | {"area": "invariant"})
     del kinds.kinds["scores"]
     assert evaluate(model, (images, targets), metric="box_map", targets=kinds).mean == ONE
-
-
-def test_arrays_will_do():
-    output = [{key: np.asarray(tensor) for key, tensor in NOTHING.items()}]
-    target = [{key: np.asarray(tensor) for key, tensor in there(box(0, 0, 1, 1), [1]).items()}]
-    assert value("box_map", (output, target)) == 0
 
 
 def test_the_character_error_rate_of_a_reader():
@@ -450,6 +408,7 @@ def test_the_character_error_rate_of_a_reader():
         )
 
 
+@needs_coco
 def test_a_detector_says_itself_which_pose_its_list_comes_from():
     """Lists beside logits are what detection metrics look at; with a second opinion they come from the pose it prefers."""
 

@@ -2,44 +2,29 @@
 
 import pytest
 import torch
-from torch import nn
 from torch.utils.data import DataLoader
 
+from asserting import refused
 from equiform import Equivariant, Logits, OrbitCanonicalizer, Rows, act, adapt, load
 from equiform.batching.chosen import choose, reweighted
 from equiform.canonicalizers import UniformCanonicalizer
 from equiform.learning import fit_opinion
 from equiform.second_opinion import Opinion, linear_scorer
+from small_predictors import Classifier
 
 
-class Classifier(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(3, 6, 5, 2), nn.Tanh(), nn.Flatten(), nn.LazyLinear(5))
-
-    def forward(self, x):
-        return self.body(x)
-
-
-def test_bayes_rule_by_hand():
+def test_bayes_rule_and_the_scorer_by_hand():
     chosen = choose(torch.tensor([[0.75, 0.25], [0.4, 0.6]]).log(), top_k=2)
     weights = reweighted(chosen, torch.tensor([0.0, 3.0, 0.0, 0.0]).exp().log()).weight
     expected = 0.25 * torch.tensor(3.0).exp()
     torch.testing.assert_close(weights[1], expected / (0.75 + expected), atol=1e-3, rtol=1e-3, check_dtype=False)
     torch.testing.assert_close(weights[2:], torch.tensor([0.6, 0.4]), atol=1e-3, rtol=1e-3, check_dtype=False)
     assert chosen.index.tolist() == [0, 1, 1, 0]
-
-
-def test_rows_with_fewer_poses_and_nan_evidence_stay_theirs():
     chosen = choose(torch.tensor([[5.0, 0.0], [0.1, 0.0]]), coverage=0.9)
     assert chosen.row.tolist() == [0, 1, 1]
     weights = reweighted(chosen, torch.tensor([float("nan"), 0.0, 2.0])).weight
-    assert weights[0] == 1
-    assert weights[1:].sum() == pytest.approx(1)
+    assert (weights[0], weights[1:].sum()) == (1, pytest.approx(1))
     assert weights[2] > weights[1]
-
-
-def test_the_scorer_finds_the_direction_that_tells():
     features = torch.randn(200, 4, 3)
     features[:, 0, 1] += 3
     weight = linear_scorer(features, 0.05)
@@ -49,16 +34,14 @@ def test_the_scorer_finds_the_direction_that_tells():
 
 @pytest.mark.parametrize("options", [{"top_k": 3}, {"coverage": 0.8}])
 def test_still_exact_and_kept_with_the_adapter(options, tmp_path):
-    predictor = Classifier().eval()
-    x = torch.rand(12, 3, 16, 16)
+    predictor, x = Classifier().eval(), torch.rand(12, 3, 16, 16)
     predictor(x)
     model = adapt(predictor, "C4", outputs="logits", canonicalizer=OrbitCanonicalizer("C4", resolution=16), **options)
     before = model(x)
     fit_opinion(model, x)
     after = model(x)
     assert not torch.allclose(before, after)
-    for g in model.group.elements:
-        assert torch.equal(model(act(g[None], x)), after)
+    assert all(torch.equal(model(act(g[None], x)), after) for g in model.group.elements)
     model.save(tmp_path)
     again = load(tmp_path, predictor)
     assert isinstance(again.opinion, Opinion)
@@ -105,13 +88,11 @@ def test_what_all_classes_have_in_common_tells_of_sigmoids_alone(classes, kind):
     model = adapt(labels, "C4", outputs=kind, canonicalizer=UniformCanonicalizer("C4"), top_k=4)
     fit_opinion(model, x, crops=0)
     seen = kind != "logits" or classes == 1
-    assert (model(x) > 0.15).all() == seen
-    assert bool(model.opinion.weight.any()) == seen
+    assert ((model(x) > 0.15).all(), bool(model.opinion.weight.any())) == (seen, seen)
 
 
 def test_refused_where_there_are_no_logits():
     model = adapt(lambda x: x[:, :1], "C4", outputs="mask", canonicalizer=OrbitCanonicalizer("C4", resolution=16))
-    with pytest.raises(ValueError, match="needs a classifier"):
-        fit_opinion(model, torch.rand(4, 3, 16, 16))
-    with pytest.raises(ValueError, match=r"\(b, 5\)"):
-        Opinion(torch.ones(5))(torch.rand(2, 7))
+    refused(ValueError, "needs a classifier", lambda: fit_opinion(model, torch.rand(4, 3, 16, 16)))
+    refused(ValueError, r"\(b, 5\)", lambda: Opinion(torch.ones(5))(torch.rand(2, 7)))
+    assert fit_opinion is fit_opinion

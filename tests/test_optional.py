@@ -1,13 +1,10 @@
 """Packages that are missing, broken, or stand beside a torchvision that does not load."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-import equiform
+from asserting import python, refused
 from equiform._optional import optional
 
 BUILT_FOR_ANOTHER = 'raise RuntimeError("operator torchvision::nms does not exist")'
@@ -26,14 +23,10 @@ def package(tmp_path, monkeypatch):
     return make
 
 
-def test_what_is_there_is_given(package):
+def test_what_is_there_and_what_is_missing(package):
     package("equiform_whole", "answer = 42")
     assert optional("equiform_whole", "all").answer == 42
-
-
-def test_what_is_missing_names_its_install_line():
-    with pytest.raises(ModuleNotFoundError, match=r"pip install 'equiform\[timm\]'"):
-        optional("equiform_missing", "timm")
+    refused(ModuleNotFoundError, r"pip install 'equiform\[timm\]'", lambda: optional("equiform_missing", "timm"))
 
 
 @pytest.mark.parametrize(("line", "error"), [("import equiform_missing", ModuleNotFoundError), ("1 / 0", ZeroDivisionError)])
@@ -51,11 +44,9 @@ def test_a_torchvision_built_for_another_torch_is_told_in_one_line(package):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_fit_says_it_too(package):
     """Where lightning itself does not load: in a fresh interpreter, since it is loaded in this one."""
-    folder = package("lightning", BUILT_FOR_ANOTHER)
     program = "import torch, equiform; equiform.fit(equiform.adapt(torch.sin, 'C4', outputs='image'), torch.rand(8, 3, 8, 8))"
-    source = str(Path(equiform.__file__).parents[1])
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), source])}
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False)
-    assert done.stderr.strip().splitlines()[-1].startswith("ImportError: the installed torchvision was built for another torch")
+    last = python("-c", program, path=package("lightning", BUILT_FOR_ANOTHER)).communicate()[1].strip().splitlines()[-1]
+    assert last.startswith("ImportError: the installed torchvision was built for another torch")

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from equiform import SO2, Cyclic, Dihedral, OrbitCanonicalizer, group
-from equiform.canonicalizers.poses import pose_of
+from asserting import refused
+from equiform import SO2, Cyclic, Dihedral, OrbitCanonicalizer
 from equiform.learning.priors import PRIORS, histogram_prior, identity_prior, prior, prior_loss, uniform_prior
 
 GROUPS = [Cyclic(1), Cyclic(4), Cyclic(5), Dihedral(1), Dihedral(4)]
@@ -27,24 +27,26 @@ def test_every_prior_is_a_distribution(name, g):
     assert torch.equal(p, PRIORS[name](g))
 
 
-def test_what_the_priors_say():
-    assert identity_prior(Dihedral(2)).tolist() == [1, 0, 0, 0]
-    assert uniform_prior(Cyclic(4)).tolist() == [0.25] * 4
+def test_what_the_priors_say_and_cost():
+    assert (identity_prior(Dihedral(2)).tolist(), uniform_prior(Cyclic(4)).tolist()) == ([1, 0, 0, 0], [0.25] * 4)
     assert prior(Cyclic(4), torch.tensor([6, 1, 0, 1])).tolist() == [0.75, 0.125, 0, 0.125]
+    refused(ValueError, "prior 'upright'; known: identity, uniform, .* of 4 counts", lambda: prior(Cyclic(4), "upright"))
+    for make in PRIORS.values():
+        with pytest.raises(ValueError, match="SO2 is continuous"):
+            make(SO2())
+    scores, p = torch.randn(6, 4), torch.rand(4).softmax(0)
+    by_hand = -sum(float(p[j]) * math.log(float(scores[i].softmax(0)[j])) for i in range(6) for j in range(4)) / 6
+    assert prior_loss(scores, p) == pytest.approx(by_hand, rel=1e-5)
+    assert prior_loss(scores, identity_prior(Cyclic(4))) == pytest.approx(float(-scores.log_softmax(1)[:, 0].mean()), rel=1e-5)
+    per_row = torch.stack([p, p.flip(0)] * 3)
+    expected = (prior_loss(scores[::2], p) + prior_loss(scores[1::2], p.flip(0))) / 2
+    assert prior_loss(scores, per_row) == pytest.approx(float(expected), rel=1e-5)
 
 
 @pytest.mark.parametrize("counts", [[1, 1], [1, -1, 1, 1], [0, 0, 0, 0], [[1, 1, 1, 1]], [math.nan, 1, 1, 1]], ids=str)
 def test_bad_histograms(counts):
-    with pytest.raises(ValueError, match="a prior over C4 is 4 counts, none negative, not all zero; got"):
+    with pytest.raises(ValueError, match=r"prior over C4 is 4 counts, none negative, .*; got"):
         histogram_prior(Cyclic(4), torch.tensor(counts))
-
-
-def test_bad_names_and_groups():
-    with pytest.raises(ValueError, match="unknown prior 'upright'; known: identity, uniform, or a histogram of 4 counts"):
-        prior(Cyclic(4), "upright")
-    for make in PRIORS.values():
-        with pytest.raises(ValueError, match="SO2 is continuous"):
-            make(SO2())
 
 
 @pytest.mark.parametrize("g", GROUPS, ids=lambda g: g.name)
@@ -56,37 +58,7 @@ def test_moved_priors(g):
     p = histogram_prior(g, torch.rand(n))
     table = moved_prior(p, elements, g)
     for i in range(n):
-        for j in range(n):
-            assert table[i, g.index(elements[i : i + 1] @ elements[j : j + 1])] == p[j]
-
-
-def test_moving_twice_is_moving_by_the_product():
-    g = Dihedral(4)
-    p, a, b = histogram_prior(g, torch.rand(8)), g.random(30), g.random(30)
-    once = moved_prior(p, a @ b, g)
-    twice = moved_prior(moved_prior(p, b, g), a, g)
-    assert torch.equal(once, twice)
-    assert not torch.equal(moved_prior(p, b @ a, g), twice), "control: D4 does not commute"
+        assert all(table[i, g.index(elements[i : i + 1] @ elements[j : j + 1])] == p[j] for j in range(n))
 
 
 # ---------------------------------------------------------------------------------------------------------------- loss
-
-
-def test_the_loss_is_the_cross_entropy():
-    scores, p = torch.randn(6, 4), torch.rand(4).softmax(0)
-    by_hand = -sum(float(p[j]) * math.log(float(scores[i].softmax(0)[j])) for i in range(6) for j in range(4)) / 6
-    assert prior_loss(scores, p) == pytest.approx(by_hand, rel=1e-5)
-    assert prior_loss(scores, identity_prior(Cyclic(4))) == pytest.approx(float(-scores.log_softmax(1)[:, 0].mean()), rel=1e-5)
-    per_row = torch.stack([p, p.flip(0)] * 3)
-    expected = (prior_loss(scores[::2], p) + prior_loss(scores[1::2], p.flip(0))) / 2
-    assert prior_loss(scores, per_row) == pytest.approx(float(expected), rel=1e-5)
-
-
-def test_descending_the_loss_finds_the_prior():
-    p = torch.tensor([0.7, 0.1, 0.15, 0.05])
-    scores = torch.zeros(2, 4, requires_grad=True)
-    for _ in range(200):
-        (gradient,) = torch.autograd.grad(prior_loss(scores, p), scores)
-        scores = (scores - 5 * gradient).detach().requires_grad_()
-    assert torch.allclose(scores.softmax(1), p.expand(2, 4), atol=0.01)
-    assert pose_of(scores, group("C4").elements).index.tolist() == [0, 0]

@@ -9,16 +9,14 @@ import torch
 from torch import nn
 
 import equiform
+from asserting import refused
 from equiform import OrbitCanonicalizer, adapt, group, ready, saving
 from equiform.canonicalizers.networks import PLANS, MobileNetwork
 from equiform.learning.calibration import calibrate
+from small_photos import scenes
 
 C4 = group("C4").elements
 PHOTOS = [name for name in ready.names() if name.startswith("photos")]
-
-
-def scenes(b=4, h=40, w=40):
-    return 0.1 * torch.rand(b, 3, h, w) + torch.linspace(1, 0, h)[:, None]
 
 
 def classifier(x):
@@ -45,8 +43,7 @@ def test_a_network_by_name_sees_turns_and_is_exact(plan):
     canonicalizer.eval()
     model = adapt(classifier, "C4", outputs="logits", canonicalizer=canonicalizer)
     x = torch.rand(3, 3, 40, 56)
-    turned = equiform.act(C4[1:2], x)
-    assert torch.equal(model.predict(turned).pose.index, (model.predict(x).pose.index + 1) % 4)
+    assert torch.equal(model.predict(equiform.act(C4[1:2], x)).pose.index, (model.predict(x).pose.index + 1) % 4)
     assert canonicalizer.network.training is False
     folded = canonicalizer.network(x[..., :32, :32])
     canonicalizer.network.train()
@@ -56,7 +53,7 @@ def test_a_network_by_name_sees_turns_and_is_exact(plan):
     assert torch.allclose(canonicalizer.network(x[..., :32, :32]), folded, atol=1e-4), "norms are folded as they are"
 
 
-def test_answers_to_all_views_are_averaged_and_one_speaks_in_training():
+def test_networks_of_several_answers():
     canonicalizer = OrbitCanonicalizer("C4", FourWays(), resolution=16)
     views = canonicalizer.view(equiform.act(C4, scenes(4)))
     whole, drawn = canonicalizer.eval().scores(views), canonicalizer.train().scores(views)
@@ -65,14 +62,14 @@ def test_answers_to_all_views_are_averaged_and_one_speaks_in_training():
     bad.outputs = 4
     with pytest.raises(ValueError, match=r"one score per element, \(4, 4\); got shape \(4, 5\)"):
         OrbitCanonicalizer("C4", bad, resolution=16).eval().scores(views)
+    refused(ValueError, r"unknown network 'resnet'; known: .*mobilenet", lambda: MobileNetwork("resnet", 4))
 
 
 def test_calibration_finds_the_temperature_of_the_greatest_likelihood():
     torch.manual_seed(1)
     canonicalizer = OrbitCanonicalizer("C4", FourWays(), resolution=16).eval()
     images = torch.cat([scenes(30), equiform.act(C4[1:2], scenes(10))])  # a quarter of them lies on its side
-    temperature = calibrate(canonicalizer, images)
-    confidence = canonicalizer(images).confidence.mean()
+    temperature, confidence = calibrate(canonicalizer, images), canonicalizer(images).confidence.mean()
     assert abs(float(confidence) - 0.75) < 0.02, "as sure as it is right"
     assert calibrate(canonicalizer, images) == pytest.approx(temperature, rel=0.01), "from where it stands, nothing changes"
     with pytest.raises(TypeError, match="GroupConvCanonicalizer has no temperature"):
@@ -108,20 +105,16 @@ def test_a_saved_one_goes_in_by_its_folder_and_carries_its_card(tmp_path):
     half = {name: value.half() if value.is_floating_point() else value for name, value in canonicalizer.state_dict().items()}
     canonicalizer.load_state_dict(half)
     x = scenes(h=32, w=48)
-    expected = canonicalizer(x)
-    settings = {"inputs": None, "outputs": None, "top_k": 1, "coverage": None}
+    expected, settings = canonicalizer(x), {"inputs": None, "outputs": None, "top_k": 1, "coverage": None}
     saving.save(tmp_path, canonicalizer.half(), settings, card={"photos": 14465})
     assert json.loads((tmp_path / "config.json").read_text())["card"] == {"photos": 14465}
     for given in (tmp_path, str(tmp_path)):
         model = adapt(classifier, "C4", outputs="logits", canonicalizer=given)
         assert next(model.canonicalizer.parameters()).dtype == torch.float32, "stored in half, computed in full"
         assert torch.equal(model.predict(x).pose.scores, expected.scores)
-    with pytest.raises(ValueError, match="is for C4, not for D4: adapt to 'C4'"):
-        adapt(classifier, "D4", outputs="logits", canonicalizer=tmp_path)
-    with pytest.raises(ValueError, match=r"outputs of classifier.*outputs="):
-        equiform.load(tmp_path, classifier)
-    with pytest.raises(FileNotFoundError, match=r"photos-c9.*text-c4"):
-        adapt(classifier, "C4", outputs="logits", canonicalizer="photos-c9")
+    refused(ValueError, "C4, not for D4: adapt to", lambda: adapt(classifier, "D4", outputs="logits", canonicalizer=tmp_path))
+    refused(ValueError, r"outputs of classifier.*outputs=", lambda: equiform.load(tmp_path, classifier))
+    refused(FileNotFoundError, r"photos-c9.*text-c4", adapt, classifier, "C4", outputs="logits", canonicalizer="photos-c9")
 
 
 @pytest.mark.parametrize(
@@ -166,17 +159,11 @@ def test_ready_made_ones_for_photos_are_small_whole_and_sure_of_little_that_has_
 @pytest.mark.skipif("photos-c4" not in PHOTOS, reason="no ready-made canonicalizer for photos in this checkout")
 def test_known_models_of_images_take_the_ready_made_one():
     transformers = pytest.importorskip("transformers")
-    config = transformers.ViTConfig(
-        hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, image_size=32, patch_size=16
-    )
-    vit = transformers.ViTForImageClassification(config).eval()
+    import small_transformers
+
+    vit = transformers.ViTForImageClassification(small_transformers.vit(patch_size=16)).eval()
     for group_name, name in ready.DEFAULTS.items():
         if name in PHOTOS:
             assert adapt(vit, group_name).canonicalizer.fitted
     assert not adapt(vit, "D4").canonicalizer.fitted, "there is none for flips"
     assert not adapt(classifier, "C4", outputs="logits").canonicalizer.fitted, "nor is a function known to take photos"
-
-
-def test_mobile_networks_say_what_they_know():
-    with pytest.raises(ValueError, match=r"unknown network 'resnet'; known: .*mobilenet"):
-        MobileNetwork("resnet", 4)

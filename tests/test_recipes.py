@@ -56,8 +56,7 @@ def test_training_lowers_the_loss(name):
 
 def falls(network: nn.Module, loss: Callable[[], Tensor]) -> None:
     """Every parameter gets a gradient, and a few steps take a third of the loss away."""
-    optimizer = torch.optim.Adam(network.parameters(), 3e-3)
-    before = loss()
+    optimizer, before = torch.optim.Adam(network.parameters(), 3e-3), loss()
     before.backward()
     assert all(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in network.parameters())
     for _ in range(40):
@@ -80,7 +79,7 @@ def particles() -> tuple[Tensor, Tensor, Tensor]:
     return torch.randn(B, 5, 3), torch.randn(B, 5, 3), torch.randint(2, (B, 5)) * 2.0 - 1
 
 
-def test_particles_hear_each_other_in_any_order():
+def test_particles_hear_each_other_and_are_learnt():
     network, (x, v, charge), order = MessagePassing(16, 2).eval(), particles(), torch.randperm(5)
     with torch.no_grad():
         answer = network(x, v, charge)
@@ -88,9 +87,6 @@ def test_particles_hear_each_other_in_any_order():
         torch.testing.assert_close(network(x[:, order], v[:, order], charge[:, order]), answer[:, order])
         for i, changed in enumerate(((x + torch.eye(5)[0, :, None], v, charge), (x, -v, charge), (x, v, -charge))):
             assert not torch.allclose(network(*changed)[:, 1:], answer[:, 1:], atol=1e-4), f"argument {i} is heard"
-
-
-def test_particles_are_learnt():
     network, (x, v, charge) = MessagePassing(16, 2), particles()
     target = x + v + torch.linalg.cross(v, x)
     falls(network, lambda: F.mse_loss(network(x, v, charge), target))

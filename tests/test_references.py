@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from asserting import refused
 from equiform.predictors.references import FORMS, IMAGENET, Reference, load_reference, normalisation, parse_reference
 
 MODELS = """
@@ -66,13 +67,10 @@ def models(tmp_path):
     ],
 )
 def test_known_forms(ref, parsed):
-    assert parse_reference(ref) == parsed
-    assert str(parsed) == ref
+    assert (parse_reference(ref), str(parsed)) == (parsed, ref)
 
 
-@pytest.mark.parametrize(
-    "ref", ["", "resnet18", "timm:", "keras:resnet", "file:x", "models.py", "models.py:", "models.py:a b", ":"]
-)
+@pytest.mark.parametrize("ref", ["", "resnet18", "timm:", "keras:resnet", "file:x", "models.py", "models.py:", "m.py:a b", ":"])
 def test_unknown_forms_list_the_known_ones(ref):
     with pytest.raises(ValueError, match="known forms") as raised:
         load_reference(ref)
@@ -80,9 +78,8 @@ def test_unknown_forms_list_the_known_ones(ref):
     assert FORMS in str(raised.value)
 
 
-def test_a_file_gives_a_module_in_eval_mode(models):
-    before = list(sys.path)
-    net = load_reference(f"{models}:net")
+def test_a_file_gives_a_module_in_eval_mode_or_a_function(models):
+    before, net = list(sys.path), load_reference(f"{models}:net")
     assert isinstance(net, nn.Module)
     assert not net.training
     assert net(torch.zeros(1, 3)).shape == (1, 2)
@@ -90,9 +87,6 @@ def test_a_file_gives_a_module_in_eval_mode(models):
     assert "models" not in sys.modules, "the file hides a module of that name"
     copy = pickle.loads(pickle.dumps(net))  # its class is found again
     assert torch.equal(copy.layer.weight, net.layer.weight)
-
-
-def test_a_file_gives_a_function(models):
     assert load_reference(f"{models}:function")(2) == -2
     assert normalisation(f"{models}:function", None) is None
 
@@ -107,20 +101,17 @@ def test_a_file_gives_a_function(models):
     ],
 )
 def test_a_file_without_such_a_predictor(models, function, error, message):
-    with pytest.raises(error, match=message):
-        load_reference(f"{models}:{function}")
+    refused(error, message, lambda: load_reference(f"{models}:{function}"))
 
 
 @pytest.mark.parametrize("source, reason", [("def f(:", "SyntaxError"), ("import not_there_at_all", "ModuleNotFoundError")])
 def test_a_file_that_does_not_import(tmp_path, source, reason):
     (tmp_path / "bad.py").write_text(source)
     before, modules = list(sys.path), set(sys.modules)
-    with pytest.raises(ValueError, match=rf"bad\.py cannot be imported: {reason}"):
-        load_reference(f"{tmp_path}/bad.py:f")
+    refused(ValueError, rf"bad\.py cannot be imported: {reason}", lambda: load_reference(f"{tmp_path}/bad.py:f"))
     assert sys.path == before
     assert not {name for name in set(sys.modules) - modules if name.startswith("_equiform")}
-    with pytest.raises(FileNotFoundError, match=r"no file .*none\.py"):
-        load_reference(f"{tmp_path}/none.py:f")
+    refused(FileNotFoundError, r"no file .*none\.py", lambda: load_reference(f"{tmp_path}/none.py:f"))
 
 
 class Missing:
@@ -139,8 +130,7 @@ def test_a_missing_package_names_its_install_line(monkeypatch, library):
     for name in [name for name in sys.modules if name.partition(".")[0] == library]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(sys, "meta_path", [Missing(library), *sys.meta_path])
-    with pytest.raises(ModuleNotFoundError, match=rf"pip install 'equiform\[{library}\]'"):
-        load_reference(f"{library}:resnet18")
+    refused(ModuleNotFoundError, rf"pip install 'equiform\[{library}\]'", lambda: load_reference(f"{library}:resnet18"))
 
 
 def test_timm_and_torchvision_give_pretrained_models(monkeypatch):
@@ -166,14 +156,13 @@ def test_timm_and_torchvision_give_pretrained_models(monkeypatch):
     assert calls == [("resnet18", True), ("resnet50", "DEFAULT")]
     assert normalisation("timm:resnet18", ours) == ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
     assert normalisation("torchvision:resnet50", nn.Linear(1, 1)) == IMAGENET
-    with pytest.raises(ValueError, match=r"^timm:nothing cannot be loaded: RuntimeError: Unknown model \(nothing\)$"):
+    with pytest.raises(ValueError, match=r"^timm:nothing cannot .*: RuntimeError: Unknown model \(nothing\)$"):
         load_reference("timm:nothing")
 
 
 def test_transformers_from_a_folder(tmp_path):
     transformers = pytest.importorskip("transformers")
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    config = transformers.ViTConfig(image_size=16, patch_size=8, num_labels=3, **sizes)
+    config = pytest.importorskip("small_transformers").vit(image_size=16, num_labels=3)
     transformers.ViTForImageClassification(config).save_pretrained(tmp_path)
     model = load_reference(f"transformers:{tmp_path}")
     assert not model.training
@@ -184,5 +173,4 @@ def test_transformers_from_a_folder(tmp_path):
     assert normalisation(f"transformers:{tmp_path}", model) == ([0.5] * 3, [0.2] * 3)
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(said | {"do_normalize": False}))
     assert normalisation(f"transformers:{tmp_path}", model) is None
-    with pytest.raises(ValueError, match=r"transformers:.*nothing cannot be loaded: OSError"):
-        load_reference(f"transformers:{tmp_path}/nothing")
+    refused(ValueError, r"transformers:.*nothing cannot be loaded: OSError", load_reference, f"transformers:{tmp_path}/nothing")

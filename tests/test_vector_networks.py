@@ -7,12 +7,10 @@ from torch import Tensor
 from equiform import O3
 from equiform.canonicalizers.networks import OccupancyNetwork, VectorNetwork
 from equiform.canonicalizers.networks.occupancy import moved_cells
-from equiform.canonicalizers.networks.vectorneurons import VectorLinear, VectorNorm, VectorReLU
+from equiform.canonicalizers.networks.vectorneurons import VectorNorm, VectorReLU
 from equiform.geometry import Octahedral
 from equiform.geometry.clouds import Cloud, standardised
 from equiform.geometry.rotations import octahedral, random_rotations
-
-LAYERS = {"linear": VectorLinear(5, 7), "relu": VectorReLU(5), "norm": VectorNorm(5)}
 
 
 def cloud(b: int = 6, n: int = 20, vectors: int = 0, features: int = 0) -> Cloud:
@@ -24,23 +22,7 @@ def turned(x: Cloud, r: Tensor) -> Cloud:
     return Cloud(x.points @ r.mT, x.present, x.vectors @ r[:, None].mT, x.features)
 
 
-@pytest.mark.parametrize("name", LAYERS)
-def test_layers_turn_and_mirror_with_their_vectors(name):
-    v, r = torch.randn(8, 5, 3, dtype=torch.float64), O3().nearest(O3().random(8).double())[:, :3, :3]
-    layer = LAYERS[name]
-    assert torch.allclose(layer(v @ r.mT), layer(v) @ r.mT, atol=1e-13)
-    assert not torch.allclose(layer(v @ r.mT), layer(v), atol=0.01), "control: the answer moves"
-    assert not torch.allclose(layer(v + 1), layer(v) + 1, atol=0.01), "control: and not by anything else"
-
-
-def test_a_bias_would_not_turn():
-    """The control of the law above."""
-    v, r = torch.randn(8, 5, 3, dtype=torch.float64), random_rotations(8)
-    biased = torch.nn.Linear(5, 7, dtype=torch.float64)
-    assert not torch.allclose(biased(v.mT @ torch.eye(5).double()).mT, biased((v @ r.mT).mT).mT @ r, atol=0.01)
-
-
-def test_layers_by_hand():
+def test_layers_by_hand_and_a_bias():
     relu = VectorReLU(1, slope=0.0)
     with torch.no_grad():
         relu.direction.weight.fill_(1)
@@ -49,16 +31,18 @@ def test_layers_by_hand():
     with torch.no_grad():
         relu.direction.weight.fill_(-1)
     assert torch.allclose(relu(v), torch.zeros(1, 1, 3).double(), atol=0.01), "what points against it goes"
-    norm = VectorNorm(2)
-    v = torch.tensor([[[30.0, 40, 0], [0, 0, 50]]]).double()
+    norm, v = VectorNorm(2), torch.tensor([[[30.0, 40, 0], [0, 0, 50]]]).double()
     assert torch.allclose(norm(v), v / 50, atol=1e-4)
+    # the control of the law above.
+    v, r = torch.randn(8, 5, 3, dtype=torch.float64), random_rotations(8)
+    biased = torch.nn.Linear(5, 7, dtype=torch.float64)
+    assert not torch.allclose(biased(v.mT @ torch.eye(5).double()).mT, biased((v @ r.mT).mT).mT @ r, atol=0.01)
 
 
 @pytest.mark.parametrize(("vectors", "features"), [(0, 0), (2, 1)])
 def test_the_network_turns_with_its_cloud(vectors, features):
     network, x = VectorNetwork(4, vectors=vectors, features=features), cloud(vectors=vectors, features=features)
-    r = O3().nearest(O3().random(6).double())[:, :3, :3]
-    order = torch.randperm(20)
+    r, order = O3().nearest(O3().random(6).double())[:, :3, :3], torch.randperm(20)
     shuffled = Cloud(x.points[:, order], x.present[:, order], x.vectors[:, order], x.features[:, order])
     with torch.no_grad():
         v, share = network(x)
@@ -80,7 +64,7 @@ def test_points_that_cancel_leave_nothing():
         assert float(network(cloud(1))[1].min()) > 1e-3, "control"
 
 
-def test_cells_move_by_index():
+def test_cells_and_scores_move_by_index():
     network, x = OccupancyNetwork(side=5, width=16).eval(), cloud(3)
     elements = octahedral()
     with torch.no_grad():
@@ -92,9 +76,6 @@ def test_cells_move_by_index():
     wrong = network._cells(x, x.points)[0][0][:, moved_cells(elements.mT, 5)]
     right = network._cells(x, x.points)[0][0][:, moved_cells(elements, 5)]
     assert not torch.allclose(wrong, right, atol=0.1), "control: the other direction is another order"
-
-
-def test_scores_of_a_turned_cloud_are_in_another_order():
     network, x = OccupancyNetwork(side=4, width=16).eval(), cloud(4)
     group = Octahedral()
     h = group.elements[torch.tensor([3, 7, 11, 20])].double()

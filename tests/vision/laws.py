@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
 
+from asserting import same
 from equiform import Equivariant, OrbitCanonicalizer, act, adapt, group
 from equiform.geometry.moving import image_sizes
 from equiform.geometry.nested import children, is_container
@@ -15,18 +15,6 @@ TOGETHER = {"C4": ([0, 2], [1, 3]), "D4": ([0, 2, 4, 6], [1, 3, 5, 7])}
 # in a list the first two photos have one size and the last two another; sub-batches of one canvas then hold the same rows
 # before and after the move, as the law to the bit needs it: networks round differently for another batch
 APART = {"C4": ([0, 2, 1, 3], [3, 1, 2, 0]), "D4": ([0, 6, 1, 3], [5, 7, 4, 2])}
-
-
-def same(a: Any, b: Any) -> bool:
-    """Equal to the bit, in structure, types, shapes and dtypes."""
-    if type(a) is not type(b):
-        return False
-    if is_container(a):
-        pairs, others = children(a), children(b)
-        return [key for key, _ in pairs] == [key for key, _ in others] and all(
-            same(x, y) for (_, x), (_, y) in zip(pairs, others, strict=True)
-        )
-    return a.dtype == b.dtype and torch.equal(a, b) if isinstance(a, Tensor) else a == b
 
 
 def alike(a: Any, b: Any) -> bool:

@@ -48,11 +48,9 @@ def test_every_row_has_a_case():
 
 
 def test_upright_is_a_step_of_a_chain():
-    step = Upright(photos.canonicalizer("C4"))
-    image = to_image(photos.photos()[0])
+    step, image = Upright(photos.canonicalizer("C4")), to_image(photos.photos()[0])
     before = transforms.Compose([step, transforms.Resize(32), transforms.ToTensor()])
     after = transforms.Compose([transforms.ToTensor(), step])
     for chain in (before, after):
-        for k in range(4):
-            assert torch.equal(chain(image.rotate(90 * k, expand=True)), chain(image))
+        assert all(torch.equal(chain(image.rotate(90 * k, expand=True)), chain(image)) for k in range(4))
     assert not torch.equal(transforms.ToTensor()(image.rotate(180)), transforms.ToTensor()(image))  # control

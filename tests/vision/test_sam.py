@@ -5,19 +5,16 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 pytest.importorskip("torchvision", reason="torchvision is tested in an environment of its own: make test")
 transformers = pytest.importorskip("transformers")
 
-from equiform import Equivariant, OrbitCanonicalizer, act, adapt
+import test_promptable
 from equiform.predictors.pairs import PhotoPredictor, to_image
-from equiform.segment_anything import embed
 from photo_pairs import sam3_images, sam3_vision
-from test_promptable import PROMPTS, make_photo, moved
-from test_transformers import sam2
-
-H, W = 50, 80
+from small_photos import make_photo
+from small_transformers import sam2
+from test_promptable import PROMPTS, adapted, masks_turn_with_the_photo
 
 
 def stirred(model: Any) -> Any:
@@ -42,34 +39,10 @@ def pair(name: str = "SAM 2") -> tuple[Any, Any]:
     return processor, stirred(transformers.Sam2Model(sam2()))
 
 
-def adapted(group: str, name: str = "SAM 2") -> Equivariant:
-    torch.manual_seed(1)
-    return adapt(pair(name), group, canonicalizer=OrbitCanonicalizer(group, resolution=32))
-
-
-@pytest.fixture
-def photo() -> Tensor:
-    return make_photo((H, W))
-
-
 @pytest.mark.parametrize(("group", "which"), [("C4", "SAM 2"), ("D4", "SAM 2"), ("D4", "SAM 3")])
 @pytest.mark.parametrize("name", PROMPTS)
-def test_masks_turn_with_the_photo_and_its_prompts(name, group, which, photo):
-    """To the bit, embedded first or not; the bare pair breaks the same law."""
-    model, prompts = adapted(group, which), PROMPTS[name]
-    expected = model(photo, **prompts)
-    assert expected["masks"].dtype == torch.bool
-    assert expected["masks"].shape[1:] == (3 if prompts.get("multimask_output", True) else 1, H, W)
-    assert 0 < expected["masks"].float().mean() < 1
-    bare, fails = PhotoPredictor(*pair(which)), 0
-    for g in model.group.elements:
-        turned, its_prompts = act(g[None], photo[None])[0], moved(g[None], prompts)
-        embedded = embed(model, turned)
-        for answer in (model(turned, **its_prompts), embedded(**its_prompts), embedded(**its_prompts)):
-            assert torch.equal(answer["masks"], act(g[None], expected["masks"][None], "mask")[0])
-            assert torch.equal(answer["iou_scores"], expected["iou_scores"])
-        fails += not torch.equal(bare(turned, **its_prompts)["iou_scores"], expected["iou_scores"])
-    assert fails >= len(model.group.elements) - 2  # control
+def test_masks_turn_with_the_photo_and_its_prompts(name, group, which):
+    masks_turn_with_the_photo(pair(which), group, name)
 
 
 @pytest.mark.parametrize("which", ["SAM 2", "SAM 3"])
@@ -90,23 +63,6 @@ def test_the_answer_is_that_of_transformers(size, which):
     assert torch.allclose(ours["iou_scores"], output.iou_scores[0], atol=1e-5)
 
 
-def test_each_photo_of_a_list_has_its_own_prompts():
-    model = adapted("C4")
-    photos = [make_photo((50, 80)), make_photo((64, 40), 1), make_photo((48, 48), 2)]
-    points = [[[10, 20]], [[[10, 20]], [[3, 60]]], [[40, 41], [4, 5]]]
-    answers = model(photos, input_points=points)
-    assert [tuple(answer["masks"].shape) for answer in answers] == [(1, 3, 50, 80), (2, 3, 64, 40), (1, 3, 48, 48)]
-    for photo, own, answer in zip(photos, points, answers, strict=True):
-        assert torch.equal(model(photo, input_points=own)["masks"], answer["masks"])
-
-
-def test_every_mask_of_a_photo_turns_with_it(photo):
-    model = adapted("D4")
-    loose = {"min_score": -10.0, "min_stability": 0.1, "max_overlap": 1.0, "points_per_batch": 7}
-    expected = embed(model, photo).generate_masks(4, **loose)
-    assert len(expected["masks"]) > 1
-    for g in model.group.elements:
-        found = embed(model, act(g[None], photo[None])[0]).generate_masks(4, **loose)
-        assert torch.equal(found["masks"], act(g[None], expected["masks"][None], "mask")[0])
-        assert torch.equal(found["boxes"], act(g[None], expected["boxes"][None], "boxes", (H, W))[0])
-        assert torch.equal(found["scores"], expected["scores"])
+def test_lists_and_every_mask_of_a_photo():
+    test_promptable.test_each_photo_of_a_list_has_its_own_prompts(adapted(pair(), "C4"))
+    test_promptable.test_every_mask_of_a_photo_turns_with_it_and_the_encoder_runs_once(make_photo(), adapted(pair()))

@@ -12,6 +12,7 @@ timm = pytest.importorskip("timm", reason="timm is tested in an environment of i
 
 from laws import check
 
+from asserting import refused
 from equiform import adapt
 from equiform.predictors import known_kinds
 from equiform.predictors.timm import ADAPTERS
@@ -49,24 +50,19 @@ CASES: dict[str, tuple[Callable[[], nn.Module], str | None]] = {
     "vit, tokens": (made("vit_tiny_patch16_224", num_classes=0, global_pool="", **TRANSFORMER), None),
     "swin": (made("swin_tiny_patch4_window7_224", num_classes=5, **SWIN), "logits"),
     "swin, features that end with their channels": (made("swin_tiny_patch4_window7_224", features_only=True, **SWIN), None),
-    "swin, maps that end with their channels": (
-        made("swin_tiny_patch4_window7_224", num_classes=0, global_pool="", **SWIN),
-        None,
-    ),
+    "swin, maps that end in channels": (made("swin_tiny_patch4_window7_224", num_classes=0, global_pool="", **SWIN), None),
 }
 
 
 @pytest.mark.parametrize("name", [name for name, (_, outputs) in CASES.items() if outputs is not None])
 def test_known_predictors_are_equivariant_to_the_bit(name):
     make, outputs = CASES[name]
-    model = check(make(), torch.rand(4, 3, 40, 64))
-    assert model.outputs.name == outputs
+    assert check(make(), torch.rand(4, 3, 40, 64)).outputs.name == outputs
 
 
 @pytest.mark.parametrize("name", [name for name, (_, outputs) in CASES.items() if outputs is None])
 def test_answers_that_nobody_can_tell_are_asked_for(name):
-    with pytest.raises(ValueError, match="pass outputs="):
-        adapt(CASES[name][0](), "C4")
+    refused(ValueError, "pass outputs=", lambda: adapt(CASES[name][0](), "C4"))
 
 
 def test_blocks_are_not_taken_for_classifiers():

@@ -19,6 +19,7 @@ from torchvision.models.detection.ssd import SSD
 from torchvision.models.segmentation.fcn import FCN, FCNHead
 from torchvision.ops import MultiScaleRoIAlign
 
+from asserting import refused
 from equiform import OrbitCanonicalizer, Points, Rows, act, adapt
 from equiform.predictors import known_kinds
 from equiform.predictors.torchvision import ADAPTERS
@@ -49,8 +50,7 @@ def masks(**options: Any) -> nn.Module:
 
 
 def keypoints() -> nn.Module:
-    pool = MultiScaleRoIAlign(["0"], 4, 2)
-    return region_detector(detection.KeypointRCNN, keypoint_roi_pool=pool, num_keypoints=5)
+    return region_detector(detection.KeypointRCNN, keypoint_roi_pool=MultiScaleRoIAlign(["0"], 4, 2), num_keypoints=5)
 
 
 FEW = {"detections_per_img": 6, "topk_candidates": 40, "score_thresh": 0.0}
@@ -62,8 +62,7 @@ def retina() -> nn.Module:
 
 
 def fcos() -> nn.Module:
-    anchors = AnchorGenerator(((8,),), ((1.0,),))
-    return detection.FCOS(trunk(), 4, min_size=40, max_size=80, anchor_generator=anchors, **FEW)
+    return detection.FCOS(trunk(), 4, min_size=40, max_size=80, anchor_generator=AnchorGenerator(((8,),), ((1.0,),)), **FEW)
 
 
 def ssd() -> nn.Module:
@@ -181,5 +180,4 @@ def test_photos_without_a_single_detection():
 def test_blocks_and_clips_are_not_taken_for_predictors():
     for module in (torchvision.models.resnet.BasicBlock(8, 8), detection.rpn.RPNHead(8, 3), torchvision.models.video.r3d_18()):
         assert known_kinds(module)[1] is None
-        with pytest.raises(ValueError, match="pass outputs="):
-            adapt(module, "C4")
+        refused(ValueError, "pass outputs=", adapt, module, "C4")
