@@ -38,7 +38,7 @@ def upright_command(
             metavar="DEGREES",
             min=0,
             max=45,
-            help="Within so many degrees of a quarter turn, undo that one, without loss: no tilt below it is levelled.",
+            help="Within so many degrees of a quarter turn, undo that one, without loss: 5 leaves level photos whole.",
         ),
     ] = 0.0,
     fill: Annotated[
@@ -60,7 +60,7 @@ def upright_command(
     \b
     equiform upright scans/ --out straight/ --adapter adapter
     equiform upright holiday/ --out straight/ --prior 0.95 --at-least 0.97
-    equiform upright holiday/ --out straight/ --any-angle --quarter 2
+    equiform upright holiday/ --out straight/ --any-angle --quarter 5
     equiform upright a.jpg b.png --out straight/ --any-angle --fill white --csv poses.csv
     """
     files = plan(inputs, out)
