@@ -351,6 +351,7 @@ def test_errors_are_one_line(home, message):
 
 def test_with_no_adapter_named_the_ready_made_one_is_taken(home, tmp_path, monkeypatch):
     monkeypatch.setattr(equiform.ready, "FOLDER", tmp_path)
+    monkeypatch.setattr(equiform.ready.table, "FOLDER", tmp_path)
     shutil.copytree(home / "adapter", tmp_path / "photos-c4")
     call = ("evaluate", f"{home}/models.py:net", home / "photos", "--size", 16)
     ok(*call, "--group", "C8", "--frame", "crop", "--out", tmp_path / "r.json")

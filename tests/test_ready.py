@@ -128,6 +128,7 @@ def test_a_saved_one_goes_in_by_its_folder_and_carries_its_card(tmp_path):
 )
 def test_what_a_ready_made_one_is_not_for(tmp_path, monkeypatch, unchecked, group_name, shape, message):
     monkeypatch.setattr(ready, "FOLDER", tmp_path)
+    monkeypatch.setattr(ready.table, "FOLDER", tmp_path)
     settings = {"inputs": None, "outputs": None, "top_k": 1, "coverage": None}
     saving.save(tmp_path / "photos-c4", OrbitCanonicalizer("C4", resolution=16), settings, card={"photos": 1234})
     ask = lambda: adapt(lambda x: x.mean((2, 3)), group_name, outputs="logits", canonicalizer="photos-c4")(torch.rand(shape))  # noqa: E731
@@ -150,7 +151,7 @@ def test_ready_made_ones_for_photos_are_small_whole_and_sure_of_little_that_has_
     if name == "photos-c4-small":
         assert sum(p.numel() for p in canonicalizer.parameters()) <= 0.3e6
     odd = [torch.rand(3, 20, 20), torch.full((3, 64, 64), 0.4), torch.rand(3, 200, 200), torch.rand(1, 64, 64)]
-    confidence = canonicalizer(odd).confidence
+    confidence = canonicalizer(odd).confidence.detach()
     assert confidence.isfinite().all()
     assert (confidence < 0.8).all(), "tiny, of one colour, noise: low confidence and no error"
     assert math.isclose(float(confidence[1]), 1 / canonicalizer.num_poses, abs_tol=0.3)

@@ -23,8 +23,13 @@ def upright_command(
     ] = False,
     at_least: Annotated[
         float,
-        typer.Option(metavar="P", min=0, max=1, help="Leave an image alone where the pose is less certain than this, as 0.97."),
-    ] = 0.0,
+        typer.Option(
+            metavar="P",
+            min=0,
+            max=1,
+            help="Leave an image alone where the pose is less certain than this: 0.97 where a wrong turn is worse than none.",
+        ),
+    ] = 0.5,
     prior: Annotated[
         float | None,
         typer.Option(
@@ -38,7 +43,7 @@ def upright_command(
             metavar="DEGREES",
             min=0,
             max=45,
-            help="Within so many degrees of a quarter turn, undo that one, without loss: no tilt below it is levelled.",
+            help="Within so many degrees of a quarter turn, undo that one, without loss: 5 leaves level photos whole.",
         ),
     ] = 0.0,
     fill: Annotated[
@@ -48,7 +53,7 @@ def upright_command(
     csv: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The table of poses. [default: poses.csv in the --out folder]")
     ] = None,
-    min_confidence: Annotated[float, typer.Option(hidden=True)] = 0.0,  # what --at-least was called
+    min_confidence: Annotated[float | None, typer.Option(hidden=True, min=0, max=1)] = None,  # what --at-least was called
 ) -> None:
     """Turn image files upright.
 
@@ -60,7 +65,7 @@ def upright_command(
     \b
     equiform upright scans/ --out straight/ --adapter adapter
     equiform upright holiday/ --out straight/ --prior 0.95 --at-least 0.97
-    equiform upright holiday/ --out straight/ --any-angle --quarter 2
+    equiform upright holiday/ --out straight/ --any-angle --quarter 5
     equiform upright a.jpg b.png --out straight/ --any-angle --fill white --csv poses.csv
     """
     files = plan(inputs, out)
@@ -69,7 +74,7 @@ def upright_command(
     check_file("--csv", table)
     if table.resolve() in {path.resolve() for pair in files for path in pair}:
         raise ValueError(f"--csv {table} is one of the images")
-    at_least = max(at_least, min_confidence)
+    at_least = at_least if min_confidence is None else min_confidence
     step = upright_step(adapter, backbone, any_angle, min_confidence=at_least, prior=prior, quarter=quarter, fill=fill)
     results = list(track(tabled(turn_files(files, step), table), len(files)))
     failed = [result.error for result in results if result.error]
