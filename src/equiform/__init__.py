@@ -13,6 +13,8 @@ from .canonicalizers.search import SearchCanonicalizer
 from .canonicalizers.tiles import TileCanonicalizer
 from .canonicalizers.uniform import UniformCanonicalizer
 from .equivariant import Equivariant, Prediction, adapt, load
+from .evaluation.diagnose import diagnose
+from .evaluation.diagnosis import Diagnosis
 from .evaluation.evaluate import evaluate
 from .evaluation.report import OrbitReport
 from .geometry.groups import (
@@ -70,6 +72,7 @@ __all__ = [
     "CascadeCanonicalizer",
     "CloudAugmentation",
     "Cyclic",
+    "Diagnosis",
     "Dihedral",
     "EmbeddedPhoto",
     "EnergyCanonicalizer",
@@ -103,6 +106,7 @@ __all__ = [
     "Upright",
     "act",
     "adapt",
+    "diagnose",
     "embed",
     "evaluate",
     "fit",

@@ -18,6 +18,7 @@ from ..images.files import LabelledImages, find_images
 from ..learning.fitting import EPOCHS, LR, fit
 from ..predictors.references import check_reference, load_reference
 from ..upright import plan, tabled, turn_files
+from .diagnose import diagnose_command
 from .info import contents, environment
 from .models import (
     NORMALISATIONS,
@@ -38,6 +39,7 @@ from .models import (
     teacher_of,
     to_fit,
 )
+from .options import Adapter, Backbone, Predictor
 from .text import Commands, count, list_files, say, size_of, track
 
 REPORTS = (".html", ".json", ".csv")
@@ -52,17 +54,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-PREDICTOR_HELP = "timm:NAME, torchvision:NAME, transformers:REPO (or a folder), or FILE.py:FUNCTION, which is called for it."
-Predictor = Annotated[str, typer.Argument(metavar="PREDICTOR", help=PREDICTOR_HELP, show_default=False)]
-ADAPTER_HELP = (
-    "What `equiform fit` saved: a folder, or OWNER/NAME on the Hub; or a ready-made one by its name, such as text-c4."
-)
-Adapter = Annotated[str, typer.Option(metavar="DIR", help=ADAPTER_HELP)]
-Backbone = Annotated[
-    str | None,
-    typer.Option(metavar="REF", help="Only for an adapter fitted with --backbone: the same reference again."),
-]
 
 
 def main() -> None:
@@ -89,6 +80,7 @@ def common(
     equiform demo                                              see it work, in a minute or two, without a download
     equiform fit timm:resnet18 photos/ --out adapter           learn what upright photos look like
     equiform evaluate timm:resnet18 test/ --adapter adapter    what it gains: a table, and a report
+    equiform diagnose timm:resnet18 photos/                    what is worth doing: adapt, average, or leave it
     equiform upright scans/ --out straight/ --adapter adapter  turn image files upright
     """
 
@@ -301,6 +293,12 @@ def evaluate_command(
     for path in out:
         report.save(path)
         say(f"saved {path}")
+
+
+# ----------------------------------------------------------------------------------------------------------- diagnose
+
+
+app.command("diagnose")(diagnose_command)
 
 
 # ------------------------------------------------------------------------------------------------------------ upright
