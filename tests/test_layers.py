@@ -34,11 +34,11 @@ LAYERS = [
 
 # a name that goes, or comes, shows up in review here
 PUBLIC = """
-    AboutZ Augmentation Boxes Canonicalizer CascadeCanonicalizer CloudAugmentation Cyclic Dihedral E3 EmbeddedPhoto
+    AboutZ Augmentation Boxes Canonicalizer CascadeCanonicalizer CloudAugmentation Cyclic Diagnosis Dihedral E3 EmbeddedPhoto
     EnergyCanonicalizer Equivariant Field FrameCanonicalizer Group GroupConvCanonicalizer Icosahedral Image Invariant Likeliest
     Logits Mask O2 O3 Octahedral OrbitCanonicalizer OrbitReport PhotoPredictor Points Pose Prediction PrincipalAxesCanonicalizer
     Regular RotatedBoxes Rows SE3 SO2 SO3 SearchCanonicalizer Teacher TileCanonicalizer Tokens UniformCanonicalizer Upright
-    act adapt embed evaluate fit fit_opinion group inverse load scorer
+    act adapt diagnose embed evaluate fit fit_opinion group inverse load scorer
 """.split()  # noqa: SIM905  (names by line read better than a list of strings)
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 from torch import Tensor
+from torch.utils.data import IterableDataset
 
 from .._files import write
 from ..canonicalizers.energy import EnergyCanonicalizer
@@ -24,6 +25,7 @@ from .models import (
     check_predictor,
     chosen_normalisation,
     device_of,
+    first_answer,
     named,
 )
 from .options import ADAPTER_HELP, Backbone, Predictor
@@ -32,11 +34,14 @@ from .text import list_files, say
 GROUP = "C4"
 
 
-class Images(ImageFiles):
-    """The images alone."""
+class Alone(IterableDataset):
+    """The images of files without a label."""
 
-    def __iter__(self) -> Iterator[Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return (image for image, _ in super().__iter__())
+    def __init__(self, files: ImageFiles):
+        self.files = files
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (image for image, _ in self.files)
 
 
 def diagnose_command(
@@ -87,10 +92,15 @@ def diagnose_command(
     normalize = named("normalization", normalize, NORMALISATIONS)
     if adapter is not None and group is not None:
         raise ValueError(f"--group {group} is of no use beside --adapter {adapter}, which has its own: leave one of them out")
+    if adapter is None and backbone is not None:
+        raise ValueError(f"--backbone {backbone} is for an adapter that was fitted with it: add --adapter")
     group_of(group or GROUP)
     if out is not None:
         check_file("--out", out)
-    data = Images([(file, 0) for file in find_images(images)], size) if labels is None else LabelledImages(images, labels, size)
+    if labels is None:
+        data = ImageFiles([(file, 0) for file in find_images(images)], size)
+    else:
+        data = LabelledImages(images, labels, size)
     random.Random(seed).shuffle(data.files)
     place = device_of(device)
     check_reference(predictor)
@@ -98,13 +108,14 @@ def diagnose_command(
         check_adapter(adapter, backbone)
     loaded = load_reference(predictor)
     data.normalisation = chosen_normalisation(normalize, predictor, loaded)
-    if adapter is None:
-        model = _without_adapter(loaded, group or GROUP).to(place)
-    else:
-        model = adapted(loaded, adapter, backbone, None, None).to(place)
+    model = _by_confidence(loaded, group or GROUP) if adapter is None else adapted(loaded, adapter, backbone, None, None)
+    model = model.to(place)
     if isinstance(data, LabelledImages):
         check_predictor(predictor, loaded, data, False, place)
-    found = diagnose(model, data, num=num, batch_size=batch_size, seed=seed)
+    else:
+        first_answer(predictor, loaded, data, place)
+    alone = data if isinstance(data, LabelledImages) else Alone(data)
+    found = diagnose(model, alone, num=num, batch_size=batch_size, seed=seed)
     list_files("skipped", data.skipped)
     say(found)
     if out is not None:
@@ -112,7 +123,7 @@ def diagnose_command(
         say(f"saved {out}")
 
 
-def _without_adapter(predictor: Any, group: str) -> Equivariant:
+def _by_confidence(predictor: Any, group: str) -> Equivariant:
     """The classifier with the poses that it is surest of."""
     outputs = "logits" if known_kinds(predictor)[1] is None else None
     return adapt(predictor, group, outputs=outputs, canonicalizer=EnergyCanonicalizer(group, predictor))

@@ -75,7 +75,7 @@ class Diagnosis:
         lines += [f"4. What is gained? {self.metric} over {self.group}, {self.num_samples} inputs; bare {self.bare:.3f}"]
         for one in self.options:
             cost = "" if one.time is None else f", {one.time:.2f}x the time"
-            lines.append(f"   {one.name} {one.mean:.3f} (better by {one.gain:+.3f}) at {one.passes:.2f} passes{cost}")
+            lines.append(f"   {one.name} {one.mean:.3f}, gain {one.gain:+.3f}, at {one.passes:.2f} passes{cost}")
         return "\n".join([*lines, f"5. {self.recommendation}"])
 
 
@@ -117,5 +117,8 @@ def advised(
     if no_pose:
         return "average", f"Take orbit averaging over {needed.finite.name}, since the data have no pose."
     if adapting <= least:
-        return "fit", f"Fit a canonicalizer for {name} on such inputs: turning hurts, and this one gains only {adapting:.3f}."
+        return (
+            "fit",
+            f"Fit a canonicalizer for {name} on such inputs: turning hurts, and with this one the gain is {adapting:.3f}.",
+        )
     return "adapt", f"Adapt with {name}: turning hurts, the data have a pose, and adapting gains {adapting:.3f}."

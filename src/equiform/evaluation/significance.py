@@ -70,7 +70,7 @@ def pose_test(
     of all inputs turned by every element of `group.finite`, of which the identity is the first.
     """
     m, n = g.shape[:2]
-    poses = g.cpu().double()
+    poses = g.detach().cpu().double()
 
     def composed() -> float:
         return uniformity(group, group.random(n, generator, torch.float64) @ poses[0])
@@ -92,7 +92,7 @@ def pose_test(
         common=group.label(elements[common]),
         share=int(share) / n,
         chance=1 / len(elements),
-        confidence=float(confidence.mean()),
+        confidence=float(confidence.detach().mean()),
     )
 
 
