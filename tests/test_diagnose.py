@@ -12,6 +12,7 @@ from equiform import EnergyCanonicalizer, Equivariant, OrbitCanonicalizer, Point
 from equiform.canonicalizers.poses import pose_of
 from equiform.canonicalizers.ring import RingCanonicalizer
 from equiform.evaluation.agreement import same_answers
+from equiform.evaluation.diagnose import _drawn
 from equiform.evaluation.significance import binomial_tail, pose_test, sign_test, untied
 from equiform.geometry.kinds import as_kinds
 from test_evaluation import Marked, TopIsBright, pictures
@@ -227,10 +228,16 @@ class Stream(IterableDataset):
 
 def test_data_come_as_they_do():
     for data in (X, X.numpy(), list(X), TensorDataset(X), DataLoader(TensorDataset(X), 5), Stream()):
-        assert diagnose(model(), data, num=20).num_samples == 20
+        drawn = _drawn(model(), data, 20, 10, 0)
+        assert (sum(len(batch.x) for batch in drawn), drawn[0].labelled) == (20, False)
     for data in ((X, Y), (X.numpy(), Y.numpy()), [X, Y], TensorDataset(X, Y), DataLoader(TensorDataset(X, Y), 5)):
-        found = diagnose(model(), data, num=20)
-        assert (found.metric, found.num_samples) == ("accuracy", 20)
+        drawn = _drawn(model(), data, 20, 10, 0)
+        assert all(len(batch.x) == len(batch.target) for batch in drawn)
+        assert all(
+            torch.equal(Y[(image == X).flatten(1).all(1)][0], label)
+            for b in drawn
+            for image, label in zip(b.x, b.target, strict=True)
+        )
     ragged = [image[:, :, : 8 - i % 2] for i, image in enumerate(X)]
     each = model(OrbitCanonicalizer("C4", resolution=16, channels=1), lambda x: torch.cat([TopIsBright()(i[None]) for i in x]))
     assert diagnose(each, ragged, num=4, batch_size=2).num_samples == 4

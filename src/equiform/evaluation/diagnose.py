@@ -46,8 +46,8 @@ def diagnose(
     inputs alone, a tensor, a list, a Dataset or a DataLoader. `num` of them are drawn with the seed, in whole batches; a
     DataLoader and a stream are read from their beginning. Use inputs on which the canonicalizer was not fitted: it may know
     those by heart, as they came. About 8 passes of the predictor an input, and 3 for each element of the model's group (no pose
-    and few elements: |G| more of each). Answers are the same where the class is, or the rest within `tolerance`, see
-    `same_answers`.
+    and few elements: |G| more of each); off the grid the canonicalizer looks |G| times, of SO2 16. Answers are the same where
+    the class is, or the rest within `tolerance`, see `same_answers`.
 
     An element *hurts* where the metric is worse by 2 % or more of what it was and the exact sign test finds p < 0.05 / number
     of elements; without targets, where more than 5 % of answers change, by an exact binomial test at that level. The data *have

@@ -58,7 +58,8 @@ class Diagnosis:
     recommendation: str
 
     def to_json(self) -> str:
-        return json.dumps(finite({"format": "equiform diagnosis", "format_version": 1, **asdict(self)}), indent=2) + "\n"
+        data = {"format": "equiform diagnosis", "format_version": 1, **asdict(self)}
+        return json.dumps(finite(data), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
     def __str__(self) -> str:
         hurting = [one.element for one in self.turned if one.hurts]
@@ -66,11 +67,9 @@ class Diagnosis:
         if self.metric != "agreement":
             lines.append(f"   {'as it came':>12}  {self.metric} {self.upright:.3f}")
         lines += [f"   {_line(one, self.metric)}" for one in self.turned]
-        answer = (
-            self.unasked.capitalize()
-            if self.unasked or self.pose is None
-            else f"{'Yes' if self.pose.found else 'None found'}: {self.pose}"
-        )
+        answer = f"{self.unasked[:1].upper()}{self.unasked[1:]}"
+        if self.pose is not None and not self.unasked:
+            answer = f"{'Yes' if self.pose.found else 'None found'}: {self.pose}"
         lines += [f"2. Do the data have a pose? {answer}", f"3. Which group? {self.needed}"]
         lines += [f"4. What is gained? {self.metric} over {self.group}, {self.num_samples} inputs; bare {self.bare:.3f}"]
         for one in self.options:
@@ -117,8 +116,5 @@ def advised(
     if no_pose:
         return "average", f"Take orbit averaging over {needed.finite.name}, since the data have no pose."
     if adapting <= least:
-        return (
-            "fit",
-            f"Fit a canonicalizer for {name} on such inputs: turning hurts, and with this one the gain is {adapting:.3f}.",
-        )
+        return "fit", f"Fit a canonicalizer for {name} on such inputs: turning hurts, and this one's gain is {adapting:.3f}."
     return "adapt", f"Adapt with {name}: turning hurts, the data have a pose, and adapting gains {adapting:.3f}."
