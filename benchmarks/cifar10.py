@@ -23,19 +23,10 @@ from torch import Tensor, nn
 import backbones
 import common
 import equiform
-from equiform import (
-    Canonicalizer,
-    CascadeCanonicalizer,
-    Equivariant,
-    GroupConvCanonicalizer,
-    OrbitCanonicalizer,
-    adapt,
-    evaluate,
-    fit,
-    fit_opinion,
-    scorer,
-)
+from equiform import Equivariant, GroupConvCanonicalizer, OrbitCanonicalizer, adapt, evaluate, fit
+from equiform.canonicalizers import Canonicalizer, CascadeCanonicalizer, scorer
 from equiform.evaluation.evaluate import BASELINES
+from equiform.learning import fit_opinion
 
 QUICK = (16, 32, 48, 64)  # widths of the group-convolution network
 

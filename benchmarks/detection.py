@@ -20,7 +20,8 @@ from torch.utils.data import DataLoader
 import common
 import equiform
 import photos
-from equiform import Equivariant, Rows, act, adapt, evaluate, fit_opinion, group, inverse
+from equiform import Equivariant, Rows, act, adapt, evaluate, group, inverse
+from equiform.learning import fit_opinion
 
 CLASSES, LEAST = 80, 0.05  # of COCO; the score below which nothing counts as found
 SIDE = 352  # what FastestDet was published for: photos are squeezed into a square

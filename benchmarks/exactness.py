@@ -101,6 +101,7 @@ def main() -> None:
         for predictor in (Convolutional().eval(), Attention().eval()):
             methods = {"bare": predictor}
             for canonicalizer in (OrbitCanonicalizer(name, resolution=32), GroupConvCanonicalizer(name, resolution=32)):
+                canonicalizer.fitted = True  # random weights are as exact, and no warning is wanted
                 methods[canonicalizer.name] = adapt(predictor, name, outputs=KINDS, canonicalizer=canonicalizer)
             for label, method in methods.items():
                 with torch.no_grad():

@@ -19,7 +19,8 @@ from torch.utils.data import Dataset
 
 import common
 from cloud_data import Particles, charged_particles
-from equiform import FrameCanonicalizer, PrincipalAxesCanonicalizer, act, adapt, fit, group
+from equiform import FrameCanonicalizer, act, adapt, fit, group
+from equiform.canonicalizers import PrincipalAxesCanonicalizer
 
 sys.path.insert(0, str(common.HERE.parent))
 from recipes.particles import MessagePassing

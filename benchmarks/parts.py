@@ -17,7 +17,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import common
-from equiform import CloudAugmentation, SearchCanonicalizer, act, adapt, evaluate, fit, group
+from equiform import act, adapt, evaluate, fit, group
+from equiform.canonicalizers import SearchCanonicalizer
+from equiform.learning import CloudAugmentation
 
 sys.path.insert(0, str(common.HERE.parent))
 from recipes.pointnet import PointNetParts

@@ -25,7 +25,8 @@ from torch.nn import functional as F
 
 import common
 import equiform
-from equiform import Canonicalizer, GroupConvCanonicalizer, OrbitCanonicalizer, adapt, fit
+from equiform import GroupConvCanonicalizer, OrbitCanonicalizer, adapt, fit
+from equiform.canonicalizers import Canonicalizer
 from equiform.predictors.references import parse_reference
 from turned import cost, measure
 

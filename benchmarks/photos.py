@@ -22,20 +22,11 @@ from torch.nn import functional as F
 import backbones
 import common
 import equiform
-from equiform import (
-    CascadeCanonicalizer,
-    Equivariant,
-    Group,
-    OrbitCanonicalizer,
-    Teacher,
-    adapt,
-    evaluate,
-    fit,
-    fit_opinion,
-    load,
-    scorer,
-)
+from equiform import Equivariant, OrbitCanonicalizer, adapt, evaluate, fit, load
+from equiform.canonicalizers import CascadeCanonicalizer, scorer
 from equiform.evaluation.evaluate import BASELINES
+from equiform.geometry import Group
+from equiform.learning import Teacher, fit_opinion
 from equiform.learning.fitting import LR
 
 

@@ -27,18 +27,9 @@ from torch.nn import functional as F
 
 import common
 import peer
-from equiform import (
-    CloudAugmentation,
-    FrameCanonicalizer,
-    PrincipalAxesCanonicalizer,
-    SearchCanonicalizer,
-    act,
-    adapt,
-    fit,
-    fit_opinion,
-    group,
-    load,
-)
+from equiform import FrameCanonicalizer, act, adapt, fit, group, load
+from equiform.canonicalizers import PrincipalAxesCanonicalizer, SearchCanonicalizer
+from equiform.learning import CloudAugmentation, fit_opinion
 
 sys.path.insert(0, str(common.HERE.parent))
 from recipes.dgcnn import DGCNN

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from common import HERE, RESULTS
-from equiform import OrbitReport
+from equiform.evaluation import OrbitReport
 from text import table
 
 README = HERE.parent / "README.md"

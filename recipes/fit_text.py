@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 import equiform
-from equiform import Augmentation, TileCanonicalizer
+from equiform.canonicalizers import TileCanonicalizer
 from equiform.images.files import to_tensor
 from equiform.images.tiles import tile_squares
+from equiform.learning import Augmentation
 from equiform.learning.image_objective import SQUARE
 from read_text import read
 from render_text import LAYOUTS, TEST_FAMILIES, VALIDATION_FAMILIES, Fonts, found_fonts, of_families, picture

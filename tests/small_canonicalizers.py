@@ -5,19 +5,17 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from equiform import (
+from equiform import EnergyCanonicalizer, FrameCanonicalizer, GroupConvCanonicalizer, OrbitCanonicalizer
+from equiform.canonicalizers import (
     Canonicalizer,
     CascadeCanonicalizer,
-    EnergyCanonicalizer,
-    FrameCanonicalizer,
-    Group,
-    GroupConvCanonicalizer,
-    OrbitCanonicalizer,
     PrincipalAxesCanonicalizer,
+    RingCanonicalizer,
     SearchCanonicalizer,
     TileCanonicalizer,
     UniformCanonicalizer,
 )
+from equiform.geometry import Group
 
 
 class Classifier(nn.Module):
@@ -55,6 +53,9 @@ IMAGES: dict[str, Make] = {
     "energy": lambda group: EnergyCanonicalizer(group, Classifier().eval()),
     "uniform": UniformCanonicalizer,
     "cascade": cascade,
+}
+CONTINUOUS: dict[str, Make] = {  # of images, for continuous groups alone
+    "ring": lambda group: RingCanonicalizer(group, resolution=32, num_bins=24),
 }
 CLOUDS: dict[str, Make] = {
     "frame": FrameCanonicalizer,

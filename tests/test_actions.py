@@ -7,22 +7,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from equiform import (
-    Boxes,
-    Cyclic,
-    Dihedral,
-    Field,
-    Image,
-    Mask,
-    Points,
-    Regular,
-    RotatedBoxes,
-    Rows,
-    Tokens,
-    act,
-    group,
-    inverse,
-)
+from equiform import Boxes, Cyclic, Dihedral, Points, Rows, act, group, inverse
+from equiform.geometry import Field, Image, Mask, Regular, RotatedBoxes, Tokens
 from equiform.geometry.actions import (
     ACTIONS,
     act_axial_vectors,
@@ -258,7 +244,7 @@ def test_oblong_patches_keep_to_half_turns_and_flips(unchecked):
     x, kind = pixels(4, 6, 8), Tokens((3, 2))
     for g in group("D2").elements.split(1):
         assert torch.equal(act(g, patches(x, (3, 2)), kind, (6, 8)), patches(act(g, x), (3, 2)))
-    with pytest.raises(ValueError, match="3 x 2 pixels are no such patches after a quarter turn: use C2 or D2"):
+    with pytest.raises(ValueError, match="3 x 2 pixels do not fit the grid after a quarter turn: use C2 or D2"):
         act(D4[1:2], patches(x, (3, 2)), kind, (6, 8))
 
 
@@ -569,7 +555,7 @@ def test_radians_taken_for_degrees_are_suspected():
 # ------------------------------------------------------------------------------------------------------------- errors
 
 BAD = [
-    ("points", torch.zeros(2, 5, 2, dtype=torch.complex64), "points are real numbers; got torch.complex64"),
+    ("points", torch.zeros(2, 5, 2, dtype=torch.complex64), "coordinates are real numbers; got torch.complex64"),
     ("pseudoscalars", torch.rand(2, 1, 4, 4), r"looks like a map.*Image\(pseudoscalar=True\)"),
     ("pseudoscalars", torch.zeros(2, dtype=torch.uint8), "torch.uint8 has no sign, use float32 or int64"),
     ("image", torch.rand(2, 5), r"shape \(b, ..., h, w\); got \(2, 5\)"),
@@ -588,7 +574,7 @@ BAD = [
         "which has 1 x 1 or 2 x 2",
     ),
     (Regular("C4"), torch.rand(2, 8), r"regular channels of C4 have shape \(b, 4, ...\); got \(2, 8\)"),
-    ("regular", torch.rand(2, 8), r"use equiform.Regular\('C4'\)"),
+    ("regular", torch.rand(2, 8), r"use equiform.geometry.Regular\('C4'\)"),
 ]
 
 

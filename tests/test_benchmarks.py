@@ -222,7 +222,8 @@ def test_generated_shapes_have_their_parts(scripts):
 
 def test_the_errors_of_a_model_that_is_not_equivariant_are_seen(scripts):
     import cloud_exactness
-    from equiform import SearchCanonicalizer, adapt, group
+    from equiform import adapt, group
+    from equiform.canonicalizers import SearchCanonicalizer
 
     torch.manual_seed(0)
     x, network = cloud_exactness.clouds(6, 20, torch.float64), cloud_exactness.Network().double()

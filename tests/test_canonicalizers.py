@@ -9,20 +9,27 @@ import torch
 from torch import Tensor, nn
 
 from equiform import (
-    Canonicalizer,
     EnergyCanonicalizer,
+    Equivariant,
+    FrameCanonicalizer,
     GroupConvCanonicalizer,
+    Logits,
     OrbitCanonicalizer,
-    Pose,
-    UniformCanonicalizer,
+    Upright,
     act,
+    adapt,
     group,
+    load,
+    saving,
 )
+from equiform.canonicalizers import Canonicalizer, Pose, UniformCanonicalizer
 from equiform.canonicalizers.clouds import CloudCanonicalizer
 from equiform.canonicalizers.energy import CONFIDENCES
 from equiform.canonicalizers.images import ImageCanonicalizer
 from equiform.canonicalizers.table import CANONICALIZERS
-from small_canonicalizers import CLOUDS, IMAGES, Classifier, photos
+from equiform.canonicalizers.tiles import _pooled
+from equiform.evaluation.evaluate import _baselines
+from small_canonicalizers import CLOUDS, CONTINUOUS, IMAGES, Classifier, photos
 
 GRID_GROUPS = ["C1", "C2", "C4", "D1", "D2", "D4"]
 
@@ -32,12 +39,13 @@ LEARNING = ["orbit", "group-conv", "tiles"]
 
 
 def test_every_canonicalizer_is_here():
-    assert set(IMAGES) | set(CLOUDS) == set(CANONICALIZERS), "a canonicalizer in the table needs a row in one of both"
+    assert set(IMAGES) | set(CONTINUOUS) | set(CLOUDS) == set(CANONICALIZERS), "a canonicalizer in the table needs a row"
     assert all(cls.name == name for name, cls in CANONICALIZERS.items())
     assert [name for name in IMAGES if CANONICALIZERS[name].learns] == LEARNING
     for name, cls in CANONICALIZERS.items():
         worlds = issubclass(cls, ImageCanonicalizer), issubclass(cls, CloudCanonicalizer)
-        assert worlds == (name in IMAGES and name != "uniform", name in CLOUDS), "one world each; only uniform has both"
+        of_images = name in IMAGES or name in CONTINUOUS
+        assert worlds == (of_images and name != "uniform", name in CLOUDS), "one world each; only uniform has both"
 
 
 def follows(canonicalizer: Canonicalizer, x: Tensor, g: Tensor) -> bool:
@@ -210,7 +218,7 @@ def test_orbit_worked_example():
     ],
 )
 def test_networks_that_give_more_than_a_score(network, came):
-    with pytest.raises(ValueError, match=rf"one score per row, \(8,\); got {came}: see equiform.scorer"):
+    with pytest.raises(ValueError, match=rf"one score per row, \(8,\); got {came}: see canonicalizers.scorer"):
         OrbitCanonicalizer("C4", network, resolution=16)(photos(2))
 
 
@@ -235,6 +243,15 @@ def test_channels_of_ones_own():
 def test_group_conv_resolution():
     with pytest.raises(ValueError, match="multiple of 4 for 2 widths; got 18"):
         GroupConvCanonicalizer("C4", widths=(4, 8), resolution=18)
+
+
+def test_a_tile_is_wrong_one_time_in_ten():
+    """Worked example: however sure, one tile counts 0.925 to 0.025; two of them outvote one that is as sure of another pose."""
+    sure = 1e3 * torch.eye(4)
+    one, both = _pooled(sure[None, :1])[0], _pooled(sure[None, [0, 0, 1]])[0]
+    assert float(one[0] - one[1]) == pytest.approx(math.log(0.925 / 0.025), rel=1e-5)
+    assert float(both[0] - both[1]) == pytest.approx(math.log(0.925 / 0.025), rel=1e-5)
+    assert both.argmax() == 0
 
 
 # --------------------------------------------------------------------------------------------------------------- energy
@@ -332,6 +349,14 @@ def test_one_logit_finds_the_pose_in_which_the_predictor_is_sure(confidence):
     assert bool((scores[:, [0, 2]] > scores[:, [1, 3]] + 0.05).all())
 
 
+def test_the_training_free_baseline_knows_sigmoids():
+    for kind, sigmoid in ((Logits(sigmoid=True), True), ("logits", False)):
+        model = adapt(Classifier(), "C4", outputs=kind, canonicalizer=IMAGES["uniform"]("C4"))
+        baseline = _baselines(model, ["training-free"])["training-free"]
+        assert isinstance(baseline, Equivariant)
+        assert baseline.canonicalizer.config()["sigmoid"] is sigmoid
+
+
 def test_energy_errors(unchecked):
     with pytest.raises(ValueError, match="unknown confidence 'sure'; known: max_probability, negative_entropy, energy"):
         EnergyCanonicalizer("C4", Classifier(), confidence="sure")
@@ -344,3 +369,46 @@ def test_energy_errors(unchecked):
             EnergyCanonicalizer("C4", lambda image, answer=answer: answer)(photos(2))
     with pytest.raises(ValueError, match=r"images have shape \(b, channels, height, width\); got \(3, 12, 12\)"):
         EnergyCanonicalizer("C4", Classifier())(photos(1)[0])
+
+
+# --------------------------------------------------------------------------------------------------------------- prior
+
+
+def faint(b=2):
+    """Bright above, and hardly so: a pose in doubt."""
+    return torch.linspace(0.52, 0.48, 16)[:, None].expand(b, 3, 16, 16)
+
+
+class Above(nn.Module):
+    """How much brighter a view is above than below."""
+
+    def forward(self, x):
+        return 2 * (x[:, :, : x.shape[2] // 2] - x[:, :, x.shape[2] // 2 :]).mean((1, 2, 3))
+
+
+@pytest.mark.parametrize("prior", [0.9, [0.9, 0.02, 0.03, 0.05], [9, 1, 1, 1]])
+def test_a_prior_is_bayes_rule(prior, tmp_path):
+    canonicalizer = OrbitCanonicalizer("C4", Above(), resolution=16).eval()
+    side = act(group("C4").elements[1:2], faint())
+    shares = torch.tensor([prior, *[(1 - prior) / 3] * 3] if isinstance(prior, float) else prior, dtype=torch.float32)
+    plain = canonicalizer(side)
+    expected = plain.probabilities * shares
+    model = adapt(lambda x: x.mean((2, 3)), "C4", outputs="logits", canonicalizer=canonicalizer, prior=prior)
+    pose = model.predict(side).pose
+    assert torch.allclose(pose.probabilities, expected / expected.sum(1, keepdim=True), atol=1e-6)
+    assert plain.index.tolist() == [1, 1]
+    assert pose.index.tolist() == [0, 0], "so that a model with a prior is not equivariant"
+    assert torch.equal(Upright(canonicalizer, prior=prior)(side), side)
+    saving.save(tmp_path, OrbitCanonicalizer("C4", resolution=16), model._settings())
+    assert load(tmp_path, model.predictor).prior == Upright(tmp_path).prior == prior
+
+
+def test_a_uniform_prior_changes_nothing_and_others_are_refused(unchecked):
+    canonicalizer = OrbitCanonicalizer("C4", Above(), resolution=16).eval()
+    for uniform in (0.25, [3, 3, 3, 3]):
+        assert torch.equal(canonicalizer.posterior(faint(), uniform).scores, canonicalizer(faint()).scores)
+    for wrong in (0, 1.5, True, [0.5, 0.5], [1, 1, 1, 0], [1, 1, 1, math.nan]):
+        with pytest.raises(ValueError, match=r"prior is the share that is upright.*got"):
+            adapt(lambda x: x, "C4", outputs="logits", canonicalizer=canonicalizer, prior=wrong)
+    with pytest.raises(ValueError, match=r"a prior is over the elements of a finite group.*SO3"):
+        FrameCanonicalizer("SO3").log_prior(0.9)

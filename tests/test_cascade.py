@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 import equiform
-from equiform import CascadeCanonicalizer, GroupConvCanonicalizer, OrbitCanonicalizer, act, adapt
+from equiform import GroupConvCanonicalizer, OrbitCanonicalizer, act, adapt
+from equiform.canonicalizers import CascadeCanonicalizer
 from equiform.testing import check_equivariant
 
 

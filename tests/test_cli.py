@@ -17,8 +17,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import equiform
-from equiform import OrbitReport
 from equiform.cli.main import app, demo
+from equiform.evaluation import OrbitReport
 from equiform.images.files import LabelledImages
 from equiform.learning import training
 
@@ -188,12 +188,10 @@ def test_info_on_an_adapter(home):
     assert lines["size"].endswith("MB")
 
 
-def test_info_forges_no_row(home, tmp_path):
-    shutil.copytree(home / "adapter", tmp_path / "a")
-    config = json.loads((tmp_path / "a" / "config.json").read_text())
-    config |= {"note": "kind\nsize  0 MB \x1b[31m", "odd\nsize": 1}
-    (tmp_path / "a" / "config.json").write_text(json.dumps(config))
-    lines = ok("info", tmp_path / "a").stdout.splitlines()
+def test_info_forges_no_row(monkeypatch):
+    config = {"note": "kind\nsize  0 MB \x1b[31m", "odd\nsize": 1}
+    monkeypatch.setattr("equiform.saving.read", lambda _: (config, {}))
+    lines = ok("info", "adapter").stdout.splitlines()
     assert sum(line.startswith("size") for line in lines) == 1
     assert any("kind\\nsize  0 MB \\x1b[31m" in line for line in lines)
 
@@ -280,7 +278,9 @@ def test_fit_refuses_before_it_starts(home, tmp_path):
     assert "holds other files" in error_of(*fit(home, tmp_path / "full"))
     assert "unknown group 'Q4'" in error_of(*fit(home, tmp_path / "a", "--group", "Q4"))
     assert "SO2 is continuous" in error_of(*fit(home, tmp_path / "a", "--group", "SO2"))
-    assert "known kinds: " in error_of("fit", f"{home}/models.py:net", home / "photos", "--out", tmp_path / "a")
+    assert "known kinds: axial_vectors, batch" in error_of(
+        "fit", f"{home}/models.py:net", home / "photos", "--out", tmp_path / "a"
+    )
     assert "unknown kind 'sound'" in error_of(
         "fit", f"{home}/models.py:net", home / "photos", "--out", tmp_path / "a", "--outputs", "sound"
     )
@@ -394,6 +394,18 @@ def test_errors_are_one_line(home, more, message):
     assert message in error_of(*evaluate(home, *more))
 
 
+def test_with_no_adapter_named_the_ready_made_one_is_taken(home, tmp_path, monkeypatch):
+    monkeypatch.setattr(equiform.ready, "FOLDER", tmp_path)
+    shutil.copytree(home / "adapter", tmp_path / "photos-c4")
+    call = ("evaluate", f"{home}/models.py:net", home / "photos", "--size", 16)
+    ok(*call, "--group", "C8", "--frame", "crop", "--out", tmp_path / "r.json")
+    report = OrbitReport.load(tmp_path / "r.json")
+    assert (report.frame, report.within, len(report.elements)) == ("crop", None, 8)
+    assert "(photos-c4)" in error_of(*call, "--group", "SO2"), "which would take photos-so2, and it is not here"
+    assert "unknown frame 'outside'; known: inside, crop" in error_of(*call, "--frame", "outside")
+    assert "8 images in" in ok("upright", home / "photos", "--out", tmp_path / "out").stdout
+
+
 def test_names_are_known_however_their_words_are_joined(home, tmp_path):
     names = ("--baseline", "orbit averaging", "--baseline", "orbit-averaging", "--baseline", "training free")
     ok(*evaluate(home, "--metric", "top5-accuracy", *names, "--out", tmp_path / "r.json"))
@@ -471,7 +483,7 @@ def test_debug_shows_where_an_error_came_from(home):
 
 def test_a_bug_is_no_expected_error(home, monkeypatch):
     """The control: what nobody expected keeps its traceback."""
-    monkeypatch.setattr("equiform.cli.main.plan", lambda *_: {}["key"])
+    monkeypatch.setattr("equiform.cli.turning.plan", lambda *_: {}["key"])
     result = run("upright", home / "photos", "--out", home / "out", "--adapter", home / "adapter")
     assert isinstance(result.exception, KeyError)
 
@@ -517,7 +529,7 @@ def test_upright_writes_every_image_and_the_table(home, tmp_path):
     assert f"8 images in {tmp_path / 'out'}" in result.stdout
     with (tmp_path / "out" / "poses.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
-    assert list(table[0]) == ["file", "angle", "flip", "confidence", "error"]
+    assert list(table[0]) == ["file", "angle", "flip", "confidence", "done", "error"]
     assert [Path(row["file"]).is_file() for row in table] == [True] * 9
     for row in table:
         source = Path(row["file"])

@@ -7,22 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from equiform import (
-    CloudAugmentation,
-    EnergyCanonicalizer,
-    FrameCanonicalizer,
-    Points,
-    PrincipalAxesCanonicalizer,
-    Rows,
-    SearchCanonicalizer,
-    UniformCanonicalizer,
-    act,
-    adapt,
-    evaluate,
-    fit,
-    fit_opinion,
-    group,
-)
+from equiform import EnergyCanonicalizer, FrameCanonicalizer, Points, Rows, act, adapt, evaluate, fit, group
+from equiform.canonicalizers import PrincipalAxesCanonicalizer, SearchCanonicalizer, UniformCanonicalizer
+from equiform.learning import CloudAugmentation, fit_opinion
 
 QUIET = {"enable_progress_bar": False, "epochs": 1}
 
@@ -149,7 +136,7 @@ def test_presence_is_no_additive_mask():
     x = torch.randn(3, 10, 3)
     there = torch.arange(10) < torch.tensor([[10], [7], [4]])
     model = adapt(mean, "SO3", inputs=("points", "presence"), outputs="logits")
-    with pytest.raises(ValueError, match="presence is true, or 1, where there is a point, and 0 elsewhere"):
+    with pytest.raises(ValueError, match="presence is a padding mask, true or 1 where there is a point, else 0"):
         model(x, torch.where(there, 0.0, -torch.inf))
     for mask in (there.float(), there.long()):
         assert torch.equal(model(x, mask), model(x, there))

@@ -8,20 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from equiform import (
-    Augmentation,
-    CloudAugmentation,
-    FrameCanonicalizer,
-    PrincipalAxesCanonicalizer,
-    Rows,
-    SearchCanonicalizer,
-    act,
-    adapt,
-    evaluate,
-    fit,
-    fit_opinion,
-    group,
-)
+from equiform import FrameCanonicalizer, Rows, act, adapt, evaluate, fit, group
+from equiform.canonicalizers import PrincipalAxesCanonicalizer, SearchCanonicalizer
+from equiform.learning import Augmentation, CloudAugmentation, fit_opinion
 from equiform.learning.priors import frame_distance, frame_prior
 
 QUIET = {"enable_progress_bar": False}

@@ -6,11 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from equiform import O3, SE3, SO3, AboutZ, CloudAugmentation, PrincipalAxesCanonicalizer, Rows
+from equiform import O3, SE3, SO3, Rows
 from equiform.batching.calls import cloud_in
+from equiform.canonicalizers import PrincipalAxesCanonicalizer
+from equiform.geometry import AboutZ
 from equiform.geometry.clouds import Cloud
 from equiform.geometry.kinds import as_kinds
 from equiform.geometry.rotations import about_z, random_rotations, rotation_angle
+from equiform.learning import CloudAugmentation
 from equiform.learning.cloud_augmentation import varied
 from equiform.learning.priors import CONCENTRATION, frame_distance, frame_loss, frame_prior
 

@@ -5,22 +5,16 @@ import torch
 from torch import Tensor
 
 from equiform import Rows
-from equiform.batching.chosen import choose, chosen_points
-from equiform.geometry.clouds import (
-    Cloud,
-    batch_of,
-    checked_batch,
-    cloud_of,
-    flat_parts,
-    members,
-    padding,
-    standardised,
-    take_flat,
-)
+from equiform.geometry import Per
+from equiform.geometry.clouds import Cloud, batch_of, checked_batch, cloud_of, flat_parts, padding, standardised
 from equiform.geometry.kinds import as_kinds
+from equiform.geometry.nested import leaves as leaves_of
+from equiform.geometry.owners import gathered, members, owned, owners_of, take
 
 BATCH = torch.tensor([0, 0, 0, 1, 3, 3])  # the third cloud has no points
-FLAT = as_kinds({"x": "points", "v": "vectors", "charge": "features", "batch": "batch", "edges": "edges", "y": "invariant"})
+FLAT = as_kinds(
+    {"x": "points", "v": "vectors", "charge": "features", "batch": "batch", "edges": "edges", "y": Per("row", "invariant")}
+)
 
 
 def flat() -> dict[str, Tensor]:
@@ -107,7 +101,10 @@ def test_equal_points_have_no_extent(place):
 
 def test_rows_are_taken_from_a_flat_batch():
     data, rows = flat(), torch.tensor([3, 0, 2, 0])
-    taken = take_flat(data, FLAT, BATCH, rows)
+    leaves = leaves_of(FLAT, data, "input")
+    owners = owners_of(leaves, 4, BATCH)
+    index, new = gathered(owners, rows)
+    taken = dict(zip(data, [take(leaf, index, owners, new, False) for leaf in owned(leaves, owners, True)], strict=True))
     assert taken["batch"].tolist() == [0, 0, 1, 1, 1, 3, 3, 3]
     source = [4, 5, 0, 1, 2, 0, 1, 2]
     for name in ("x", "v", "charge"):
@@ -116,21 +113,34 @@ def test_rows_are_taken_from_a_flat_batch():
     # the same pairs of points, copy by copy
     pairs = [(source[i], source[j], int(taken["batch"][i])) for i, j in taken["edges"].T.tolist()]
     assert sorted(pairs) == sorted([(4, 5, 0), *((i, j, copy) for copy in (1, 3) for i, j in ((0, 1), (2, 0), (1, 2)))])
-    assert take_flat(data, FLAT, BATCH, torch.arange(4)) is data
 
 
 def test_members_and_padding_by_hand():
-    points, entry = members(BATCH, torch.tensor([3, 1]))
+    points, entry = members(BATCH, torch.tensor([3, 1]), 4)
     assert (points.tolist(), entry.tolist()) == ([4, 5, 3], [0, 0, 1])
     there, index = padding(torch.tensor([0, 0, 2]))
     assert (there.tolist(), index.tolist()) == ([[True, True], [False, False], [True, False]], [[0, 1], [0, 0], [2, 0]])
 
 
-def test_points_are_averaged_as_their_rows_are():
-    chosen = choose(torch.randn(4, 3), 2)
-    points = chosen_points(chosen, BATCH)
-    assert torch.equal(points.weight, chosen.weight[members(BATCH, chosen.row)[1]])
-    assert torch.allclose(torch.zeros(6).double().index_add(0, points.row, points.weight), torch.ones(6).double())
+@pytest.mark.parametrize(
+    ("x", "kinds", "way_out"),
+    [
+        ({"x": torch.rand(2, 3, 3), "cell": torch.rand(2, 3, 3)}, {"x": "points", "cell": "vectors"}, "three per cloud"),
+        (
+            {"x": torch.rand(3, 3), "v": torch.rand(3, 3), "batch": torch.tensor([0, 0, 2])},
+            {"x": "points", "v": "vectors", "batch": "batch"},
+            "3 rows and points",
+        ),
+    ],
+)
+def test_vectors_that_may_be_of_points_or_of_clouds(x, kinds, way_out):
+    name = next(name for name, kind in kinds.items() if kind == "vectors")
+    with pytest.raises(ValueError, match=rf"{name}.*{way_out}.*Per\('row', 'vectors'\)"):
+        cloud_of(x, as_kinds(kinds))
+    for owner, number in (("row", 0), ("point", 1)):
+        cloud = cloud_of(x, as_kinds(kinds | {name: Per(owner, "vectors")}))
+        assert cloud is not None
+        assert cloud.vectors.shape[2] == number
 
 
 @pytest.mark.parametrize("batch", [torch.tensor([0, 2, 1]), torch.tensor([-1, 0, 0]), torch.tensor([0, 0]), torch.zeros(3)])
@@ -173,9 +183,9 @@ def test_edges_that_leave_their_cloud_are_named(edges, message):
 
 def test_sub_batches_have_no_more_points_than_the_batch():
     rows = torch.arange(4).repeat_interleave(3)  # three poses of each cloud, of 3, 1, 0 and 2 points
-    parts = flat_parts(BATCH, rows)
+    parts = flat_parts(BATCH, rows, 4)
     assert torch.cat(parts).sort().values.tolist() == list(range(12))
     sizes = [[(3, 1, 0, 2)[row] for row in rows[part].tolist()] for part in parts]
     assert sizes == [[3, 3], [0, 0, 0, 1, 1, 1, 3], [2, 2, 2]]
-    assert [part.tolist() for part in flat_parts(BATCH, torch.arange(4))] == [[0, 1, 2, 3]]
-    assert [part.tolist() for part in flat_parts(BATCH[:0], rows[:0])] == [[]]
+    assert [part.tolist() for part in flat_parts(BATCH, torch.arange(4), 4)] == [[0, 1, 2, 3]]
+    assert [part.tolist() for part in flat_parts(BATCH[:0], rows[:0], 0)] == [[]]

@@ -14,6 +14,7 @@ from equiform.canonicalizers.table import CANONICALIZERS
 from equiform.evaluation import metrics
 from equiform.geometry import actions, groups
 from equiform.geometry.groups import PlaneGroup
+from equiform.predictors import known
 from equiform.predictors.table import Adapter
 from equiform.testing import check_equivariant
 
@@ -113,7 +114,7 @@ def test_a_kind(monkeypatch, tmp_path):
 def test_a_known_model(monkeypatch):
     with pytest.raises(ValueError, match="how the outputs of Known move is not known"):
         adapt(Known(), "C4")
-    monkeypatch.setattr(equiform.predictors, "ADAPTERS", [Adapter("test_contributing.Known", "image", "logits")])
+    monkeypatch.setattr(known, "ADAPTERS", [Adapter("test_contributing.Known", "image", "logits")])
     model = adapt(Known(), "C4", canonicalizer=OrbitCanonicalizer("C4", resolution=16))
     assert (model.inputs.name, model.outputs.name) == ("image", "logits")
 

@@ -2,8 +2,8 @@
 
 import json
 
-from equiform import OrbitReport
 from equiform.cli.main import demo
+from equiform.evaluation import OrbitReport
 
 
 def test_the_demonstration(tmp_path, capsys):

@@ -8,9 +8,9 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 import equiform
-from equiform import EnergyCanonicalizer, Equivariant, OrbitCanonicalizer, Points, UniformCanonicalizer, adapt, diagnose
+from equiform import EnergyCanonicalizer, Equivariant, OrbitCanonicalizer, Points, adapt, diagnose
+from equiform.canonicalizers import RingCanonicalizer, UniformCanonicalizer
 from equiform.canonicalizers.poses import pose_of
-from equiform.canonicalizers.ring import RingCanonicalizer
 from equiform.evaluation.agreement import same_answers
 from equiform.evaluation.diagnose import _drawn
 from equiform.evaluation.significance import binomial_tail, pose_test, sign_test, untied
@@ -22,9 +22,10 @@ C4 = equiform.group("C4")
 TURNED = torch.cat([equiform.act(C4.elements[i // 2 % 4][None], X[i : i + 1]) for i in range(60)])
 
 
-def model(canonicalizer=None, predictor=None, outputs="logits", **options):
+def model(canonicalizer=None, predictor=None, outputs="logits", fitted=True):
     canonicalizer = canonicalizer or Marked()
-    return Equivariant(predictor or TopIsBright(), canonicalizer, "image", outputs, **options)
+    canonicalizer.fitted = fitted
+    return Equivariant(predictor or TopIsBright(), canonicalizer, "image", outputs)
 
 
 def test_every_figure_of_a_worked_example():
@@ -69,10 +70,6 @@ def boxes(x):
     return [{"boxes": torch.tensor([[0.0, 0.0, 2.0, 3.0]])} for _ in x]
 
 
-class Unfitted(Marked):
-    fitted = False
-
-
 class Never(Marked):
     def forward(self, images):
         pose = super().forward(images)
@@ -89,7 +86,7 @@ ADVICE = {
     "few turned": (model(), TURNED[:20], "more data", "C4"),
     "harmless": (model(predictor=lambda x: x.mean((2, 3)).repeat(1, 2)), X, "leave", "C1"),
     "few harmless": (model(predictor=lambda x: x.mean((2, 3)).repeat(1, 2)), X[:20], "more data", "C1"),
-    "not fitted": (model(Unfitted()), X, "fit", "C4"),
+    "not fitted": (model(fitted=False), X, "fit", "C4"),
     "no poses": (model(UniformCanonicalizer("C4")), X, "fit", "C4"),
     "wrong poses": (model(Never()), (X, Y), "fit", "C4"),
 }

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from equiform import OrbitReport
+from equiform.evaluation import OrbitReport
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -14,21 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from equiform import (
-    Boxes,
-    Canonicalizer,
-    Equivariant,
-    GroupConvCanonicalizer,
-    OrbitCanonicalizer,
-    Prediction,
-    Rows,
-    UniformCanonicalizer,
-    act,
-    adapt,
-    group,
-    inverse,
-)
+from equiform import Boxes, Equivariant, GroupConvCanonicalizer, Invariant, OrbitCanonicalizer, Rows, act, adapt, group, inverse
+from equiform.canonicalizers import Canonicalizer, UniformCanonicalizer
 from equiform.canonicalizers.poses import Pose, pose_of
+from equiform.equivariant import Prediction
 from equiform.geometry.kinds import as_kinds
 from equiform.geometry.nested import children, is_container
 
@@ -451,7 +440,7 @@ class Prompted(nn.Module):
         return {"value": scale * weighed, "near": points + 0.25, "tag": tag}
 
 
-PROMPTS = {"image": "image", "points": "points", "labels": "invariant"}
+PROMPTS = {"image": "image", "points": "points", "labels": Invariant()}
 ANSWERS = {"value": "invariant", "near": "points", "tag": "invariant"}
 
 
@@ -702,7 +691,7 @@ def test_adapt_errors(unchecked):
             (bare, "C4"),
             {"outputs": "masks"},
             ValueError,
-            "unknown kind 'masks'; known: axial_vectors, batch, boxes, edge_features, edges",
+            "unknown kind 'masks'; known: axial_vectors, batch, boxes, count, edge_features, edge",
         ),
         ((bare, "C4"), {"outputs": {"a": 3}}, TypeError, "a kind is a name.*got a int"),
         ((bare, "C4"), {"outputs": "mask", "inputs": "picture"}, ValueError, "unknown kind 'picture'"),

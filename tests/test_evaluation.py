@@ -1,17 +1,22 @@
 """evaluate: worked examples whose every figure can be told beforehand."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import equiform
-from equiform import Canonicalizer, EnergyCanonicalizer, Equivariant, UniformCanonicalizer, adapt, evaluate
+from equiform import EnergyCanonicalizer, Equivariant, adapt, evaluate
+from equiform.canonicalizers import Canonicalizer, UniformCanonicalizer
 from equiform.canonicalizers.images import Images
 from equiform.canonicalizers.poses import Pose, pose_of
 from equiform.evaluation.evaluate import _Clock
+from equiform.evaluation.frames import middle, uncropped
 from equiform.geometry.kinds import Kind
 from equiform.testing import check_equivariant, equivariance_error
+from test_ring import ring, scene
 
 
 class TopIsBright(nn.Module):
@@ -147,6 +152,8 @@ def test_modes_are_left_as_they_were():
         (pictures(), {"metric": 3}, TypeError, "a metric is"),
         (pictures(), {"group": "C0"}, ValueError, "unknown group"),
         (pictures(), {"group": []}, ValueError, "list of angles"),
+        (pictures(), {"frame": "outside"}, ValueError, "unknown frame 'outside'; known: inside, crop"),
+        (pictures(), {"frame": "crop", "targets": "mask"}, ValueError, "targets move as 'mask': take frame='inside'"),
         (pictures(), {"baselines": ["bear"]}, ValueError, "known: bare"),
         ((pictures()[0], pictures()[1][:3]), {}, ValueError, "12 inputs and 3 targets"),
         (pictures()[0], {}, TypeError, "a Tensor"),
@@ -220,17 +227,59 @@ def test_pose_accuracy_counts_only_elements_of_the_models_group():
     assert evaluate(marked(), pictures(), group=[45.0]).pose_accuracy is None
 
 
-def test_continuous_groups_are_sampled():
-    report = evaluate(marked(), pictures(), group="O2")
-    assert len(report.elements) == 16
-    assert report.elements[0] == "0°"
-    assert any(report.flips)
-    assert report.elements == evaluate(marked(), pictures(), group="O2").elements
+def test_any_angle_is_measured_in_steps_and_found_within_ten_degrees():
+    model = Equivariant(TopIsBright(), ring(), "image", "logits")
+    data = (scene(4), torch.zeros(4, dtype=torch.long))
+    report = evaluate(model, data, baselines=["bare", "orbit averaging"])
+    assert (report.group, report.elements[:2], len(report.elements)) == ("SO2", ["0°", "15°"], 24)
+    assert report.pose_accuracy == 1.0
+    assert report["bare"].mean < 0.6 < report.mean == 1.0
+    assert report["orbit averaging"].passes == 16
+    assert "a pose is found within 10 degrees" in str(report)
+    assert len(evaluate(model, data, group="O2").elements) == 48
+    assert "10 degrees" not in str(evaluate(marked(), pictures(), group="SO2"))
+
+
+@pytest.mark.parametrize("h, w", [(9, 9), (20, 20), (20, 31), (31, 20), (1, 1), (2, 5)])
+def test_the_middle_turns_with_the_image(h, w):
+    x = torch.rand(2, 1, h, w)
+    for g in equiform.group("D4").elements:
+        assert torch.equal(middle(equiform.act(g[None], x)), equiform.act(g[None], middle(x)))
+    assert math.hypot(*middle(x).shape[2:]) <= max(min(h, w), 3)
+    for side in (1, 2, 7, 64, 158, 224):
+        assert middle(torch.zeros(1, uncropped(side), uncropped(side))).shape == (1, side, side)
+
+
+def test_cropped_images_lose_no_corner_and_keep_their_size():
+    seen = []
+
+    def predictor(x):
+        seen.append((tuple(x.shape[2:]), float(x.min())))
+        return x.mean((2, 3))
+
+    data = (0.5 + torch.rand(3, 2, 30, 40), torch.zeros(3, dtype=torch.long))
+    model = adapt(predictor, "C4", outputs="logits", canonicalizer=UniformCanonicalizer("C4"))
+    report = evaluate(model, data, group=[15.0 * i for i in range(1, 24)], frame="crop", baselines=["bare"])
+    assert {size for size, _ in seen} == {(20, 20)}
+    assert min(least for _, least in seen) >= 0.5
+    assert "no corners are missing" in str(report)
+    assert report.samples[0].image.shape == (20, 20, 3)
+    seen.clear()
+    evaluate(model, data, group=[45.0], baselines=["bare"])
+    assert min(least for _, least in seen) == 0, "control: inside the frame corners are black"
 
 
 def test_the_upright_pose_counts_for_no_mean_over_drawn_elements():
-    report = evaluate(marked(), pictures(), group="O2", baselines=["bare"])
+    def height(x):
+        return x[..., 2].abs().mean(1)
+
+    x = torch.randn(4, 20, 3) * torch.tensor([2.0, 1, 0.5])
+    model = adapt(height, "SO3", outputs="invariant", canonicalizer=equiform.PrincipalAxesCanonicalizer("SO3"))
+    metric = lambda output, target: -(output - target).square().mean()  # noqa: E731
+    report = evaluate(model, (x, height(x)), metric=metric, baselines=["bare"])
     bare = report["bare"]
+    assert len(report.elements) == 16
+    assert report.elements == evaluate(model, (x, height(x)), metric=metric).elements, "the seed is fixed"
     assert bare.mean == pytest.approx(sum(bare.values[1:]) / 15)
     assert bare.mean < sum(bare.values) / 16, "control: upright is the easiest"
     assert report.upright_of("bare") == bare.values[0]
@@ -248,7 +297,9 @@ def test_clouds_in_float64_are_measured_to_their_last_digits(name):
         return torch.tanh(x @ weight)
 
     x = torch.randn(2, 20, 3).double() * torch.tensor([2.0, 1, 0.5])
-    model = adapt(bent, name, outputs="vectors", canonicalizer=equiform.SearchCanonicalizer(name, side=4, width=8))
+    model = adapt(
+        bent, name, outputs="vectors", canonicalizer=equiform.canonicalizers.SearchCanonicalizer(name, side=4, width=8)
+    )
     errors = equivariance_error(model, x, name)
     assert len(errors) == (model.group.order or 16)
     assert float(errors.max()) < 1e-12
@@ -326,6 +377,18 @@ def test_the_checks_know_the_kinds_of_an_adapted_model():
 def test_only_what_adapt_returns_is_evaluated():
     with pytest.raises(TypeError, match=r"equiform\.adapt returns; got a TopIsBright"):
         evaluate(TopIsBright(), pictures())
+
+
+@pytest.mark.parametrize("outputs", ["logits", equiform.Logits(sigmoid=True)])
+def test_one_logit_is_a_probability_too(outputs):
+    def top(x):
+        return TopIsBright()(x)[:, : 1 if outputs == "logits" else 2]
+
+    with torch.no_grad():
+        report = evaluate(Equivariant(top, Marked(), "image", outputs), pictures(), metric=lambda y, t: 0.0, baselines=["bare"])
+        upright, turned = (top(torch.rot90(pictures()[0], k, (-2, -1))).sigmoid() for k in (0, 2))
+    assert report["bare"].equivariance_error == pytest.approx(float((upright - turned).abs().max()))
+    assert report["adapted"].equivariance_error == 0
 
 
 class Hinted(TopIsBright):

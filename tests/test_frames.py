@@ -9,29 +9,16 @@ import torch
 from torch import Tensor, nn
 
 import equiform
-from equiform import (
-    E3,
-    O3,
-    SE3,
-    SO3,
-    AboutZ,
+from equiform import E3, O3, SE3, SO3, FrameCanonicalizer, GroupConvCanonicalizer, OrbitCanonicalizer, Rows, act, adapt, inverse
+from equiform.canonicalizers import (
     Canonicalizer,
-    FrameCanonicalizer,
-    Group,
-    GroupConvCanonicalizer,
-    Icosahedral,
-    Octahedral,
-    OrbitCanonicalizer,
     PrincipalAxesCanonicalizer,
-    Rows,
     SearchCanonicalizer,
     TileCanonicalizer,
     UniformCanonicalizer,
-    act,
-    adapt,
-    inverse,
 )
 from equiform.canonicalizers.principal_axes import principal_axes
+from equiform.geometry import AboutZ, Group, Icosahedral, Octahedral
 from equiform.geometry.clouds import Cloud, standardised
 from equiform.geometry.groups import SpaceGroup, homogeneous
 from equiform.geometry.rotations import rotation_angle
@@ -476,6 +463,14 @@ def test_principal_axes_by_hand():
     frame, _ = principal_axes(cloud, axis=True)
     assert torch.equal(frame.abs(), torch.eye(3).double()[None])
     assert math.isclose(float(standardised(cloud)[2]), math.sqrt(28 / 6))
+
+
+@pytest.mark.parametrize("make", [PrincipalAxesCanonicalizer, CLOUDS["search"]])
+@pytest.mark.parametrize(("middle", "certainty"), [(0.98, 0.4), (0.96, 0.8), (0.94, 1.0), (1.0, 0.0)])
+def test_axes_that_differ_by_a_twentieth_are_told_apart(make, middle, certainty):
+    """Worked example: deviations of 1, `middle` and 0.5."""
+    x = torch.cat([torch.diag(torch.tensor([1, middle, 0.5])), -torch.diag(torch.tensor([1, middle, 0.5]))]).double()
+    assert float(make("O3").eval()(x[None]).certainty) == pytest.approx(certainty, abs=1e-6)
 
 
 @pytest.mark.parametrize("name", ["search", "principal-axes", "frame"])

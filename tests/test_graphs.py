@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from equiform import Equivariant, PrincipalAxesCanonicalizer, act, adapt, group
+from equiform import Equivariant, Invariant, act, adapt, group
+from equiform.canonicalizers import PrincipalAxesCanonicalizer
 
 KINDS = {"x": "points", "edge_index": "edges", "w": "edge_features", "batch": "batch"}
 SIZES = [4, 4, 6, 4, 2, 5]
@@ -52,7 +53,7 @@ def test_numbers_of_edges_go_with_their_edges(sizes, doubt):
 @pytest.mark.parametrize("kind", ["invariant", "features", "logits", "points"])
 def test_another_kind_as_long_as_the_edges_is_refused(kind):
     model = adapt(messages, "SE3", inputs=KINDS | {"w": kind}, outputs="vectors")
-    with pytest.raises(ValueError, match=rf"'w'\]: '{kind}' of shape \(\d+,\) is as long as the edges: .* 'edge_features'"):
+    with pytest.raises(ValueError, match=rf"'w'\]: '{kind}' of shape \(\d+,\) is as long as the edges: .*'edge_features'"):
         model(*graphs(SIZES))
 
 
@@ -68,26 +69,69 @@ def test_numbers_of_edges_are_as_many_as_the_edges():
         without(x, w, batch)
 
 
-@pytest.mark.parametrize("kind", ["edge_features", "invariant"])
-def test_answers_about_edges_come_from_one_pose(kind):
-    def lengths(x: Tensor, edge_index: Tensor, batch: Tensor) -> Tensor:
-        return (x[edge_index[0]] - x[edge_index[1]]).norm(dim=-1)
+@pytest.mark.parametrize("doubt", [{"top_k": 1}, {"top_k": 3}], ids=str)
+@pytest.mark.parametrize("kind", ["edge_features", "invariant", "edge_vectors"])
+def test_answers_about_edges_are_in_their_order(kind, doubt):
+    def told(x: Tensor, edge_index: Tensor, w: Tensor, batch: Tensor) -> Tensor:
+        lengths = (x[edge_index[0]] - x[edge_index[1]]) * torch.tensor([1.0, 2, 3]).double() * w[:, None]
+        return lengths if kind == "edge_vectors" else lengths.norm(dim=-1)
 
-    kinds = {"x": "points", "edge_index": "edges", "batch": "batch"}
-    x, edges, _, batch = graphs(SIZES)
-    model = adapt(lengths, "SE3", inputs=kinds, outputs=kind)
-    assert torch.allclose(model(x, edges, batch), lengths(x, edges, batch))
-    several = adapt(
-        lambda *a: {"e": lengths(*a), "x": a[0]},
-        "SE3",
-        inputs=("points", "edges", "batch"),
-        outputs={"e": kind, "x": "points"},
-        top_k=2,
-    )
-    with pytest.raises(
-        ValueError, match=r"output\['e'\]: answers about edges come from one pose: leave top_k and coverage out"
-    ):
-        several(x, edges, batch)
+    canonicalizer = PrincipalAxesCanonicalizer("SE3")
+    model = adapt(told, "SE3", inputs=KINDS, outputs=kind, canonicalizer=canonicalizer, **doubt)
+    x, edges, w, batch = graphs(SIZES)
+    order = batch[edges[0]].argsort(stable=True)
+    assert torch.allclose(model(x, edges, w, batch)[order], one_by_one(model, x, edges, w, batch), atol=1e-10)
+
+
+def shifted(pos: Tensor, edge_index: Tensor, shift: Tensor, batch: Tensor) -> Tensor:
+    """Invariant by itself, where the shifts turn with the points."""
+    apart = pos[edge_index[1]] - pos[edge_index[0]] + shift
+    return torch.zeros(int(batch[-1]) + 1).to(pos).index_add(0, batch[edge_index[0]], apart.norm(dim=-1))
+
+
+@pytest.mark.parametrize("number", [6, 7])
+def test_vectors_of_edges_turn_with_them(number):
+    """As many edges as points too, in no order of their clouds."""
+    edges = torch.tensor([[0, 2, 4, 6, 1, 3, 5], [1, 0, 3, 5, 2, 4, 6]])[:, :number]
+    pos, shift = torch.randn(7, 3).double(), torch.randn(number, 3).double()
+    batch = torch.tensor([0, 0, 0, 1, 1, 1, 1])
+    kinds = {"pos": "points", "edge_index": "edges", "shift": "edge_vectors", "batch": "batch"}
+    canonicalizer = PrincipalAxesCanonicalizer("SE3")
+    model = adapt(shifted, "SE3", inputs=kinds, outputs="invariant", canonicalizer=canonicalizer, top_k=2)
+    assert torch.allclose(model(pos, edges, shift, batch), shifted(pos, edges, shift, batch))
+    unclear = adapt(shifted, "SE3", inputs=kinds | {"shift": "vectors"}, outputs="invariant", canonicalizer=canonicalizer)
+    with pytest.raises(ValueError, match=r"'shift'.*'edge_vectors', which turn with them"):
+        unclear(pos, edges, shift, batch)
+
+
+@pytest.mark.filterwarnings("ignore:several poses were run for nothing")
+def test_a_batch_in_the_answer_is_that_of_the_call():
+    def kept(x: Tensor, batch: Tensor) -> dict[str, Tensor]:
+        odd = torch.arange(len(x)) % 2 == 1
+        return {"all": {"x": x, "batch": batch}, "odd": {"x": x[odd], "batch": batch[odd]}}["odd" if pooled else "all"]
+
+    x, _, _, batch = graphs(SIZES)
+    for pooled in (False, True):
+        canonicalizer = PrincipalAxesCanonicalizer("SE3")
+        kinds = {"x": "points", "batch": "batch"}
+        answer = adapt(kept, "SE3", inputs=kinds, outputs=kinds, canonicalizer=canonicalizer, top_k=2)(x, batch)
+        assert torch.equal(answer["batch"].sort().values, answer["batch"])
+        if not pooled:
+            assert torch.equal(answer["batch"], batch)
+            assert torch.allclose(answer["x"], x)
+
+
+def test_the_number_of_clouds_follows_those_that_run():
+    def dipoles(pos: Tensor, batch: Tensor, n: int) -> Tensor:
+        return torch.zeros(n, 3).to(pos).index_add(0, batch, pos)
+
+    pos, batch = torch.randn(7, 3).double(), torch.tensor([0, 0, 0, 1, 1, 1, 1])
+    kinds, canonicalizer = {"pos": "points", "batch": "batch", "n": "count"}, PrincipalAxesCanonicalizer("SO3")
+    model = adapt(dipoles, "SO3", inputs=kinds, outputs="vectors", canonicalizer=canonicalizer, top_k=2)
+    assert torch.allclose(model(pos, batch, 3), dipoles(pos, batch, 3)), "the last cloud has no points"
+    untold = adapt(dipoles, "SO3", inputs=kinds | {"n": Invariant(axis=None)}, outputs="vectors", canonicalizer=canonicalizer)
+    with pytest.raises(ValueError, match=r"\(3, 3\): expected 2 rows, or 7 points.*kind 'count'"):
+        untold(pos, batch, 3)
 
 
 @pytest.mark.parametrize("b", [1, 2, 3])

@@ -8,7 +8,8 @@ import torch
 from hypothesis import given
 
 import equiform
-from equiform import O2, SO2, Cyclic, Dihedral, Group, act, group, inverse
+from equiform import O2, SO2, Cyclic, Dihedral, act, group, inverse
+from equiform.geometry import Group
 from equiform.geometry.groups import turn
 
 FINITE = [*(Cyclic(n) for n in (1, 2, 3, 4, 5, 8)), *(Dihedral(n) for n in (1, 2, 3, 4, 6))]

@@ -26,8 +26,9 @@ from equiform.images.files import (
     read_squares,
     to_tensor,
 )
+from equiform.images.level import moved
 from equiform.images.views import square_view, squares
-from equiform.upright import moved, plan, tabled, turn_files
+from equiform.upright import Upright, plan, tabled, turn_files
 
 # Four quarters of different brightness, the brightest top left, not square: no turn or mirror image looks like another.
 UPRIGHT = np.kron(np.array([[240, 160], [80, 10]], np.uint8), np.ones((6, 9), np.uint8))
@@ -304,7 +305,12 @@ def test_images_move_in_their_own_mode(mode, group):
     if group == "C4":
         assert np.array_equal(np.asarray(result), np.rot90(np.asarray(image)))
     else:
-        assert result.size == image.size
+        assert result.size == (3, 3), "the largest rectangle"
+        if mode in ("P", "PA"):  # here without a palette
+            with pytest.raises(ValueError, match=f"mode {mode} has no colour 'white': leave fill out"):
+                moved(image, g, "white")
+        else:
+            assert moved(image, g, "white").size == image.size
         blended = set(np.unique(np.asarray(result)).tolist()) - {0, 1, 200}  # 1: True in bits
         assert bool(blended) == (mode not in ("1", "P", "PA"))
 
@@ -370,8 +376,9 @@ def test_whatever_is_odd_about_a_file_the_others_are_done(tmp_path):
             raise error
 
     canonicalizer.register_forward_pre_hook(hook)
+    canonicalizer.fitted = True
     files = [(tmp_path / name if "gone" in name else source, tmp_path / name) for name in names]
-    results = tabled(turn_files(files, canonicalizer), tmp_path / "poses.csv")
+    results = tabled(turn_files(files, Upright(canonicalizer)), tmp_path / "poses.csv")
     next(results), next(results)
     assert len((tmp_path / "poses.csv").read_text().splitlines()) == 3, "what is done is kept, whatever comes"
     errors = ["", *(result.error for result in list(results)[-5:])]
@@ -411,11 +418,11 @@ def test_a_doubtful_pose_is_left_as_found(tmp_path, adapter):
     for name, array in (("clear", UPRIGHT), ("doubtful", doubtful)):
         Image.fromarray(np.rot90(array)).save(tmp_path / f"{name}.png")
     files = tmp_path / "clear.png", tmp_path / "doubtful.png"
-    assert "2 turned;" in upright(*files, "--out", tmp_path / "all", *adapter).stdout
+    assert "2 turned, 0 upright already;" in upright(*files, "--out", tmp_path / "all", *adapter).stdout
     confidence = {name: float(row["confidence"]) for name, row in rows(tmp_path / "all" / "poses.csv").items()}
     assert confidence["doubtful.png"] < 0.9 < confidence["clear.png"]
-    result = upright(*files, "--out", tmp_path / "out", "--min-confidence", 0.9, *adapter)
-    assert "1 turned, 1 left as found (confidence below 0.9)" in result.stdout
+    result = upright(*files, "--out", tmp_path / "out", "--at-least", 0.9, *adapter)
+    assert "1 turned, 0 upright already, 1 left alone (confidence below 0.9);" in result.stdout
     table = rows(tmp_path / "out" / "poses.csv")
     assert (table["doubtful.png"]["angle"], table["clear.png"]["angle"]) == ("0", "90")
     assert (tmp_path / "out" / "doubtful.png").read_bytes() == files[1].read_bytes()

@@ -5,22 +5,8 @@ import json
 import pytest
 import torch
 
-from equiform import (
-    Boxes,
-    Field,
-    Image,
-    Invariant,
-    Likeliest,
-    Logits,
-    Mask,
-    Points,
-    Regular,
-    RotatedBoxes,
-    Rows,
-    Tokens,
-    act,
-    group,
-)
+from equiform import Boxes, Invariant, Logits, Points, Rows, act, group
+from equiform.geometry import Field, Image, Likeliest, Mask, Regular, RotatedBoxes, Tokens
 from equiform.geometry.actions import ACTIONS, BORDERS, BOX_FORMATS, INTERPOLATIONS
 from equiform.geometry.kinds import Kind, as_kinds, from_json, to_json
 

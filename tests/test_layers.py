@@ -1,25 +1,35 @@
 """The import layers, the public names, and what `import equiform` may cost."""
 
 import ast
+import importlib
+import inspect
 import os
+import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
+import pytest
+
 import equiform
+from equiform import _moved
 
 SOURCE = Path(equiform.__file__).parent
+ARCHITECTURE = Path(__file__).parents[1] / "docs" / "architecture.md"
 
 # each module imports only from those before it
 LAYERS = [
     "_optional",
     "_files",
     "_checks",
+    "_moved",
     "geometry",
     "images",
     "batching",
     "canonicalizers",
     "predictors",
+    "ready",
     "second_opinion",
     "saving",
     "equivariant",
@@ -34,11 +44,9 @@ LAYERS = [
 
 # a name that goes, or comes, shows up in review here
 PUBLIC = """
-    AboutZ Augmentation Boxes Canonicalizer CascadeCanonicalizer CloudAugmentation Cyclic Diagnosis Dihedral E3 EmbeddedPhoto
-    EnergyCanonicalizer Equivariant Field FrameCanonicalizer Group GroupConvCanonicalizer Icosahedral Image Invariant Likeliest
-    Logits Mask O2 O3 Octahedral OrbitCanonicalizer OrbitReport PhotoPredictor Points Pose Prediction PrincipalAxesCanonicalizer
-    Regular RotatedBoxes Rows SE3 SO2 SO3 SearchCanonicalizer Teacher TileCanonicalizer Tokens UniformCanonicalizer Upright
-    act adapt diagnose embed evaluate fit fit_opinion group inverse load scorer
+    Boxes Cyclic Dihedral E3 EnergyCanonicalizer Equivariant FrameCanonicalizer GroupConvCanonicalizer Invariant Logits O2 O3
+    OrbitCanonicalizer Points Rows SE3 SO2 SO3 Upright act adapt diagnose evaluate fit group inverse
+    load
 """.split()  # noqa: SIM905  (names by line read better than a list of strings)
 
 
@@ -121,6 +129,38 @@ def test_no_import_inside_a_function_dodges_a_cycle():
                     assert not late, f"{file.relative_to(SOURCE)}, {node.name}: imports {', '.join(late)} when called"
 
 
+def drawn() -> dict[str, tuple[set[str], set[str]]]:
+    """By layer, the files and the imports that docs/architecture.md names."""
+    block = re.findall(r"```text\n(.*?)```", ARCHITECTURE.read_text("utf-8"), re.DOTALL)[0]
+    rows: dict[str, tuple[set[str], set[str]]] = {}
+    for line in block.splitlines():
+        words = re.findall(r"[\w/]+", line)
+        if not line.startswith(" "):
+            rows[name := words[0].rstrip("/")] = (set(), set())
+        else:
+            rows[name]["─▶" in line].update(words)
+    return rows
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_the_page_of_the_architecture_draws_what_there_is(name):
+    files = modules()[name]
+    found = {layer for file in files for layer in layers(imported(file.read_text("utf-8"), package_of(file)))}
+    named, imports = drawn()[name]
+    assert " ".join(sorted(imports)) == " ".join(sorted(found & set(LAYERS) - {name})), "after ─▶"
+    package = SOURCE / name
+    stems = {file.stem for file in files if file.stem != "__init__"} | {
+        path.parent.name + "/" for path in package.glob("*/__init__.py")
+    }
+    assert not package.is_dir() or " ".join(sorted(named)) == " ".join(sorted(stems)), "the files"
+
+
+def test_the_page_of_the_architecture_is_in_order():
+    assert list(drawn()) == LAYERS
+    quoted = re.findall(r"```python\n(.*?)```", ARCHITECTURE.read_text("utf-8"), re.DOTALL)
+    assert quoted == [textwrap.dedent(inspect.getsource(equiform.Equivariant.predict))]
+
+
 # modules that import a heavy package at their top, and so are imported where they are used
 MAY_BE_LATE = {"learning"}
 
@@ -149,9 +189,21 @@ def test_public_names():
     assert all(getattr(equiform, name).__doc__ for name in PUBLIC)
 
 
-def test_init_only_imports():
-    tree = ast.parse((SOURCE / "__init__.py").read_text("utf-8"))
+@pytest.mark.parametrize("file", sorted(SOURCE.rglob("__init__.py")), ids=lambda file: file.parent.name)
+def test_init_only_imports(file):
+    tree = ast.parse(file.read_text("utf-8"))
     assert all(isinstance(node, (ast.ImportFrom, ast.Assign, ast.Expr)) for node in tree.body)
+
+
+@pytest.mark.parametrize(("package", "names"), _moved.MOVED.items(), ids=_moved.MOVED)
+def test_old_names_say_where_they_are_now(package, names):
+    for name in names.split():
+        with pytest.warns(DeprecationWarning, match=rf"equiform.{name} is now equiform.{package}.{name}; version 0.2") as said:
+            old = getattr(equiform, name)
+        assert old is getattr(importlib.import_module(f"equiform.{package}"), name)
+        assert said[0].filename == __file__
+    with pytest.raises(AttributeError, match="'equiform' has no attribute 'Unknown'"):
+        _ = equiform.Unknown
 
 
 HEAVY = ("lightning", "matplotlib", "rich", "typer", "torchmetrics", "PIL", "transformers", "huggingface_hub", "torchvision")

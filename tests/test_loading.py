@@ -6,7 +6,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from equiform import FrameCanonicalizer, OrbitCanonicalizer, Rows, SearchCanonicalizer, adapt, evaluate, fit, fit_opinion
+from equiform import FrameCanonicalizer, OrbitCanonicalizer, Rows, adapt, evaluate, fit
+from equiform.canonicalizers import SearchCanonicalizer
+from equiform.learning import fit_opinion
 from equiform.learning.data import batches
 
 QUIET = {"enable_progress_bar": False, "epochs": 1}

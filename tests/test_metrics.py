@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from equiform import Equivariant, Logits, OrbitCanonicalizer, Points, Rows, UniformCanonicalizer, adapt, evaluate
+from equiform import Equivariant, Logits, OrbitCanonicalizer, Points, Rows, adapt, evaluate
+from equiform.canonicalizers import UniformCanonicalizer
 from equiform.evaluation.metrics import METRICS, is_better_higher, make
 from equiform.geometry.kinds import as_kinds
 from equiform.second_opinion import Opinion

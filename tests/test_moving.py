@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from equiform import Cyclic, Dihedral, Points, Rows, Tokens, act, inverse
+from equiform import Cyclic, Dihedral, Points, Rows, act, inverse
+from equiform.geometry import Tokens
 from equiform.geometry.kinds import Kind, as_kinds, from_json, to_json
 from equiform.geometry.moving import first_image, image_sizes, snap
 

@@ -5,9 +5,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from equiform import Image, OrbitCanonicalizer, act, group, inverse, scorer
+from equiform import OrbitCanonicalizer, act, group, inverse
+from equiform.canonicalizers import scorer
 from equiform.canonicalizers.networks import GroupConvNetwork, ScoreNetwork
 from equiform.canonicalizers.networks.groupconv import GroupConv2d
+from equiform.geometry import Image
 from equiform.images.views import disc
 
 ON_GRID = ["C1", "C2", "C4", "D1", "D2", "D4"]

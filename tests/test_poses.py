@@ -8,8 +8,9 @@ import torch
 from hypothesis import given
 from torch import Tensor
 
-from equiform import Dihedral, Pose, group
+from equiform import Dihedral, group
 from equiform.batching.chosen import SCORE_STEP, choose
+from equiform.canonicalizers import Pose
 from equiform.canonicalizers.poses import pose_of, straight_through
 
 D4 = Dihedral(4).elements

@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from equiform import OrbitCanonicalizer, act, adapt, embed
+from equiform import OrbitCanonicalizer, act, adapt
 from equiform.predictors.pairs import PhotoPredictor, read_photo
-from equiform.segment_anything import boxes_of, suppressed
+from equiform.segment_anything import boxes_of, embed, suppressed
 from photo_pairs import detection, pair
 
 transformers = pytest.importorskip("transformers")

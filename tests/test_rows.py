@@ -1,127 +1,308 @@
-"""The rows of nested values: taken, joined, averaged."""
+"""Whose each entry is: taken by row, moved by its row, put together again in order, averaged over the poses of its row."""
 
-import math
+import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
-from equiform import Boxes, Cyclic, Invariant, Likeliest, Logits, OrbitCanonicalizer, Points, Rows, act, adapt, evaluate, group
-from equiform.batching.chosen import choose
-from equiform.batching.rows import average, join, take
-from equiform.geometry.kinds import Kind, as_kinds
-from equiform.geometry.moving import find_logits
+from equiform import Boxes, Invariant, Logits, OrbitCanonicalizer, Rows, act, adapt, evaluate, group, inverse
+from equiform.batching.answers import averaged, can_average
+from equiform.canonicalizers.base import Canonicalizer
+from equiform.canonicalizers.poses import Pose, pose_of
+from equiform.geometry import Likeliest, Per
+from equiform.geometry.arrays import as_tensor
+from equiform.geometry.kinds import Kind, as_kinds, from_json, to_json
 
-LISTS = {"inputs": Rows("image"), "outputs": Rows({"boxes": "boxes"})}
-
-QUARTER = Cyclic(4).elements[1:2]
-
-
-def test_take_and_join_are_each_others_inverse():
-    kinds = as_kinds({"x": "image", "rows": Rows("points"), "n": "invariant", "a": "invariant"})
-    value = {"x": torch.rand(5, 3, 2, 2), "rows": [torch.rand(i, 2) for i in range(5)], "n": 3, "a": np.arange(5)}
-    rows = [torch.tensor([3, 0]), torch.tensor([1, 4, 2])]
-    parts = [take(value, kinds, part, 5) for part in rows]
-    assert torch.equal(parts[0]["x"], value["x"][[3, 0]])
-    assert [len(entry) for entry in parts[1]["rows"]] == [1, 4, 2]
-    assert parts[0]["n"] == 3
-    back = join(parts, kinds, rows)
-    assert torch.equal(back["x"], value["x"])
-    assert [len(entry) for entry in back["rows"]] == list(range(5))
-    assert np.array_equal(back["a"], value["a"])
-    losses = join([torch.tensor(1.0), torch.tensor(2.0)], Kind("invariant"), rows)
-    assert losses == pytest.approx((2 * 1.0 + 3 * 2.0) / 5), "a number per sub-batch is averaged over rows"
+C4 = group("C4").elements
+SCORES = torch.tensor([[0.0, 2, 1, -5], [3.0, 0, 0.5, -9], [-9.0, 0, -9, 1]])  # likeliest 1, 0, 3; then 2, 2, 1
 
 
-def test_what_all_rows_share_is_shared_even_where_there_are_as_many():
-    """As many texts as images: nothing but the kind tells that a text is no row."""
-    kinds = {"texts": Invariant(axis=None), "per row": Kind("invariant"), "transposed": Logits(axis=1)}
-    value = {"texts": torch.rand(4, 6), "per row": torch.rand(4, 6), "transposed": torch.rand(7, 4)}
-    rows = [torch.tensor([2, 0]), torch.tensor([3, 1])]
-    parts = [take(value, kinds, part, 4) for part in rows]
-    assert parts[1]["texts"] is value["texts"]
-    assert torch.equal(parts[1]["per row"], value["per row"][[3, 1]])
-    assert torch.equal(parts[1]["transposed"], value["transposed"][:, [3, 1]])
-    back = join(parts, kinds, rows)
-    assert all(torch.equal(back[key], value[key]) for key in value)
-    two = {"texts": torch.rand(2, 6)}  # as many as rows in each part
-    assert torch.equal(join([two, two], kinds["texts"], rows)["texts"], two["texts"])
-    arrays = {key: tensor.numpy() for key, tensor in value.items()}
-    assert np.array_equal(take(arrays, kinds, rows[0], 4)["transposed"], arrays["transposed"][:, [2, 0]])
+class Known(Canonicalizer):
+    """The pose of a picture by its number, which it has at every pixel but one."""
+
+    name = "known"
+
+    def __init__(self):
+        super().__init__("C4")
+
+    def forward(self, inputs: Any) -> Pose:
+        return pose_of(torch.stack([SCORES[numbered(image)] for image in inputs]), self.elements)
 
 
-def test_average_of_transposed_and_shared_answers():
-    chosen = choose(torch.tensor([[2.0, 1.0, -5.0], [0.0, 3.0, 0.5]]), top_k=2)
-    x = torch.rand(4, 3)
-    for kind, transposed in ((Kind("invariant"), Invariant(axis=1)), (Kind("logits"), Logits(axis=1))):
-        assert torch.equal(average(x.T, transposed, chosen), average(x, kind, chosen).T)
-    assert average(x, Invariant(axis=None), chosen) is x
-    assert find_logits({"t": x.T, "l": x}, {"t": Logits(axis=1), "l": Logits()}) is x
+def numbered(image: Tensor) -> int:
+    return int(as_tensor(image).median())
+
+
+def pictures(h: int = 4, w: int = 4, b: int = 3) -> Tensor:
+    x = torch.arange(b)[:, None, None, None].expand(-1, 3, h, w).float().clone()
+    x[..., 0, 1] += 0.4
+    return x
+
+
+def known(predictor: Any, outputs: Any = "invariant", **options: Any) -> Any:
+    return adapt(predictor, "C4", outputs=outputs, canonicalizer=Known(), **options)
+
+
+def numbers(x: Tensor) -> list[int]:
+    return [numbered(image) for image in x]
+
+
+def told(x: Tensor) -> Tensor:
+    """Five numbers of a picture, which no turn leaves alone."""
+    weight = torch.linspace(-3, 7, 5 * x.shape[-2] * x.shape[-1]).reshape(5, x.shape[-2], x.shape[-1]).sin()
+    return torch.stack([x[:, 0].mul(one).sum((1, 2)) for one in weight], -1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen:
+    boxes: Any
+    count: int = dataclasses.field(init=False, default=0)
+
+
+# --------------------------------------------------------------------------------------------------- arguments by row
+
+PER_ROW = {
+    "a list of words": (["a", "bb", "ccc"], "invariant", lambda q: [len(one) for one in q]),
+    "a tuple of tensors": (tuple(torch.arange(5)[: n + 1] for n in range(3)), "invariant", lambda q: [len(one) for one in q]),
+    "a tensor": (torch.arange(3), Invariant(), lambda q: q.tolist()),
+    "an array of words": (np.array(["a", "bb", "ccc"]), Per("row", "invariant"), lambda q: [len(one) for one in q]),
+    "transposed": (torch.arange(6).reshape(2, 3), Invariant(axis=1), lambda q: q[1].tolist()),
+    "numbers in a list": ([4, 5, 6], Rows("invariant"), list),
+}
+
+
+@pytest.mark.parametrize("name", PER_ROW)
+@pytest.mark.parametrize("top_k", [1, 2])
+def test_arguments_go_with_their_rows(name, top_k):
+    question, kind, read = PER_ROW[name]
+
+    def asked(x: Tensor, q: Any) -> Tensor:
+        return torch.tensor([n + 10.0 * one for n, one in zip(numbers(x), read(q), strict=True)])
+
+    model = known(asked, inputs={"x": "image", "q": kind}, top_k=top_k)
+    for x in (pictures(), pictures(4, 6)):  # the second is two sub-batches: one canvas each
+        assert torch.allclose(model(x, question), asked(x, question))
+
+
+@pytest.mark.parametrize(
+    "given", [torch.ones(3), torch.ones(3, 2).numpy(), [1, 2, 3], (9, 8), ["a", "b"], [torch.ones(2)]], ids=str
+)
+def test_what_may_be_shared_or_by_row_is_refused(given):
+    model = known(lambda x, w: told(x), inputs={"x": "image", "w": "invariant"})
+    with pytest.raises(ValueError, match=r"input\['w'\].*Invariant\(axis=None\) where all rows share it"):
+        model(pictures(4, 6), given)
+    with pytest.raises(ValueError, match=r"the argument 'w' holds a .* but has no kind.*inputs=\{'w'"):
+        known(lambda x, w: told(x))(pictures(), given)
+
+
+@pytest.mark.parametrize("b", [1, 2, 3])
+def test_class_weights_are_shared_whatever_the_batch(b):
+    weights, seen = torch.tensor([1.0, 2, 3]), []
+
+    def weighed(x: Tensor, w: Tensor, tag: str = "") -> Tensor:
+        seen.append(w.clone())
+        return told(x)[:, : len(w)] * w.mul_(2)
+
+    model = known(weighed, inputs={"x": "image", "w": Invariant(axis=None)}, top_k=2)
+    model(pictures(4, 6, b), weights, tag="a number or a word needs no kind")
+    assert len(seen) > 1
+    assert all(torch.equal(w, torch.tensor([1.0, 2, 3])) for w in (*seen, weights)), "what a predictor writes is its own"
+
+
+def test_one_whole_batch_needs_no_answer():
+    """Nothing is taken apart: as many weights as rows are right either way."""
+    model = known(lambda x, w: x.mean((1, 2, 3))[:, None] * w, inputs={"x": "image", "w": "invariant"})
+    assert model(pictures(), torch.ones(3)).shape == (3, 3)
+
+
+def test_images_of_other_shapes_are_named(unchecked):
+    for x, expected in ((torch.rand(8, 8), r"got \(8, 8\).*x\[None, None\]"), ([torch.rand(8, 8)], r"got \(8, 8\)")):
+        with pytest.raises(ValueError, match=expected):
+            known(told)(x)
+    with pytest.raises(TypeError, match=r"masked array.*x\.filled"):
+        known(told)(np.ma.masked_less(np.ones((1, 3, 4, 4)), 2))
+    big = pictures().numpy().astype(">f4")
+    assert torch.equal(known(lambda x: told(torch.as_tensor(x)))(big), known(told)(pictures()))
+
+
+# ----------------------------------------------------------------------------------------------------- answers by row
+
+BOXES = torch.tensor([[0.0, 1, 2, 3]])
+ANSWERS = {
+    "words": (lambda x: [f"{n}" for n in numbers(x)], "invariant", lambda y: y == ["0", "1", "2"]),
+    "words in a dict": (lambda x: {"t": [f"{n}" for n in numbers(x)]}, "invariant", lambda y: y == {"t": ["0", "1", "2"]}),
+    "an array of words": (
+        lambda x: np.array([f"{n}" for n in numbers(x)]),
+        "invariant",
+        lambda y: y.tolist() == ["0", "1", "2"],
+    ),
+    "a tuple of numbers": (lambda x: tuple(numbers(x)), "invariant", lambda y: y == (0, 1, 2)),
+    "a tuple of tensors": (lambda x: (told(x),) * 3, "invariant", lambda y: torch.equal(y[1][1], told(pictures(4, 6))[1])),
+    "a tuple by row": (
+        lambda x: tuple(torch.ones(n) for n in numbers(x)),
+        "invariant",
+        lambda y: list(map(len, y)) == [0, 1, 2],
+    ),
+    "a generator": (lambda x: (n for n in numbers(x)), "invariant", lambda y: y == [0, 1, 2]),
+    "a loss": (lambda x: {"loss": float(len(x)), "n": told(x)}, "invariant", lambda y: y["loss"] == pytest.approx(5 / 3)),
+    "a list of tensors": (
+        lambda x: [torch.arange(n) for n in numbers(x)],
+        "invariant",
+        lambda y: list(map(len, y)) == [0, 1, 2],
+    ),
+    "boxes of all images": (
+        lambda x: {"boxes": BOXES.repeat(3, 1), "image_id": torch.tensor([0, 0, len(x) - 1])},
+        {"boxes": "boxes", "image_id": "invariant"},
+        lambda y: sorted(y["image_id"].tolist()) == [0, 0, 1, 1, 1, 2],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_answers_come_back_in_the_order_of_the_rows(name):
+    predictor, outputs, right = ANSWERS[name]
+    assert right(known(predictor, outputs)(pictures(4, 6)))
+
+
+@pytest.mark.parametrize(("name", "kind"), [("whose", "batch"), ("image_id", "invariant")])
+def test_boxes_of_all_images_turn_with_their_own(name, kind):
+    def found(x: Tensor, *whose: int) -> dict:
+        return {"boxes": BOXES.repeat(3, 1), name: torch.tensor(whose or [2, 0, 2]), "scores": torch.tensor([0.1, 0.2, 0.3])}
+
+    kinds = {"boxes": "boxes", "scores": "invariant", name: kind}
+    boxes = known(found, kinds)(pictures())["boxes"]
+    assert torch.equal(boxes, torch.cat([act(C4[k : k + 1], BOXES, "boxes", (4, 4)) for k in (3, 1, 3)]))
+    with pytest.raises(ValueError, match=r"whole numbers from 0 to 2.*Invariant\(\)"):
+        known(lambda x: found(x, 7, 8, 9), kinds)(pictures())
+
+
+REFUSED = {
+    "a list of boxes": (lambda x: [BOXES.repeat(len(x), 1)] * len(x), "boxes", r"Rows\('boxes'\).*\['boxes', \.\.\.\]"),
+    "a tuple of boxes": (lambda x: (BOXES.repeat(len(x), 1),) * len(x), "boxes", r"Rows\('boxes'\).*\['boxes', \.\.\.\]"),
+    "none for some": (lambda x: {"m": x if x.shape[-1] > 4 else None}, "image", r"\['m'\]: None for some rows"),
+    "other keys": (lambda x: {f"{x.shape[-1]}": x}, "image", "return the same for all"),
+    "other numbers": (lambda x: BOXES.repeat(len(x), x.shape[-1], 1), "boxes", r"shape \(\d, 4\) for some .*Rows\('boxes'\)"),
+    "a fixed number": (lambda x: torch.rand(7), "invariant", r"one entry per row, or the same .*Invariant\(axis=None\)"),
+    "a number": (lambda x: {"n": numbers(x)[0]}, "invariant", "then 1, for sub-batches of .* one entry per row"),
+    "too many logits": (lambda x: torch.rand(8, 5), "logits", r"logits have one entry per row, \d in all; got shape \(8, 5\)"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_answers_that_are_not_clear_are_refused(name, unchecked):
+    predictor, outputs, message = REFUSED[name]
+    with pytest.raises(ValueError, match=message):
+        known(predictor, outputs)(torch.cat([pictures(4, 6), pictures(4, 6, 2)[1:]])[[0, 2, 1, 3]])
+
+
+def test_answers_of_other_makes():
+    frozen = known(lambda x: Frozen(BOXES.expand(len(x), 1, 4)), {"boxes": "boxes", "count": "invariant"})(pictures())
+    assert type(frozen) is Frozen
+    assert torch.equal(frozen.boxes[0], act(C4[1:2], BOXES[None], "boxes", (4, 4))[0])
+    spectrum = known(lambda x: torch.complex(x, 2 * x), "image", top_k=2)(pictures())
+    assert torch.allclose(spectrum, torch.complex(pictures(), 2 * pictures()))
+    assert act(group("C8").elements[1:2], spectrum, "image").dtype == spectrum.dtype
+    big = known(lambda x: x[:, :1].numpy().astype(">f4"), "mask")(pictures())
+    assert np.array_equal(big, pictures()[:, :1])
+    empty = known(lambda x: [{"boxes": torch.tensor([])} for _ in x], [{"boxes": "boxes"}])(pictures())
+    assert [one["boxes"].shape for one in empty] == [(0,)] * 3
+
+
+def test_a_traced_model_would_keep_its_pose():
+    with pytest.raises(RuntimeError, match=r"torch\.jit\.trace would keep the pose.*torch\.compile"), pytest.warns():
+        torch.jit.trace(known(told), (pictures(),), check_trace=False)
+
+
+# -------------------------------------------------------------------------------------------------- average by owner
+
+
+def poses(predictor: Any, x: Tensor, kind: Any = "invariant") -> Tensor:
+    """The answers for the two likeliest poses of each row, moved back (b, 2, ...), and their weights (b, 2)."""
+    index = SCORES[: len(x)].topk(2).indices
+    moved = [act(C4[k], predictor(act(inverse(C4[k]), x)), kind) for k in index.T]
+    return torch.stack(moved, 1)
+
+
+WEIGHT = SCORES.topk(2).values.softmax(-1)[..., None]
+MEANS = {
+    "invariant": lambda each: (each * WEIGHT).sum(1),
+    "logits": lambda each: (each.softmax(-1) * WEIGHT).sum(1).log() + (each.logsumexp(-1, keepdim=True) * WEIGHT).sum(1),
+}
+
+
+@pytest.mark.parametrize("name", MEANS)
+def test_average_by_kind(name):
+    x = pictures()
+    expected = MEANS[name](poses(told, x))
+    assert torch.allclose(known(told, name, top_k=2)(x), expected, atol=1e-3)
+    assert np.allclose(known(lambda x: told(x).numpy(), name, top_k=2)(x), expected, atol=1e-3)
+    transposed = {"invariant": Invariant, "logits": Logits}[name](axis=1)
+    assert torch.allclose(known(lambda x: told(x).T, transposed, top_k=2)(x), known(told, name, top_k=2)(x).T)
+    assert not torch.allclose(known(told, name)(x), expected, atol=1e-3), "control: the likeliest pose alone"
+
+
+def test_sigmoids_are_averaged_one_by_one():
+    x, weight = torch.randn(4, 3) * 30, torch.tensor([0.75, 0.25, 0.5, 0.5])
+    ranks = [torch.tensor([0, 2]), torch.tensor([1, 3])]
+    mean = averaged(x, "sigmoid", weight, torch.tensor([0, 0, 1, 1]), ranks)
+    expected = (x.double().sigmoid() * weight[:, None]).reshape(2, 2, 3).sum(1).logit()
+    assert torch.allclose(mean.double(), expected, rtol=1e-4, atol=1e-4)
+    sure = averaged(
+        torch.full((2, 1), 200.0), "sigmoid", weight[:2], torch.tensor([0, 0]), [torch.tensor([0]), torch.tensor([1])]
+    )
+    assert sure.item() == pytest.approx(200), "in logarithms nothing is lost"
 
 
 def test_the_likeliest_pose_answers_for_what_is_not_to_be_averaged():
-    chosen = choose(torch.tensor([[2.0, 1.0, -5.0], [0.0, 3.0, 0.5]]), top_k=2)
-    x = torch.rand(4, 3, 2, 2)
-    kinds = Likeliest({"masks": "image", "boxes": [Boxes(), Rows("boxes")]})
+    x, kinds = pictures(), Likeliest({"masks": "image", "boxes": [Boxes(), Rows("boxes")]})
     assert repr(kinds["masks"]) == "image(averaged=False)"
     assert kinds["boxes"][1] == Rows(Kind("boxes"))
-    assert torch.equal(average(x, kinds["masks"], chosen), x[[0, 2]])
-    assert not torch.equal(average(x, Kind("image"), chosen), x[[0, 2]]), "control"
-    assert torch.equal(act(QUARTER, x, kinds["masks"]), torch.rot90(x, 1, (-2, -1))), "it moves like the others"
+    assert can_average(as_kinds({"a": "mask"}))
+    assert not can_average(kinds)
+    for kind, predictor in (
+        ("mask", lambda x: x > 1.2),
+        (kinds["masks"], lambda x: x * x),
+        ("invariant", lambda x: told(x).long()),
+    ):
+        beside = known(lambda x: {"x": predictor(x), "y": told(x)}, {"x": kind, "y": "invariant"}, top_k=2)  # noqa: B023
+        assert torch.equal(beside(x)["x"], known(predictor, kind)(x))
 
 
-def test_average_by_kind():
-    scores = torch.tensor([[2.0, 1.0, -5.0], [0.0, 3.0, 0.5]])
-    chosen = choose(scores, top_k=2)
-    w = torch.stack([s.topk(2).values.softmax(0) for s in scores])
-    x = torch.rand(4, 3)
-    pairs = x.reshape(2, 2, 3)
-    mean = (pairs * w[..., None]).sum(1)
-    assert torch.allclose(average(x, Kind("invariant"), chosen), mean, atol=1e-3)
-    assert np.allclose(average(x.numpy(), Kind("invariant"), chosen), mean, atol=1e-3)
-    assert torch.allclose(average(torch.complex(x, -x), Kind("invariant"), chosen), torch.complex(mean, -mean), atol=1e-3)
-    expected = (pairs.softmax(-1) * w[..., None]).sum(1)
-    assert torch.allclose(average(x, Kind("logits"), chosen).softmax(-1), expected, atol=1e-3)
-    assert torch.allclose(average(x[[0, 0, 2, 2]], Kind("logits"), chosen), x[[0, 2]], atol=1e-5), "not made log-probabilities"
-    wide = 20 * x - 10
-    expected = (wide.reshape(2, 2, 3).sigmoid() * w[..., None]).sum(1)
-    assert torch.allclose(average(wide, Logits(sigmoid=True), chosen).sigmoid(), expected, atol=1e-3)
-    for one in (wide[:, :1], wide[:, 0]):
-        assert torch.allclose(
-            average(one, Kind("logits"), chosen).sigmoid(), expected[:, :1].view(-1, *one.shape[1:]), atol=1e-3
-        )
-    assert torch.equal(average(x, Points(absent=0), chosen), x[[0, 2]]), "a mark and a place have no mean"
-    for kind, value in [("boxes", torch.rand(4, 3, 4)), ("invariant", torch.arange(4)), ("mask", torch.rand(4, 1, 2, 2) > 0.5)]:
-        assert torch.equal(average(value, Kind(kind), chosen), value[[0, 2]]), "the likeliest pose answers"
-    assert average([1, 2, 3, 4], Rows(Kind("invariant")), chosen) == [1, 3]
-    assert (
-        average({"tag": "a", "n": torch.tensor(2.0)}, {"tag": Kind("invariant"), "n": Kind("invariant")}, chosen)["tag"] == "a"
-    )
-    assert not math.isclose(mean[0, 0], pairs[0, 0, 0]), "control: the mean is not the likeliest"
+def test_said_owners_are_kinds():
+    kind = Per("row", "vectors")
+    assert (repr(kind), from_json(to_json(kind))) == ("vectors(per='row')", kind)
+    assert Per("point", {"a": "vectors", "b": Rows("boxes")})["b"] == Rows(Kind("boxes"))
+    with pytest.raises(ValueError, match="unknown owner 'graph'; known: row, point, edge"):
+        Per("graph", "vectors")
+
+
+# --------------------------------------------------------------------------------------------------------- in evaluate
 
 
 def test_a_tensor_is_the_list_of_its_rows(unchecked):
-    model = adapt(lambda images: [{"boxes": torch.tensor([[1.0, 1, 4, 4]])} for _ in images], "C4", **LISTS)
+    model = adapt(
+        lambda images: [{"boxes": torch.tensor([[1.0, 1, 4, 4]])} for _ in images],
+        "C4",
+        inputs=Rows("image"),
+        outputs=Rows({"boxes": "boxes"}),
+    )
     x = torch.rand(2, 3, 16, 24)
     for answer, expected in zip(model(x), model(list(x)), strict=True):
         assert torch.equal(answer["boxes"], expected["boxes"])
     with pytest.raises(TypeError, match=r"x: a list with an entry per row is expected; got a Tensor.*collate_fn"):
-        act(group("C4").elements[1:2], x, Rows("image"))
+        act(C4[1:2], x, Rows("image"))
     truth = [{"boxes": torch.tensor([[1.0, 1, 4, 4]])}] * 2
-    loader = torch.utils.data.DataLoader([*zip(x, truth, strict=True)], batch_size=2)
+    loader = torch.utils.data.DataLoader([*zip(x, truth, strict=True)], batch_size=2)  # pyright: ignore[reportArgumentType]
     with pytest.raises(TypeError, match=r"target: a list with an entry per row is expected; got a dict.*collate_fn"):
         evaluate(model, loader, metric="box_map")
     with pytest.raises(ValueError, match=r"targets of this metric are labels, one tensor; got a list of dict: .* box_map"):
         evaluate(model, (list(x), truth))
 
 
-@pytest.mark.parametrize("rows", [1, 3, 8])
-def test_logits_have_one_entry_per_row(rows, unchecked):
-    with pytest.raises(ValueError, match=rf"output: logits have one entry per row, 4 in all; got shape \({rows}, 5\)"):
-        adapt(lambda x: torch.rand(rows, 5), "C4", outputs="logits")(torch.rand(4, 3, 8, 8))
-
-
 def test_shared_answers_are_of_one_shape(unchecked):
     model = adapt(lambda x: torch.rand(2 * len(x), 5), "C4", outputs="invariant", canonicalizer=OrbitCanonicalizer("C4"))
-    with pytest.raises(ValueError, match=r"has one entry per row, or is shared by all and of one shape; got \(\d+, 5\)"):
+    with pytest.raises(ValueError, match=r"one entry per row, or the same for all, of one shape"):
         model(torch.rand(15, 3, 16, 24))

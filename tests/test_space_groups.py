@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 import equiform
-from equiform import E3, O3, SE3, SO3, AboutZ, Group, Icosahedral, Octahedral, Points, Rows, act, group, inverse
+from equiform import E3, O3, SE3, SO3, Points, Rows, act, group, inverse
+from equiform.geometry import AboutZ, Group, Icosahedral, Octahedral
 from equiform.geometry.actions import ACTIONS, act_invariant
 from equiform.geometry.rotations import rotation_angle
 

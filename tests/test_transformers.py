@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 import equiform
-from equiform import Canonicalizer, Dihedral, Invariant, Logits, OrbitCanonicalizer, act, adapt
-from equiform.batching.calls import Call
+from equiform import Dihedral, Invariant, Logits, OrbitCanonicalizer, act, adapt
+from equiform.batching.batch import Batch
+from equiform.canonicalizers import Canonicalizer
 from equiform.canonicalizers.poses import Pose, pose_of
 from equiform.geometry.kinds import as_kinds, from_json, to_json
 from equiform.geometry.nested import children, is_container, map_kinds
@@ -627,7 +628,7 @@ def test_the_adapted_model_is_equivariant_to_the_bit(case, name, unchecked):
     """With poses that a canonicalizer finds; the bare model breaks the same law."""
     model = adapted(case, OrbitCanonicalizer(name, resolution=16))
     upright = case.upright()
-    call = Call.bind(model.predictor, model.inputs, (), upright)
+    call = Batch.bind(model.predictor, model.inputs, (), upright)
 
     def same(function: Callable[..., Any], codes: list[int]) -> bool:
         g = D4[codes]
@@ -792,7 +793,10 @@ def test_the_way_out_of_an_error_is_one_dict():
     bare = case.make()
     _, outputs = known_kinds(bare)
     patches = (4, 8, 16, 32, 32)
-    outputs |= {"hidden_states": tuple(equiform.Tokens(patch, 0) for patch in patches), "reshaped_hidden_states": "image"}
+    outputs |= {
+        "hidden_states": tuple(equiform.geometry.Tokens(patch, 0) for patch in patches),
+        "reshaped_hidden_states": "image",
+    }
     codes = CODES["odd"]
     model = adapt(bare, "D4", outputs=outputs, canonicalizer=Known(codes))
     upright = case.upright()
@@ -804,7 +808,7 @@ def test_the_way_out_of_an_error_is_one_dict():
 
 def test_tokens_that_are_no_grid_say_so():
     model = adapted(named("ViTModel"), Known([0] * B))
-    model.outputs = as_kinds({"last_hidden_state": equiform.Tokens(16), "pooler_output": "invariant"})
+    model.outputs = as_kinds({"last_hidden_state": equiform.geometry.Tokens(16), "pooler_output": "invariant"})
     with pytest.raises(
         ValueError, match=r"output\['last_hidden_state'\]: 97 tokens, 1 before.*96 are no grid .* which has 4 x 6"
     ):

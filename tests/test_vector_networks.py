@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from equiform import O3, Octahedral
+from equiform import O3
 from equiform.canonicalizers.networks import OccupancyNetwork, VectorNetwork
 from equiform.canonicalizers.networks.occupancy import moved_cells
 from equiform.canonicalizers.networks.vectorneurons import VectorLinear, VectorNorm, VectorReLU
+from equiform.geometry import Octahedral
 from equiform.geometry.clouds import Cloud, standardised
 from equiform.geometry.rotations import octahedral, random_rotations
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from equiform import Cyclic, Dihedral, GroupConvCanonicalizer, OrbitCanonicalizer, TileCanonicalizer, act
+from equiform import Cyclic, Dihedral, GroupConvCanonicalizer, OrbitCanonicalizer, act
+from equiform.canonicalizers import TileCanonicalizer
 from equiform.images import tiles, views
 from equiform.images.tiles import tile_view
 from equiform.images.views import VIEW_STEP, disc, orbit_views, square_view, standardise, view_size

@@ -1,4 +1,4 @@
-"""Numbers checked in one way, and the errors of others told in one line."""
+"""Checks of numbers, and the errors of other packages in one line."""
 
 import math
 from typing import Any
@@ -20,5 +20,5 @@ def check_positive(**values: Any) -> None:
 
 
 def reason(error: BaseException) -> str:
-    """What an error of another package says, in one line; its class where it says nothing."""
+    """The message of another package's error, in one line; its class where it is empty."""
     return " ".join(str(error).split()) or type(error).__name__

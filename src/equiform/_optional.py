@@ -24,7 +24,7 @@ def optional(package: str, extra: str) -> ModuleType:
 
 @contextlib.contextmanager
 def beside_torchvision() -> Iterator[None]:
-    """Around imports that bring torchvision along: ImportError where it was built for another torch."""
+    """Wraps imports that import torchvision: ImportError where it was built for another torch."""
     try:
         yield
     except RuntimeError as error:

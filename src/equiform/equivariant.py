@@ -1,29 +1,28 @@
-"""The wrapper: estimate the pose, bring the input back, let the predictor answer, move the answer to where it belongs."""
+"""The wrapper: find the pose, bring the input back, run the predictor, move its answer."""
 
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from . import saving
-from .batching.calls import Call, in_order, parameter_names
-from .batching.chosen import Chosen, choose, chosen_points, reweighted
-from .batching.rows import average, can_average, check_logits, is_averaged, join, rows_if_listed
-from .canonicalizers.base import Canonicalizer
+from . import ready, saving
+from .batching.answers import can_average, merged
+from .batching.batch import Batch
+from .batching.calls import in_order, parameter_names
+from .batching.chosen import Chosen, choose, likeliest
+from .canonicalizers.base import Canonicalizer, Prior
 from .canonicalizers.orbit import OrbitCanonicalizer
 from .canonicalizers.poses import Pose, straight_through
+from .canonicalizers.ring import RingCanonicalizer
 from .canonicalizers.search import SearchCanonicalizer
 from .geometry import groups, nested
-from .geometry.actions import ACTIONS, Size
-from .geometry.clouds import check_answer
-from .geometry.groups import Group, inverse
+from .geometry.actions import ACTIONS
+from .geometry.groups import Group
 from .geometry.kinds import Kind, Rows, as_kinds
-from .geometry.moving import act, add, snap
 from .predictors import known_kinds
-from .predictors.pairs import PhotoPredictor, as_predictor
+from .predictors.pairs import as_predictor
 from .predictors.photo_tasks import known_task
 from .second_opinion import Opinion, evidence
 
@@ -31,7 +30,7 @@ Predictor = Callable[..., Any] | tuple[Any, Any]
 
 
 class Prediction(NamedTuple):
-    """What the predictor says, moved to where it belongs, and the pose that the canonicalizer found."""
+    """The answer, moved with the input, and the pose that the canonicalizer found."""
 
     output: Any
     pose: Pose
@@ -40,9 +39,10 @@ class Prediction(NamedTuple):
 class Equivariant(nn.Module):
     """A predictor made equivariant by a canonicalizer. Made by `adapt`; keeps nothing about its last call.
 
-    `model(x)` has the structure and types of `predictor(x)`. `opinion`, fitted by `equiform.fit_opinion`, corrects the
-    weights of several poses by the predictor's own answers. In `canonicalizer.train()` mode gradients reach the
-    canonicalizer straight through its choice; otherwise it is an ordinary hard choice.
+    `model(x)` has the structure and types of `predictor(x)`. `opinion`, fitted by `equiform.learning.fit_opinion`, corrects
+    the weights of several poses by the predictor's own answers. With a `prior` that is not uniform (how likely each pose is
+    before looking) the whole is not exactly equivariant. In `canonicalizer.train()` mode gradients reach the canonicalizer
+    straight through its choice; otherwise it is an ordinary hard choice.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class Equivariant(nn.Module):
         top_k: int = 1,
         coverage: float | None = None,
         opinion: Opinion | None = None,
+        prior: Prior | None = None,
     ):
         super().__init__()
         order = canonicalizer.num_poses
@@ -70,6 +71,9 @@ class Equivariant(nn.Module):
             _check_in_space(self.inputs, "inputs", canonicalizer.group)
             _check_in_space(self.outputs, "outputs", canonicalizer.group)
         self.top_k, self.coverage, self.opinion = top_k, coverage, opinion
+        self.prior = prior if prior is None or isinstance(prior, int | float) else [float(share) for share in prior]
+        if self.prior is not None:
+            canonicalizer.log_prior(self.prior)
         self.training = isinstance(predictor, nn.Module) and predictor.training
 
     @property
@@ -83,83 +87,39 @@ class Equivariant(nn.Module):
 
     @property
     def averages(self) -> bool:
-        """Whether an answer may be the mean over several poses. Boxes and lists never are: they take one pose."""
+        """Whether answers are averaged over several poses. Boxes and lists never are: they come from the MAP pose."""
         return (self.top_k > 1 or self.coverage is not None) and can_average(self.outputs)
 
+    def predict(self, *args: Any, **kwargs: Any) -> Prediction:
+        """The output and the pose. Raises ValueError or TypeError where an input or output does not fit its kind."""
+        batch = self.bind(args, kwargs)
+        pose = self.pose(batch.seen)
+        parts = batch.parts(self.choose(pose))
+        answers = [part.answer(alone=len(parts) == 1) for part in parts]
+        output = merged(answers, parts, self.outputs, self.averages, self._evidence)
+        return Prediction(batch.finish(output), pose)
+
+    def bind(self, args: tuple, kwargs: Mapping[str, Any]) -> Batch:
+        """The arguments with their kinds, and the owner of every entry."""
+        if torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
+            raise RuntimeError("torch.jit.trace would keep the pose of its example for every input: use torch.compile")
+        return Batch.bind(self.predictor, self.inputs, args, kwargs, self.group.dim)
+
+    def pose(self, seen: Any) -> Pose:
+        """The pose of images or clouds; with gradients only while the canonicalizer is trained."""
+        self.canonicalizer.warn_untrained()
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.canonicalizer.training):
+            return self.canonicalizer.posterior(seen, self.prior)
+
     def choose(self, pose: Pose) -> Chosen:
-        """The poses that the predictor is run on, and what each counts."""
-        return choose(pose.scores, self.top_k, self.coverage) if self.averages else choose(pose.scores)
+        """The poses that the predictor is run on, with their weights."""
+        zero = straight_through(pose.scores) if self.canonicalizer.training and pose.scores.requires_grad else None
+        chosen = choose(pose.scores, self.top_k, self.coverage) if self.averages else likeliest(pose.index)
+        return chosen.of(pose, zero)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What predictor(*args, **kwargs) would return, equivariant."""
         return self.predict(*args, **kwargs).output
-
-    def predict(self, *args: Any, **kwargs: Any) -> Prediction:
-        """The output and the pose. Raises ValueError or TypeError where an input or output does not fit its kind."""
-        if not isinstance(self.predictor, PhotoPredictor):
-            return self._predict(args, kwargs)
-        images, *more = args or [kwargs.pop("images", None)]
-        if more:
-            raise TypeError(f"a photo, or a list of photos, is the one positional argument; got {len(args)}")
-        photos, given, single = self.predictor.arguments(images, kwargs)
-        output, pose = self._predict((photos,), given)
-        return Prediction(self.predictor.first(output) if single else output, pose)
-
-    def _predict(self, args: tuple, kwargs: dict[str, Any]) -> Prediction:
-        call = Call.bind(self.predictor, self.inputs, args, kwargs, self.group.dim)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.canonicalizer.training):
-            pose = self.canonicalizer(call.seen)
-        chosen = self.choose(pose)
-        g = pose.candidates[chosen.row.to(pose.g.device), chosen.index.to(pose.g.device)]
-        zero = straight_through(pose.scores) if self.canonicalizer.training and pose.scores.requires_grad else None
-        answers, parts, outputs = [], call.parts(inverse(g), chosen.row), self.outputs
-        for before, after, part in parts:
-            rows, batch = chosen.row[part], call.batch_of(chosen.row[part])
-            choice = None if zero is None else (zero[rows.to(zero.device)], pose.candidates[rows.to(pose.g.device)])
-            upright = self._move(inverse(g[part]), call.take(rows), call.kinds, before, batch, choice, inverse)
-            answer = call.run(upright)
-            outputs = rows_if_listed(self.outputs, answer, len(rows)) if call.listed else outputs
-            if batch is None:
-                check_logits(answer, outputs, len(rows))
-            if self.averages:
-                check_answer(answer, outputs, upright, call.kinds)
-            answer = snap(answer, outputs, after)
-            answers.append(self._move(g[part], answer, outputs, after, batch, choice, _same))
-        rows = [part for _, _, part in parts]
-        output = join(answers, outputs, rows, call.points_of(chosen.row, rows))
-        if not self.averages:
-            return Prediction(output, pose)
-        if not any(is_averaged(kind, leaf) for kind, leaf, _ in nested.leaves(outputs, output)):
-            warnings.warn(
-                "several poses were run for nothing: lists and whole numbers are not averaged, they come from the likeliest "
-                "pose. Leave top_k and coverage out, or let the predictor return scores",
-                stacklevel=2,
-            )
-        if self.opinion is not None and len(chosen.row):
-            chosen = reweighted(chosen, self.opinion(evidence(output, outputs)))
-        points = None if call.batch is None else chosen_points(chosen, call.batch)
-        return Prediction(average(output, outputs, chosen, points), pose)
-
-    def _move(
-        self,
-        g: Tensor,
-        x: Any,
-        kind: Any,
-        canvas: Size | None,
-        batch: Tensor | None,
-        choice: tuple[Tensor, Tensor] | None,
-        side: Callable[[Tensor], Tensor],
-    ) -> Any:
-        """act(g, x), and in training the gradient of the choice: a weight of each candidate, zero but for its gradient."""
-        name = "input" if side is inverse else "output"
-        moved = act(g, x, kind, canvas, batch=batch, name=name)
-        if choice is None:
-            return moved
-        zero, candidates = choice
-        for k in range(zero.shape[1]):
-            other = act(side(candidates[:, k]), x, kind, canvas, batch=batch, name=name)
-            moved = add(moved, other, kind, zero[:, k], batch)
-        return moved
 
     def save(self, folder: str | Path) -> None:
         """Write model.safetensors, and config.json to read: the canonicalizer and the kinds, nothing of the predictor."""
@@ -169,13 +129,19 @@ class Equivariant(nn.Module):
         """Save to the Hugging Face Hub; `options` go to `HfApi.create_repo` (private, token, ...). Returns the address."""
         return saving.push(repo_id, self.canonicalizer, self._settings(), **options)
 
+    @property
+    def _evidence(self) -> Callable[[Any, Any], Any] | None:
+        """The second opinion as a function (logits, kind) -> scores of their poses; None without one."""
+        opinion = self.opinion
+        return None if opinion is None else lambda logits, kind: opinion(evidence(logits, kind))
+
     def _settings(self) -> dict[str, Any]:
-        names = ("inputs", "outputs", "top_k", "coverage", "opinion")
+        names = ("inputs", "outputs", "top_k", "coverage", "opinion", "prior")
         return {name: getattr(self, name) for name in names}
 
 
 def _check_in_space(kinds: Any, name: str, group: Group) -> None:
-    """Raise ValueError for a kind that lives on a canvas."""
+    """Raise ValueError for a kind that needs a canvas."""
 
     def check(kind: Any) -> None:
         if isinstance(kind, Rows):
@@ -187,19 +153,16 @@ def _check_in_space(kinds: Any, name: str, group: Group) -> None:
     nested.map_kinds(check, kinds)
 
 
-def _same(g: Tensor) -> Tensor:
-    return g
-
-
 def adapt(
     predictor: Predictor,
     group: str | Group,
     *,
     inputs: Any = None,
     outputs: Any = None,
-    canonicalizer: Canonicalizer | None = None,
+    canonicalizer: Canonicalizer | str | Path | None = None,
     top_k: int = 1,
     coverage: float | None = None,
+    prior: Prior | None = None,
 ) -> Equivariant:
     """Make a predictor equivariant. Its weights, its mode and its architecture stay as they are.
 
@@ -208,12 +171,18 @@ def adapt(
 
     `inputs`, `outputs`: how the arguments and the result move: a kind ("image", "mask", "points", "boxes", "logits", ...), or
     a dict, list or tuple of kinds shaped like them. Left out, they are looked up by the predictor's class.
+    canonicalizer: one of your own, the name of a ready-made one ("photos-c4", "photos-c4-small", "photos-so2"), or the folder
+    or repository of a saved one. Left out, known models of images take the ready-made one for their group, which needs no
+    `fit`; all others an `OrbitCanonicalizer` (in space a `SearchCanonicalizer`), to be fitted.
     `top_k`: answer with the mean over that many likeliest poses; `coverage`: with as many as cover that share of the posterior.
+    `prior`: how likely each pose is before looking: the share of inputs that is upright, the rest spread over the other poses
+    alike, or a number for each element. With one that is not uniform the model is no longer exactly equivariant: a photo that
+    is in doubt counts as upright whichever way it lies. By default there is none.
 
     Raises ValueError or TypeError for an unknown group or kind, or where `outputs` is not known and not given.
     """
     single = _callable(predictor)
-    known = (single.inputs, single.outputs) if isinstance(single, PhotoPredictor) else known_kinds(single)
+    known = known_kinds(single)
     in_space = groups.group(group).dim == 3
     inputs = inputs if inputs is not None else known[0] if known[0] is not None else "points" if in_space else "image"
     outputs = outputs if outputs is not None else known[1]
@@ -225,20 +194,34 @@ def adapt(
             f"how the outputs of {_name(single)} move is not known: pass outputs=, for example outputs='logits' for a "
             f"classifier, {clouds if in_space else images}{pair}"
         )
-    make = SearchCanonicalizer if in_space else OrbitCanonicalizer
-    if canonicalizer is None:
-        parameter = next(single.parameters(), None) if isinstance(single, nn.Module) else None
-        canonicalizer = make(group).to(parameter.device if parameter is not None else "cpu")
-    if not isinstance(canonicalizer, Canonicalizer):
-        name, came = groups.group(group).name, type(canonicalizer).__name__
-        raise TypeError(f"canonicalizer is a Canonicalizer, such as {make.__name__}({name!r}); got a {came}")
-    if canonicalizer.group != groups.group(group):
-        raise ValueError(f"the canonicalizer is for {canonicalizer.group.name}, not for {groups.group(group).name}")
-    return Equivariant(single, canonicalizer.eval(), inputs, outputs, top_k, coverage)
+    chosen = _chosen(canonicalizer, groups.group(group), single, known[1] is not None)
+    return Equivariant(single, chosen.eval(), inputs, outputs, top_k, coverage, prior=prior)
+
+
+def _chosen(given: Any, group: Group, predictor: Callable[..., Any], is_known: bool) -> Canonicalizer:
+    """The canonicalizer given, as a module or by name, else the default for this predictor and group."""
+    make = SearchCanonicalizer if group.dim == 3 else RingCanonicalizer if group.order is None else OrbitCanonicalizer
+    if given is None:
+        given = (ready.default(group.name) if is_known else None) or make(group)
+        parameter = next(predictor.parameters(), None) if isinstance(predictor, nn.Module) else None
+        device = parameter.device if parameter is not None else "cpu"
+        return (saving.restore(given, predictor, None)[0] if isinstance(given, str) else given).to(device)
+    name = str(given) if isinstance(given, (str, Path)) else ""
+    if name:
+        given = saving.restore(given, predictor, None)[0]
+    if not isinstance(given, Canonicalizer):
+        came = type(given).__name__
+        raise TypeError(f"canonicalizer is a Canonicalizer, such as {make.__name__}({group.name!r}), or a name; got a {came}")
+    if given.group != group:
+        other = ready.default(group.name)
+        way_out = f"adapt to {given.group.name!r}" + (f", or take {other!r}" if other else f", or fit one for {group.name}")
+        way_out += given.fitted_on and f"; {given.fitted_on}"
+        raise ValueError(f"the canonicalizer {name}".rstrip() + f" is for {given.group.name}, not for {group.name}: {way_out}")
+    return given
 
 
 def _callable(predictor: Any) -> Callable[..., Any]:
-    """The predictor, a pair made one. Raises TypeError where it cannot be called."""
+    """The predictor; a pair as one. Raises TypeError where it cannot be called."""
     predictor = as_predictor(predictor)
     if not callable(predictor):
         raise TypeError(
@@ -257,15 +240,18 @@ def load(
 ) -> Equivariant:
     """A saved model around its predictor: a ready-made one by its name, from a folder, or from a Hub repository (owner/name).
 
-    Ready-made: "text-c4", for text in any quarter turn; the predictor takes a list of photos and gives for each a dict with
-    `text`, `words` and `boxes` (k, 4), xyxy. A folder that happens to have such a name is a `Path`, or begins with "./".
-    Nothing is unpickled.
+    Ready-made: "photos-c4", "photos-c4-small" and "photos-so2", for photos and any predictor of images whose class is known
+    (for others `adapt(predictor, group, outputs=..., canonicalizer=name)`); "text-c4", for text in any quarter turn: the
+    predictor takes a list of photos and gives for each a dict with `text`, `words` and `boxes` (k, 4), xyxy. A folder that
+    happens to have such a name is a `Path`, or begins with "./". Nothing is unpickled.
     `network`: the module of a canonicalizer that was given its own; the saved weights are loaded into it. Of a cascade of two
     such canonicalizers: both modules, the quick one's first.
     Raises FileNotFoundError or ValueError naming what is missing, damaged or of another version.
     """
     single = _callable(predictor)
     canonicalizer, settings = saving.restore(path_or_repo, single, network)
+    if settings["outputs"] is None:  # one for any predictor
+        return adapt(single, canonicalizer.group, canonicalizer=canonicalizer)
     saved = settings["inputs"]
     of_pair = isinstance(saved, dict) and saved.get("images") == Rows(Kind("image"))
     if of_pair and "images" not in parameter_names(single, ()):

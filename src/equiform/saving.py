@@ -17,6 +17,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from . import ready
 from ._checks import reason
 from ._files import write
 from ._optional import optional
@@ -29,8 +30,7 @@ FORMAT, FORMAT_VERSION = "equiform", 2
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 CHECKSUM = "sha256"
 OPINION = "opinion.weight"
-KINDS, NUMBERS = ("inputs", "outputs"), ("top_k", "coverage")  # settings of the wrapper, beside the opinion
-READY = Path(__file__).with_name("ready")  # fitted adapters that come with the package, a folder each
+KINDS, NUMBERS = ("inputs", "outputs"), ("top_k", "coverage")  # settings of the wrapper, beside the prior and the opinion
 MAX_CONFIG, MAX_HEADER = 1 << 20, 1 << 24  # bytes; real ones have a thousand, and a hundred for each tensor
 FLOATS = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
 DTYPES = FLOATS | {"I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8}
@@ -40,18 +40,25 @@ DTYPES |= {"BOOL": torch.bool}
 # ------------------------------------------------------------------------------------------------------------- writing
 
 
-def save(folder: str | Path, canonicalizer: Canonicalizer, settings: Mapping[str, Any]) -> None:
-    """Write a canonicalizer and the settings of its wrapper: inputs, outputs, top_k, coverage and opinion.
+def save(
+    folder: str | Path, canonicalizer: Canonicalizer, settings: Mapping[str, Any], card: Mapping[str, Any] | None = None
+) -> None:
+    """Write a canonicalizer and the settings of its wrapper: inputs, outputs, top_k, coverage, prior and opinion.
+
+    `card`: a model card in plain JSON values: data, licences, figures, limits.
 
     Raises ValueError for what could not be loaded: a class that is not in the table, weights that are not finite.
     """
     config = {"format": FORMAT, "format_version": FORMAT_VERSION, **_described(canonicalizer)}
     config |= {name: kinds.to_json(settings[name]) for name in KINDS} | {name: settings[name] for name in NUMBERS}
+    config["prior"] = settings.get("prior")
     # cloned, since safetensors refuses weights that share memory
     weights = {name: tensor.detach().clone().contiguous() for name, tensor in canonicalizer.state_dict().items()}
     if settings.get("opinion") is not None:
         weights[OPINION] = settings["opinion"].weight.contiguous()
-    _check_finite(weights, type(canonicalizer).__name__)
+    _check_numbers(weights, type(canonicalizer).__name__)
+    if card is not None:
+        config["card"] = dict(card)
     text = _text(config)
     data = safetensors.torch.save(weights, {FORMAT: text})
     data = safetensors.torch.save(weights, {FORMAT: text, CHECKSUM: _checksum(text, data)})
@@ -64,7 +71,7 @@ def save(folder: str | Path, canonicalizer: Canonicalizer, settings: Mapping[str
 
 
 def _described(canonicalizer: Canonicalizer) -> dict[str, Any]:
-    """What builds a canonicalizer again, but for its weights."""
+    """All that builds a canonicalizer again, except its weights."""
     if CANONICALIZERS.get(canonicalizer.name) is not type(canonicalizer):
         raise ValueError(f"{type(canonicalizer).__name__} is not in the table of canonicalizers and cannot be saved")
     return {
@@ -80,7 +87,7 @@ def _text(config: Mapping[str, Any]) -> str:
 
 
 def _checksum(text: str, data: bytes) -> str:
-    """Of the config, the names, shapes and types of the tensors, and their numbers."""
+    """The checksum of the config, the names, shapes and types of the tensors, and their numbers."""
     start = 8 + int.from_bytes(data[:8], "little")
     tensors = {name: entry for name, entry in json.loads(data[8:start]).items() if name != "__metadata__"}
     checksum = hashlib.sha256(json.dumps([text, tensors], sort_keys=True).encode())
@@ -88,8 +95,10 @@ def _checksum(text: str, data: bytes) -> str:
     return checksum.hexdigest()
 
 
-def _check_finite(weights: Mapping[str, Tensor], what: str) -> None:
+def _check_numbers(weights: Mapping[str, Tensor], what: str) -> None:
     for name, tensor in weights.items():
+        if tensor.dtype not in DTYPES.values():
+            raise ValueError(f"{what}: the tensor {name!r} is of {tensor.dtype}; weights are real numbers")
         if not bool(tensor.isfinite().all()):
             raise ValueError(f"{what}: the tensor {name!r} holds values that are no finite numbers")
 
@@ -109,9 +118,9 @@ def push(repo_id: str, canonicalizer: Canonicalizer, settings: Mapping[str, Any]
 
 
 class Saved(NamedTuple):
-    """A save of which only the head was read: the config, and of every tensor its type and shape.
+    """A save of which only the header was read: the config, and the type and shape of every tensor.
 
-    The file stays open, since another save may put another one in its place.
+    The file stays open, since another save may replace it.
     """
 
     path: Path
@@ -132,7 +141,7 @@ class Saved(NamedTuple):
             raise ValueError(f"{self.path} is damaged: {reason(error)}") from None
         if _checksum(self.text, data) != self.checksum:
             raise ValueError(f"{self.path} is damaged: its checksum is another")
-        _check_finite(weights, str(self.path))
+        _check_numbers(weights, str(self.path))
         return weights
 
 
@@ -146,14 +155,9 @@ def read(path_or_repo: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         return saved.config, saved.weights()
 
 
-def ready_made() -> list[str]:
-    """The names of the adapters that come with the package."""
-    return sorted(path.name for path in READY.iterdir())
-
-
 @contextlib.contextmanager
 def _opened(path_or_repo: str | Path) -> Iterator[Saved]:
-    folder = READY / path_or_repo if path_or_repo in ready_made() else Path(path_or_repo)
+    folder = ready.FOLDER / path_or_repo if path_or_repo in ready.names() else Path(path_or_repo)
     if not _is_folder(folder):
         folder = _download(str(path_or_repo))
     path = folder / WEIGHTS
@@ -166,7 +170,7 @@ def _opened(path_or_repo: str | Path) -> Iterator[Saved]:
 
 
 def _head(path: Path, file: BinaryIO) -> Saved:
-    """What the header of a safetensors file says, of bounded size."""
+    """The header of a safetensors file, of bounded size."""
     size = int.from_bytes(file.read(8), "little")
     if size > MAX_HEADER:
         raise ValueError(f"{path} is damaged: its header has {size} bytes, more than {MAX_HEADER}")
@@ -206,7 +210,7 @@ def _json(path: Path, data: bytes) -> dict[str, Any]:
 
 
 def _check_copy(path: Path) -> None:
-    """Raise ValueError where config.json was edited. One left behind by a save that was interrupted is as good as none."""
+    """Raise ValueError where config.json was edited. A whole one of an earlier save passes: a save may be interrupted."""
     if not path.is_file():
         return
     too_large = path.stat().st_size > MAX_CONFIG
@@ -229,7 +233,7 @@ def _download(repo: str) -> Path:
     if repo.count("/") != 1 or repo.startswith((".", "/", "~")):
         raise FileNotFoundError(
             f"no folder {name}, and not the name of a repository (owner/name) or of a ready-made adapter "
-            f"({', '.join(ready_made())})"
+            f"({', '.join(ready.names())})"
         )
     hub = optional("huggingface_hub", "all")
     try:
@@ -255,20 +259,33 @@ def restore(
     if OPINION in weights:
         settings["opinion"] = Opinion(weights.pop(OPINION))
     canonicalizer = _checked(saved, networks, predictor)
-    if (dtype := _one_float(saved)) is not None:  # one that was saved in half precision comes back so
+    dtype = _one_float(saved)
+    # saved in bfloat16 it comes back so; float16 is a form to store alone, since few processors compute in it
+    if dtype is not None and dtype != torch.float16:
         canonicalizer = canonicalizer.to(dtype=dtype)
     canonicalizer.load_state_dict(weights)
+    canonicalizer.fitted, canonicalizer.fitted_on = True, _fitted_on(path_or_repo, saved)
     return canonicalizer.eval(), settings
+
+
+def _fitted_on(name: str | Path, saved: Saved) -> str:
+    """What a ready-made canonicalizer for photos was fitted on, as its card has it; nothing of any other."""
+    if name not in ready.names() or not str(name).startswith("photos"):
+        return ""
+    number = (saved.config.get("card") or {}).get("photos")
+    photos = f"{number:,} photos" if isinstance(number, int) else "photos"
+    return f"{name} was fitted on {photos} in colour (3 channels), and grey ones (1 channel) are fine"
 
 
 def _settings(saved: Saved) -> dict[str, Any]:
     with _damaged_config(saved):
         settings = {name: kinds.from_json(saved.config[name]) for name in KINDS}
-        return settings | {name: saved.config[name] for name in NUMBERS}
+        # what was saved before there were priors has none
+        return settings | {name: saved.config[name] for name in NUMBERS} | {"prior": saved.config.get("prior")}
 
 
 def _check_networks(saved: Saved, networks: Sequence[nn.Module], where: str | Path) -> None:
-    """Raise ValueError unless as many networks of the caller's own were given as the canonicalizer has."""
+    """Raise ValueError unless `network` has as many modules as the canonicalizer was given."""
     with _damaged_config(saved):
         names = _given_networks(saved.config)
     if len(names) != len(networks):
@@ -286,8 +303,10 @@ def _damaged_config(saved: Saved) -> Iterator[None]:
 
 
 def _checked(saved: Saved, networks: Sequence[nn.Module], predictor: Callable[..., Any]) -> Canonicalizer:
-    """The canonicalizer that was described, around the networks of the caller's own. Raises ValueError unless the tensors are
-    its own."""
+    """The canonicalizer of the config, with the caller's networks.
+
+    Raises ValueError unless the tensors of the save are those that it has.
+    """
     try:
         canonicalizer = _built(saved.config, list(networks), predictor)
     except KeyError as error:
@@ -323,7 +342,7 @@ def _one_float(saved: Saved) -> torch.dtype | None:
 
 
 def _built(described: Mapping[str, Any], networks: list[nn.Module], predictor: Callable[..., Any]) -> Canonicalizer:
-    """The canonicalizer that was described; takes the networks of the caller's own from the list."""
+    """The canonicalizer of the config; takes the caller's networks from the list."""
     cls = CANONICALIZERS[described["canonicalizer"]]
     arguments = dict(described["arguments"])
     arguments |= {name: _built(part, networks, predictor) for name, part in described["parts"].items()}
@@ -335,7 +354,7 @@ def _built(described: Mapping[str, Any], networks: list[nn.Module], predictor: C
 
 
 def _given_networks(described: Mapping[str, Any]) -> list[str]:
-    """The classes of the networks of the caller's own, in the order in which they are asked for."""
+    """The class names of the caller's networks, in the order of `network`."""
     inner = [name for part in described["parts"].values() for name in _given_networks(part)]
     name = described["network"]
     if name is not None and not (isinstance(name, str) and name.isprintable()):

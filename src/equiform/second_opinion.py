@@ -1,8 +1,7 @@
-"""The predictor's second opinion: what its own answer says about the pose it was given.
+"""The predictor's second opinion: the pose judged by the predictor's own logits.
 
-Where the wrapper runs several poses anyway, their logits tell more than the canonicalizer knew: a network trained on upright
-photos answers in another way when the photo lies on its side. A linear scorer on the logits, fitted without labels, corrects
-the posterior over the poses that were run, at no further pass.
+A network trained on upright photos answers differently when a photo lies on its side. Where several poses are run anyway, a
+linear score of their logits, fitted without labels, corrects the posterior over these poses, without a further pass.
 """
 
 from collections.abc import Iterable
@@ -19,7 +18,7 @@ from .geometry.moving import find_logits
 
 
 class Opinion(nn.Module):
-    """A linear score of `evidence` (b, k): how much it looks like the predictor's answers to canonical input."""
+    """A linear score of `evidence` (b, k): how much it is like the predictor's answers to canonical inputs."""
 
     weight: Tensor
 
@@ -36,9 +35,9 @@ class Opinion(nn.Module):
 
 
 def evidence(answer: Any, kinds: Any) -> Tensor | None:
-    """The logits of an answer as far as they mean something, in float32; None where there are none.
+    """The logits of an answer in float32; None where there are none.
 
-    A softmax does not see a common constant, and so they come without their mean; sigmoids, or one logit, as they are.
+    Softmax ignores a constant, so their mean is subtracted. Sigmoids, and a single logit, stay as they are.
     """
     logits = find_logits(answer, kinds)
     if logits is None:

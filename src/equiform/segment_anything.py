@@ -1,4 +1,4 @@
-"""A photo embedded once and prompted many times: the pose is found with the embedding, and later prompts move with it."""
+"""A photo embedded once and prompted many times: its pose is found with the embedding, and moves the prompts."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,7 @@ from .equivariant import Equivariant
 from .geometry.groups import inverse
 from .geometry.moving import act
 from .predictors import prompts
-from .predictors.pairs import PhotoPredictor, read_photo, to_image
+from .predictors.pairs import read_photo, to_image
 from .predictors.prompts import Embedding
 
 
@@ -94,13 +94,13 @@ def embed(model: Equivariant, photo: Any) -> EmbeddedPhoto:
 
     Raises TypeError for any other model.
     """
-    predictor = model.predictor if isinstance(model, Equivariant) else None
-    if not isinstance(predictor, PhotoPredictor) or not predictor.task.prompts:
-        inside = predictor.model if isinstance(predictor, PhotoPredictor) else predictor
-        came = f"one around a {type(inside).__name__}" if inside is not None else f"a {type(model).__name__}"
+    predictor: Any = getattr(model, "predictor", None)
+    if not isinstance(model, Equivariant) or not getattr(getattr(predictor, "task", None), "prompts", None):
+        inside = getattr(predictor, "model", predictor)
+        came = f"one around a {type(inside).__name__}" if isinstance(model, Equivariant) else f"a {type(model).__name__}"
         raise TypeError(f"embed takes a promptable model, adapt((processor, sam), group); got {came}")
     pixels = read_photo(photo)
-    pose = model.canonicalizer([pixels])
+    pose = model.pose([pixels])
     upright = act(inverse(pose.g), pixels[None])[0]
     embedding = prompts.embedded(predictor.processor, predictor.model, to_image(upright))
     return EmbeddedPhoto(model, pose, (int(pixels.shape[1]), int(pixels.shape[2])), embedding)

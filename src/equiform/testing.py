@@ -27,7 +27,7 @@ def equivariance_error(
 ) -> Float[Tensor, " n"]:
     """The greatest absolute difference between model(g.x) and g.model(x), for every element.
 
-    Of a continuous group for 16 elements, drawn with a fixed seed. Elements are as exact as x: in float64 where it is.
+    Of a continuous group for 16 elements, drawn with a fixed seed. Elements are float64 where x is.
     Zero means equal to the bit. Shapes that differ count as infinite. x: the argument of the model, a tuple of its arguments,
     or a dict of them by name. Kinds: those of an adapted model, else "image" and "invariant"; `canvas`: see `act`.
     """

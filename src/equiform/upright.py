@@ -5,18 +5,17 @@ import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ._checks import reason
 from ._files import write
-from .canonicalizers.base import Canonicalizer
+from .canonicalizers.base import Canonicalizer, Prior
 from .geometry.groups import inverse
-from .geometry.moving import act
 from .images.files import (
     UnreadableImage,
     exif_upright,
@@ -26,38 +25,85 @@ from .images.files import (
     open_image,
     to_tensor,
 )
+from .images.level import check_colour, moved, snapped, turned, values_of
 from .saving import restore
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-COLUMNS = ("file", "angle", "flip", "confidence", "error")
-INDEXED = ("1", "P", "PA")  # values that name a colour: there is nothing between two of them
+COLUMNS = ("file", "angle", "flip", "confidence", "done", "error")
+
+
+class Found(NamedTuple):
+    """The turn of every photo, as it is to be undone, how sure that is, and where it was too little: there it is none."""
+
+    g: Float[Tensor, "b 3 3"]
+    confidence: Float[Tensor, " b"]
+    doubtful: Bool[Tensor, " b"]
 
 
 class Upright(nn.Module):
     """Photos turned upright, as one step of a `torchvision.transforms` chain or before a `transformers.pipeline`.
 
-    canonicalizer: one that was fitted, or the folder, name or repository of a saved one. What comes in comes out, in its own
-    type: a PIL image (its EXIF orientation honoured, its mode kept), a path (as a PIL image), an array (h, w, 3) or (h, w), a
-    tensor (c, h, w) or (b, c, h, w), or a list of those. Below `min_confidence` a photo is left as it is.
+    canonicalizer: one that was fitted, or the folder, repository or name of a saved one: "photos-c4" for photos in quarter
+    turns, "photos-so2" at any angle, "text-c4" for pages of text. What comes in comes out, in its own type: a PIL image (its
+    EXIF orientation honoured, its mode kept), a path (as a PIL image), an array (h, w, 3) or (h, w), a tensor (c, h, w) or
+    (b, c, h, w), or a list of those. Below `min_confidence` a photo is left as it is.
+
+    prior: how likely each pose is before looking, as in `equiform.adapt`: the share of photos that are upright, such as 0.95
+    in the library of a phone. With one, which way a doubtful photo is turned depends on how it came. By default there is none,
+    or what was saved.
+    Any angle: quarter turns move pixels, other turns resample them once (bicubic) and keep the largest upright rectangle
+    inside; `fill`, a colour such as "white" (its values 0 to 1 where pixels are floats), keeps the whole canvas instead.
+    `quarter`: within so many degrees of a quarter turn a photo is turned by that one, without loss.
 
     The answer is not moved back, which is right for classes and text; for boxes and masks use `equiform.adapt`.
     Raises ValueError where the rows of a tensor would end with different canvases: pass a list.
     """
 
-    def __init__(self, canonicalizer: Canonicalizer | str | Path, *, min_confidence: float = 0.0):
+    def __init__(
+        self,
+        canonicalizer: Canonicalizer | str | Path = "photos-c4",
+        *,
+        min_confidence: float = 0.0,
+        prior: Prior | None = None,
+        quarter: float = 0.0,
+        fill: str | None = None,
+    ):
         super().__init__()
         if isinstance(canonicalizer, (str, Path)):
-            canonicalizer = restore(canonicalizer, _no_predictor, None)[0]
+            canonicalizer, saved = restore(canonicalizer, _no_predictor, None)
+            prior = saved["prior"] if prior is None else prior
         if not isinstance(canonicalizer, Canonicalizer):
             came = type(canonicalizer).__name__
             raise TypeError(f"Upright takes a canonicalizer (model.canonicalizer), or the folder of a saved one; got a {came}")
-        if canonicalizer.group.dim != 2:
-            raise ValueError(f"Upright turns photos; {canonicalizer.group.name} moves clouds: take a canonicalizer of C4 or D4")
+        group = canonicalizer.group
+        if group.dim != 2:
+            raise ValueError(f"Upright turns photos; {group.name} moves clouds: take a canonicalizer of C4 or D4")
         if not isinstance(min_confidence, int | float) or not 0 <= min_confidence <= 1:
             raise ValueError(f"min_confidence is a share of the posterior, 0 to 1; got {min_confidence!r}")
+        if not isinstance(quarter, int | float) or not 0 <= quarter <= 45:
+            raise ValueError(f"quarter is a number of degrees, 0 to 45; got {quarter!r}")
+        if group.on_grid and (quarter or fill is not None):
+            raise ValueError(f"quarter and fill are for turns by any angle; {group.name} is turned without loss as it is")
+        if fill is not None:
+            check_colour(fill)
+        if prior is not None:
+            canonicalizer.log_prior(prior)
         self.canonicalizer, self.min_confidence = canonicalizer.eval(), min_confidence
+        self.prior, self.quarter, self.fill = prior, quarter, fill
+        canonicalizer.warn_untrained()
+
+    @torch.no_grad()
+    def find(self, photos: Tensor | Sequence[Tensor]) -> Found:
+        """How photos are turned: (b, c, h, w), or a list of (c, h, w)."""
+        pose = self.canonicalizer.posterior(photos, self.prior)
+        doubtful = pose.confidence < self.min_confidence
+        g = torch.where(doubtful[:, None, None], torch.eye(3).to(pose.g), pose.g)
+        if not self.canonicalizer.group.on_grid:
+            near = [snapped(g[i : i + 1], self.quarter, photo.shape[-2:]) for i, photo in enumerate(photos)]
+            g = torch.cat([g[:0], *near])
+        return Found(g, pose.confidence, doubtful)
 
     @torch.no_grad()
     def forward(self, photo: Any) -> Any:
@@ -74,16 +120,16 @@ class Upright(nn.Module):
         if not is_picture(photo):
             raise TypeError(f"a photo is a path, a PIL image, an array or a tensor; got a {type(photo).__name__}")
         image = exif_upright(photo)
-        return moved(image, self._back(to_tensor(image)[None]))
-
-    def _back(self, photos: Tensor) -> Float[Tensor, "b 3 3"]:
-        pose = self.canonicalizer(photos)
-        sure = (pose.confidence >= self.min_confidence)[:, None, None]
-        back = inverse(pose.g)
-        return torch.where(sure, back, torch.eye(3).to(back))
+        return moved(image, inverse(self.find(to_tensor(image)[None]).g), self.fill)
 
     def _tensor(self, photos: Float[Tensor, "b c h w"]) -> Tensor:
-        return act(self._back(photos), photos)
+        back = inverse(self.find(photos).g)
+        fill = None if self.fill is None else values_of(self.fill, photos)
+        upright = [turned(photo, back[i : i + 1], fill) for i, photo in enumerate(photos)]
+        if len(canvases := {tuple(photo.shape[1:]) for photo in upright}) > 1:
+            way_out = "pass a list of photos" + ("" if self.canonicalizer.group.on_grid else ', or fill="black" for squares')
+            raise ValueError(f"the photos of a tensor would end with different canvases {sorted(canvases)}: {way_out}")
+        return torch.stack(upright) if upright else photos
 
     def _array(self, photo: np.ndarray) -> np.ndarray:
         channels = (1, 3, self.canonicalizer.channels)
@@ -110,6 +156,13 @@ class Turned:
     confidence: float | None = None
     doubtful: bool = False
     error: str = ""
+
+    @property
+    def done(self) -> str:
+        """What was done, in a word or two."""
+        if self.error:
+            return "failed"
+        return "left alone" if self.doubtful else "turned" if self.angle or self.flip else "upright already"
 
 
 def plan(inputs: Sequence[Path], out: Path) -> list[tuple[Path, Path]]:
@@ -143,87 +196,35 @@ def plan(inputs: Sequence[Path], out: Path) -> list[tuple[Path, Path]]:
     return [(source, destination) for destination, source in pairs.items()]
 
 
-def turn_files(
-    files: Sequence[tuple[Path, Path]], canonicalizer: Canonicalizer, min_confidence: float = 0.0
-) -> Iterator[Turned]:
+def turn_files(files: Sequence[tuple[Path, Path]], step: Upright) -> Iterator[Turned]:
     """Write every (source, destination) upright, one at a time, and tell what became of it.
 
-    Below `min_confidence` an image is left as it is. A file that cannot be read, turned or written is told of and skipped. An
-    image that needs no turn is copied byte by byte.
+    A file that cannot be read, turned or written is told of and skipped. An image that needs no turn, or whose pose is in
+    doubt, is copied byte by byte.
     """
     for source, destination in files:
         try:
-            yield _turn_file(source, destination, canonicalizer, min_confidence)
+            yield _turn_file(source, destination, step)
         except UnreadableImage as error:
             yield Turned(source, error=str(error))
         except (OSError, MemoryError, RuntimeError, ValueError) as error:  # torch raises RuntimeError where memory ends
             yield Turned(source, error=f"{source}: {reason(error)}")
 
 
-@torch.no_grad()
-def _turn_file(source: Path, destination: Path, canonicalizer: Canonicalizer, min_confidence: float) -> Turned:
+def _turn_file(source: Path, destination: Path, step: Upright) -> Turned:
     image = open_image(source)
-    pose = canonicalizer(to_tensor(image)[None])
-    confidence, index = float(pose.confidence[0]), int(pose.index[0])
-    doubtful = confidence < min_confidence
-    index = 0 if doubtful else index
+    found = step.find(to_tensor(image)[None])
+    doubtful, stays = bool(found.doubtful[0]), torch.equal(found.g[0], torch.eye(3).to(found.g))
     destination.parent.mkdir(parents=True, exist_ok=True)
     frames, orientation = frames_and_orientation(source)
-    if index == 0 and orientation == 1:
+    if doubtful or (stays and orientation == 1):
         write(destination, source.read_bytes())
     elif frames > 1:
         raise UnreadableImage(f"{source}: has {frames} frames, and only single pictures are turned")
     else:
-        write(destination, _encoded(moved(image, inverse(canonicalizer.elements[index][None])), source))
-    (angle,), (flip,) = canonicalizer.group.angles(canonicalizer.elements[index][None])
-    return Turned(source, angle, flip, confidence, doubtful)
-
-
-def moved(image: "Image", g: Float[Tensor, "1 3 3"]) -> "Image":
-    """The image moved by g in its own mode: palettes, CMYK, 16 bits and transparency stay what they are."""
-    result = _transposed(image, g)
-    result = _resampled(image, g) if result is None else result
-    result.info, result.format = image.info.copy(), image.format
-    return result
-
-
-# how pillow calls the elements of D4, by the linear part of their matrix (x right, y down)
-TRANSPOSES = {
-    (0, 1, -1, 0): "ROTATE_90",
-    (-1, 0, 0, -1): "ROTATE_180",
-    (0, -1, 1, 0): "ROTATE_270",
-    (-1, 0, 0, 1): "FLIP_LEFT_RIGHT",
-    (1, 0, 0, -1): "FLIP_TOP_BOTTOM",
-    (0, 1, 1, 0): "TRANSPOSE",
-    (0, -1, -1, 0): "TRANSVERSE",
-}
-
-
-def _transposed(image: "Image", g: Float[Tensor, "1 3 3"]) -> "Image | None":
-    """By pillow itself, which moves bytes; None where g is no element of D4."""
-    from PIL.Image import Transpose
-
-    linear = g[0, :2, :2].flatten().tolist()
-    if linear == [1, 0, 0, 1]:
-        return image.copy()
-    name = TRANSPOSES.get(tuple(round(entry) for entry in linear))
-    exact = all(abs(entry - round(entry)) < 1e-6 for entry in linear)
-    return image.transpose(Transpose[name]) if name is not None and exact else None
-
-
-def _resampled(image: "Image", g: Float[Tensor, "1 3 3"]) -> "Image":
-    import PIL.Image
-
-    array = np.asarray(image)
-    wide = array.astype(np.int32) if array.dtype.kind == "u" and array.dtype.itemsize == 2 else array
-    channels = torch.from_numpy(np.array(np.atleast_3d(wide))).permute(2, 0, 1)[None]
-    back = act(g, channels, "mask" if image.mode in INDEXED else "image")[0].permute(1, 2, 0)
-    pixels = back.reshape(back.shape[:2] + array.shape[2:]).numpy().astype(array.dtype)
-    data = np.packbits(pixels, axis=1) if image.mode == "1" else np.ascontiguousarray(pixels)
-    result = PIL.Image.frombytes(image.mode, pixels.shape[1::-1], data.tobytes())
-    if image.palette is not None:
-        result.putpalette(image.palette)
-    return result
+        write(destination, _encoded(moved(image, inverse(found.g), step.fill), source))
+    (angle,), (flip,) = step.canonicalizer.group.angles(found.g)
+    return Turned(source, angle, flip, float(found.confidence[0]), doubtful)
 
 
 def _encoded(image: "Image", source: Path) -> bytes:
@@ -250,6 +251,6 @@ def tabled(results: Iterable[Turned], path: Path) -> Iterator[Turned]:
         for result in results:
             known = result.angle is not None and result.confidence is not None
             pose = (f"{result.angle:g}", int(result.flip), f"{result.confidence:.4f}") if known else ("", "", "")
-            table.writerow([result.file, *pose, result.error])
+            table.writerow([result.file, *pose, result.done, result.error])
             file.flush()
             yield result

@@ -10,8 +10,9 @@ from torch import Tensor
 pytest.importorskip("torchvision", reason="torchvision is tested in an environment of its own: make test")
 transformers = pytest.importorskip("transformers")
 
-from equiform import Equivariant, OrbitCanonicalizer, act, adapt, embed
+from equiform import Equivariant, OrbitCanonicalizer, act, adapt
 from equiform.predictors.pairs import PhotoPredictor, to_image
+from equiform.segment_anything import embed
 from photo_pairs import sam3_images, sam3_vision
 from test_promptable import PROMPTS, make_photo, moved
 from test_transformers import sam2

@@ -1,148 +1,22 @@
-"""One call of a predictor as a value: its arguments beside their kinds, so that rows can be taken and the call repeated."""
+"""Matches inputs, targets and arguments with their kinds, and finds what the canonicalizer looks at."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from ..geometry import nested
-from ..geometry.actions import Size, moved_sizes
-from ..geometry.clouds import Cloud, batch_of, cloud_of, flat_parts, members, take_flat
+from ..geometry.arrays import as_tensor
+from ..geometry.clouds import Cloud, cloud_of
 from ..geometry.kinds import Kind, Rows
-from ..geometry.moving import check_boxes, first_image, image_sizes, unstacked
-from .rows import check_batch, take
-
-
-class Call(NamedTuple):
-    """Arguments that move (`values`, by name, with their `kinds`), the way back to a call, and what the canonicalizer sees.
-
-    `seen`: the images, or a `Cloud` with the row of every point of a flat batch in `batch`.
-    """
-
-    values: dict[str, Any]
-    kinds: dict[str, Any]
-    run: Callable[[dict[str, Any]], Any]
-    seen: Any
-    sizes: list[Size]
-    batch: Tensor | None = None
-
-    @classmethod
-    def bind(cls, predictor: Callable[..., Any], inputs: Any, args: tuple, kwargs: Mapping[str, Any], dim: int = 2) -> "Call":
-        """Raises TypeError or ValueError where the arguments do not fit the kinds, or hold no image (in space: no points)."""
-        names = parameter_names(predictor, args)
-        given = dict(zip(names, args, strict=False)) | dict(kwargs)
-        wanted = _kinds_by_name(inputs, names, given)
-        for name, value in given.items():
-            if name not in wanted and any(_is_array(leaf) for _, leaf, _ in nested.leaves(None, value)):
-                raise ValueError(
-                    f"the argument {name!r} holds a tensor but has no kind: pass inputs={{{name!r}: ...}} to adapt"
-                )
-        values = {name: unstacked(given[name], kind) for name, kind in wanted.items()}
-        kinds = {name: _rows_if_list(kind, given[name]) for name, kind in wanted.items()}
-
-        def invoked(moved: dict[str, Any]) -> Any:
-            everything = given | moved
-            return predictor(*[everything[name] for name in names[: len(args)]], **{n: everything[n] for n in kwargs})
-
-        listed = [name for name, kind in wanted.items() if isinstance(kind, Kind) and isinstance(kinds[name], Rows)]
-        # taken for a predictor of lists; if it is none, what it says itself helps nobody
-        run = _of_lists(invoked, listed[0], dim) if listed else invoked
-
-        if dim == 3:
-            cloud, batch = seen_cloud(values, kinds), batch_of(values, kinds)
-            if cloud is None:
-                raise ValueError(
-                    "no points among the inputs: one of them must have the kind 'points' for the pose to be found, or "
-                    "Rows('points') for a list of clouds, beside lists of what else each has, such as Rows('vectors')"
-                )
-            if batch is None:
-                check_batch(values, kinds, len(cloud))
-            return cls(values, kinds, run, cloud, [], batch)
-        images = first_image(values, kinds)
-        if images is None:
-            raise ValueError("no image among the inputs: one of them must have the kind 'image' for the pose to be found")
-        check_batch(values, kinds, len(images))
-        check_boxes(values, kinds)
-        return cls(values, kinds, run, images, image_sizes(values, kinds) or [])
-
-    @property
-    def canvas(self) -> Size:
-        """The canvas of an empty batch."""
-        return (1, 1) if isinstance(self.seen, list) else (int(self.seen.shape[-2]), int(self.seen.shape[-1]))
-
-    @property
-    def listed(self) -> bool:
-        """Whether the predictor is given a list with an entry per row."""
-        return any(isinstance(kind, Rows) for kind in self.kinds.values())
-
-    def take(self, rows: Tensor) -> dict[str, Any]:
-        """The arguments of those rows."""
-        if self.batch is not None:
-            return take_flat(self.values, self.kinds, self.batch, rows)
-        return take(self.values, self.kinds, rows, len(self.seen))
-
-    def batch_of(self, rows: Tensor) -> Tensor | None:
-        """For every point of those rows of a flat batch, which of the rows it belongs to."""
-        return None if self.batch is None else members(self.batch, rows.to(self.batch.device))[1]
-
-    def points_of(self, rows: Tensor, parts: Sequence[Tensor]) -> list[Tensor] | None:
-        """For every part of those rows, which of all their points it holds; None but for a flat batch."""
-        if self.batch is None:
-            return None
-        entry = members(self.batch, rows.to(self.batch.device))[1].cpu()
-        return [members(entry, part, len(rows))[0] for part in parts]
-
-    def parts(self, back: Float[Tensor, "m n n"], rows: Tensor) -> list[tuple[Size | None, Size | None, Tensor]]:
-        """The canvas before and after (none in space), and the (row, pose) pairs, of every sub-batch; see `by_canvas`."""
-        if self.batch is not None:
-            return [(None, None, part) for part in flat_parts(self.batch, rows)]
-        if isinstance(self.seen, Cloud):
-            return [(None, None, part) for part in torch.arange(len(rows)).split(len(self.seen))]
-        sizes = [self.sizes[i] for i in rows.tolist()]
-        return [*by_canvas(back, sizes, self.canvas, most=len(self.seen))]
-
-
-def _of_lists(run: Callable[[dict[str, Any]], Any], name: str, dim: int) -> Callable[[dict[str, Any]], Any]:
-    """The same call, with a TypeError that says the way out where the predictor does not take the list."""
-
-    def checked(moved: dict[str, Any]) -> Any:
-        try:
-            return run(moved)
-        except (TypeError, AttributeError) as error:
-            reason = " ".join(str(error).split())[:80]
-            way_out = (
-                "stack images of one size, torch.stack(images), and call the model once for every size"
-                if dim == 2
-                else "stack clouds of one size, torch.stack(clouds), or pad them beside an argument of the kind 'presence'"
-            )
-            came = f"the predictor was given the list {name!r} as it came, and failed ({reason} ...)"
-            raise TypeError(f"{came}. If it takes batches, {way_out}") from error
-
-    return checked
-
-
-def by_canvas(back: Float[Tensor, "m 3 3"], sizes: Sequence[Size], empty: Size, most: int) -> list[tuple[Size, Size, Tensor]]:
-    """The rows of each (canvas before, canvas after being brought back), at most `most` at a time; an empty one without rows.
-
-    Several poses never make a batch that is larger than the caller's: memory stays what it was, and large batches cost more
-    a row where memory is slow.
-    """
-    if not sizes:
-        return [(empty, empty, torch.zeros(0, dtype=torch.long))]
-    found: dict[tuple[Size, Size], list[int]] = {}
-    after = [size for g, size in zip(back, sizes, strict=True) for size in moved_sizes(g[None], size)]
-    for i, pair in enumerate(zip(sizes, after, strict=True)):
-        found.setdefault(pair, []).append(i)
-    return [(*pair, part) for pair, rows in found.items() for part in torch.tensor(rows).split(most)]
 
 
 def invoke(function: Callable[..., Any], predictor: Callable[..., Any], x: Any) -> Any:
-    """`function` on the inputs of one batch of data: a tuple as arguments, a dict as those of its names."""
+    """`function` on the inputs of one batch of data: a tuple as positional arguments, a dict as keyword arguments."""
     if isinstance(x, tuple):
         return function(*x)
     names = parameter_names(getattr(predictor, "predictor", predictor), ())  # an adapted model takes what its predictor takes
@@ -152,18 +26,18 @@ def invoke(function: Callable[..., Any], predictor: Callable[..., Any], x: Any) 
 
 
 def fitting_kinds(kind: Any, x: Any) -> Any:
-    """The kinds for x: those of the arguments that are there; where x is one input alone, that of the image or the points."""
+    """The kinds for x: those of the arguments given; for a single input, that of the image or the points."""
     if isinstance(kind, Mapping) and isinstance(x, Mapping):
         return {name: one for name, one in kind.items() if x.get(name) is not None}
     several = isinstance(kind, Mapping) or (isinstance(kind, (list, tuple)) and not nested.is_container(x))
     if not several or isinstance(x, tuple):
-        return _rows_if_list(kind, x)
+        return rows_if_list(kind, x)
     each, looked_at = _listed(kind), _looked_at(kind)
     return next((one for one in each if _is(looked_at, one)), each[0])
 
 
 def target_kinds(inputs: Any, outputs: Any, target: Any) -> Any:
-    """How targets move that come with those inputs: as the outputs do, leaf by leaf, or as their one kind.
+    """The kinds of the targets: those of the outputs of the same names, or the only kind that the outputs have.
 
     Raises ValueError where that is not clear.
     """
@@ -184,7 +58,7 @@ def target_kinds(inputs: Any, outputs: Any, target: Any) -> Any:
 
 
 def _of_one(outputs: Any, entry: Any) -> Any:
-    """The kind of what a list of targets holds for each row: the one of the outputs that moves, unless it cannot move."""
+    """The kind of one entry in a list of targets: for arrays the only kind of the outputs that moves, else "invariant"."""
     if not isinstance(outputs, Mapping) or nested.is_container(entry):
         return outputs
     kinds = _all_kinds(outputs) if _is_array(entry) else []
@@ -204,16 +78,16 @@ def _unclear(outputs: Any) -> ValueError:
 
 
 def _of_keys(outputs: Any, keys: set[Any]) -> Any:
-    """The kinds of what a target holds too: what is there has boxes and labels, what is found has scores as well."""
+    """The kinds of the outputs for the keys that the target has: ground truth has no scores."""
     if not isinstance(outputs, Mapping) or (keys and keys.isdisjoint(outputs)):
         return outputs  # with no name in common the error says which are expected
     return {key: kind for key, kind in outputs.items() if key in keys}
 
 
 def arguments(x: Any, kinds: Any) -> Any:
-    """The inputs of a batch as arguments: several that come as a tuple, or as the list that collation makes of one, by name.
+    """Several inputs, a tuple or the list that collation makes of it, as a dict by name; a tuple where the kinds have no names.
 
-    Kinds by name stand in the order of the predictor's parameters; where the kinds have no names, they stay a tuple.
+    Kinds by name are in the order of the predictor's parameters. A single input stays as it is.
     """
     several = isinstance(x, (tuple, list)) and isinstance(kinds, (Mapping, tuple, list)) and bool(x) and _is_array(x[0])
     if not several or is_row_list(x, kinds) or not (isinstance(x, tuple) or all(isinstance(part, Tensor) for part in x)):
@@ -222,10 +96,10 @@ def arguments(x: Any, kinds: Any) -> Any:
 
 
 def inputs_of(batch: Any, kinds: Any) -> Any:
-    """The predictor's inputs in a batch (or sample) of data: the batch itself, or what a tuple or list of them begins with.
+    """The predictor's inputs in a batch (or sample) of data: the batch itself, or the first entry of (inputs, targets).
 
-    From a dict come the entries that have a kind, or, where the one kind names none, the first of them. As many entries as
-    there are kinds are the arguments; of images by name only below a pair, since (images, labels) are as many as two kinds.
+    Of a dict, the entries that have a kind, or the first where the kinds have no names. A tuple as long as the kinds holds the
+    arguments; with an image and kinds by name only inside (inputs, targets), since (images, labels) has two entries as well.
     """
     pair = False
     while isinstance(batch, (tuple, list)) and not is_row_list(batch, kinds):
@@ -245,7 +119,7 @@ def inputs_of(batch: Any, kinds: Any) -> Any:
 
 
 def check_sample(data: Any, inputs: Any) -> None:
-    """Raise ValueError where the samples of a map-style data set hold no cloud (n, 3) each, but points of one."""
+    """Raise ValueError where a sample of a map-style data set is no cloud (n, 3), but a point of one."""
     if _looked_at(inputs) == "image" or isinstance(data, IterableDataset) or len(data) == 0:
         return
     x = inputs_of(data[0], inputs)
@@ -280,7 +154,7 @@ def cloud_in(batch: Any, kinds: Any) -> Cloud:
 
 
 def seen_cloud(x: Any, kinds: Any) -> Cloud | None:
-    """The cloud among arguments of those kinds. Raises TypeError or ValueError for what can only be meant otherwise."""
+    """The clouds among arguments of those kinds. Raises TypeError or ValueError for points, mask or batch of another form."""
     found = [(kind.name, leaf, path) for kind, leaf, path in nested.leaves(kinds, x, "input") if isinstance(kind, Kind)]
     flat = any(name == "batch" for name, _, _ in found)
     for name, leaf, path in found:
@@ -288,7 +162,7 @@ def seen_cloud(x: Any, kinds: Any) -> Cloud | None:
             continue
         if not _is_array(leaf):
             raise TypeError(f"{path}: {name} are a tensor or an array; got a {type(leaf).__name__}")
-        tensor, shape = torch.as_tensor(leaf), tuple(leaf.shape)
+        tensor, shape = as_tensor(leaf), tuple(leaf.shape)
         if name == "points" and tensor.ndim == 2 and not flat:
             raise ValueError(
                 f"{path}: points have shape (b, n, 3); got {shape}: one cloud is x[None], and a flat batch has an argument of "
@@ -298,14 +172,14 @@ def seen_cloud(x: Any, kinds: Any) -> Cloud | None:
             raise ValueError(f"{path}: batch is the row of each point, whole numbers; got {tensor.dtype} of shape {shape}")
         if name == "presence" and tensor.dtype != torch.bool and not bool(((tensor == 0) | (tensor == 1)).all()):
             raise ValueError(
-                f"{path}: presence is true, or 1, where there is a point, and 0 elsewhere; got other numbers: an additive mask "
-                "is mask == 0"
+                f"{path}: presence is a padding mask, true or 1 where there is a point, else 0; got other numbers: of an "
+                "additive mask, pass mask == 0"
             )
     return cloud_of(x, kinds)
 
 
 def is_row_list(batch: Any, kinds: Any) -> bool:
-    """Whether it is a list of images (c, h, w), or of clouds (n, 3)."""
+    """Whether it is a per-sample list, of images (c, h, w) or of clouds (n, 3)."""
     ndim = {"image": 3, "points": 2}[_looked_at(kinds)]
     return isinstance(batch, list) and bool(batch) and all(isinstance(x, Tensor) and x.ndim == ndim for x in batch)
 
@@ -335,7 +209,7 @@ def _is_array(value: Any) -> bool:
 
 
 def parameter_names(predictor: Callable[..., Any], args: tuple) -> list[str]:
-    """Names for the positional arguments: the predictor's own where it tells them."""
+    """Names for the positional arguments: those of the predictor's signature where it has one."""
     function = predictor.forward if isinstance(predictor, torch.nn.Module) else predictor
     try:
         parameters = list(inspect.signature(function).parameters.values())
@@ -353,7 +227,8 @@ def in_order(kinds: Any, predictor: Callable[..., Any]) -> Any:
     return dict(sorted(kinds.items(), key=lambda item: names.index(item[0]) if item[0] in names else len(names)))
 
 
-def _kinds_by_name(inputs: Any, names: list[str], given: dict[str, Any]) -> dict[str, Any]:
+def kinds_by_name(inputs: Any, names: list[str], given: dict[str, Any]) -> dict[str, Any]:
+    """The kinds of the arguments by their names. Raises TypeError or ValueError where they do not fit the call."""
     if not given:
         raise TypeError("the model was called without arguments")
     first = next(iter(given))
@@ -373,7 +248,8 @@ def _kinds_by_name(inputs: Any, names: list[str], given: dict[str, Any]) -> dict
     return dict(zip(given, inputs, strict=False))
 
 
-def _rows_if_list(kind: Any, value: Any) -> Any:
+def rows_if_list(kind: Any, value: Any) -> Any:
+    """The kind of each entry where images or clouds come as a list."""
     if isinstance(kind, Kind) and kind.name in ("image", "points") and isinstance(value, (list, tuple)):
         return Rows(kind)
     return kind

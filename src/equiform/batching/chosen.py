@@ -1,24 +1,42 @@
 """The (row, element) pairs that the predictor is run on, and their weights."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-
-from ..geometry.clouds import members
 
 SCORE_STEP = 2.0**-10
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """The (row, element) pairs to run, row by row, the likeliest first; weights sum to one over each row."""
+    """The (row, element) pairs to run, row by row, the likeliest first; weights sum to one over each row.
+
+    `g`: their elements, from the `candidates` of every row. `zero`: in training a weight for each candidate, whose value is 0
+    and whose gradient is that of the choice.
+    """
 
     row: Int[Tensor, " m"]
     rank: Int[Tensor, " m"]
     index: Int[Tensor, " m"]
     weight: Float[Tensor, " m"]
+    g: Any = None
+    candidates: Any = None
+    zero: Any = None
+
+    def of(self, pose: Any, zero: Float[Tensor, "b n"] | None = None) -> "Chosen":
+        """The same pairs with the elements of a `Pose`."""
+        device = pose.candidates.device
+        g = pose.candidates[self.row.to(device), self.index.to(device)]
+        return replace(self, g=g, candidates=pose.candidates, zero=zero)
+
+
+def likeliest(index: Int[Tensor, " b"]) -> Chosen:
+    """One element of every row, by its index."""
+    row = torch.arange(len(index))
+    return Chosen(row, torch.zeros_like(row), index, torch.ones(len(index), dtype=torch.float64))
 
 
 def choose(scores: Float[Tensor, "b n"], top_k: int = 1, coverage: float | None = None) -> Chosen:
@@ -47,10 +65,4 @@ def reweighted(chosen: Chosen, evidence: Float[Tensor, " m"]) -> Chosen:
     logs = torch.full((int(chosen.row.max()) + 1, int(chosen.rank.max()) + 1), -torch.inf, dtype=torch.float64)
     logs[chosen.row, chosen.rank] = chosen.weight.log() + evidence
     rank = logs.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
-    return Chosen(chosen.row, rank[chosen.row, chosen.rank], chosen.index, logs.softmax(1)[chosen.row, chosen.rank])
-
-
-def chosen_points(chosen: Chosen, batch: Int[Tensor, " n"]) -> Chosen:
-    """The (point, element) pairs of the (row, element) pairs of a flat batch."""
-    points, entry = members(batch.cpu(), chosen.row)
-    return Chosen(points, chosen.rank[entry], chosen.index[entry], chosen.weight[entry])
+    return replace(chosen, rank=rank[chosen.row, chosen.rank], weight=logs.softmax(1)[chosen.row, chosen.rank])

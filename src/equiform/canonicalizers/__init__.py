@@ -1,1 +1,37 @@
 """What finds the pose of an input: images and clouds of points."""
+
+from .base import Canonicalizer
+from .cascade import CascadeCanonicalizer
+from .clouds import CloudCanonicalizer
+from .energy import EnergyCanonicalizer
+from .frames import FrameCanonicalizer
+from .group_conv import GroupConvCanonicalizer
+from .images import ImageCanonicalizer
+from .networks import scorer
+from .orbit import OrbitCanonicalizer
+from .poses import Pose
+from .principal_axes import PrincipalAxesCanonicalizer
+from .ring import RingCanonicalizer
+from .search import SearchCanonicalizer
+from .table import CANONICALIZERS
+from .tiles import TileCanonicalizer
+from .uniform import UniformCanonicalizer
+
+__all__ = [
+    "CANONICALIZERS",
+    "Canonicalizer",
+    "CascadeCanonicalizer",
+    "CloudCanonicalizer",
+    "EnergyCanonicalizer",
+    "FrameCanonicalizer",
+    "GroupConvCanonicalizer",
+    "ImageCanonicalizer",
+    "OrbitCanonicalizer",
+    "Pose",
+    "PrincipalAxesCanonicalizer",
+    "RingCanonicalizer",
+    "SearchCanonicalizer",
+    "TileCanonicalizer",
+    "UniformCanonicalizer",
+    "scorer",
+]

@@ -1,6 +1,8 @@
-"""What every canonicalizer is, whatever it looks at: a module that finds poses, and says how it is built again."""
+"""The base of all canonicalizers: a module that finds poses, and knows the arguments that build it again."""
 
+import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,8 +11,9 @@ from torch import Tensor, nn
 
 from ..geometry import groups
 from ..geometry.groups import Group
-from .poses import Pose
+from .poses import Pose, pose_of
 
+Prior = int | float | Sequence[int | float]
 MAX_ORDER = 720  # elements that are scored one by one; half a degree apart in C720
 
 
@@ -23,8 +26,11 @@ class Canonicalizer(nn.Module, ABC):
 
     name = ""  # in the table of canonicalizers
     learns = True  # whether there is anything to fit
-    estimates = True  # whether its poses are right or wrong
+    estimates = True  # whether its poses can be right or wrong
+    ready_made = ""  # those of the package that could stand in its place
     needs_predictor = False  # whether its constructor takes the predictor, as `predictor`
+    fitted = False  # whether its weights were learnt: set by `fit` and `load`; yours to set after a training of your own
+    fitted_on = ""  # of a ready-made one: what it was fitted on, for errors
     given_network: str | None = None  # the class of the network that its constructor was given, as `network`
     _place: Tensor
 
@@ -37,11 +43,53 @@ class Canonicalizer(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, inputs: Any) -> Pose:
-        """The pose of every row."""
+        """The pose of every row of the batch."""
+
+    def posterior(self, inputs: Any, prior: Prior | None = None) -> Pose:
+        """The pose of every row, given how likely each pose is before looking: scores + log prior, Bayes' rule."""
+        pose = self(inputs)
+        if prior is None:
+            return pose
+        return pose_of(pose.scores + self.log_prior(prior).to(pose.scores), pose.candidates, pose.certainty)
+
+    def log_prior(self, prior: Prior) -> Float[Tensor, " n"]:
+        """The logarithm of a prior over the elements, 0 for the likeliest, so that a uniform one changes no score.
+
+        prior: the share of the inputs that is upright, the rest being spread over the other poses alike; or a number above 0
+        for every element, in their order. Raises ValueError for any other, and where poses are found in the input.
+        """
+        if self.group.order is None or self.num_poses != self.group.order:
+            raise ValueError(f"a prior is over the elements of a finite group, or the angles of images; got {self.group.name}")
+        order = self.group.order
+        if isinstance(prior, int | float):
+            prior = [check_share(prior), *[(1 - prior) / max(order - 1, 1)] * (order - 1)]
+        shares = torch.as_tensor(prior, dtype=torch.float64)
+        if shares.shape != (order,) or not bool((shares.isfinite() & (shares > 0)).all()):
+            raise ValueError(
+                f"prior is the share that is upright, or a number above 0 for each of the {order} elements of "
+                f"{self.group.name}; got {prior!r}"
+            )
+        return (shares / shares.max()).log()
+
+    @property
+    def untrained(self) -> bool:
+        """Whether it has weights of its own that were never fitted. A network that was given counts as fitted, unless it is
+        a backbone with a new last layer (`equiform.canonicalizers.scorer`)."""
+        given = self.given_network is not None and not getattr(self.network, "untrained", False)
+        return (self.learns and not self.fitted and not given) or any(part.untrained for part in self.parts.values())
+
+    def warn_untrained(self) -> None:
+        """Warn where its poses would be those of random weights."""
+        if self.untrained and not self.training:
+            made = f"; for photos there are ready-made ones, {known}" if (known := self.ready_made) else ""
+            warnings.warn(
+                f"this {self.name} canonicalizer is not fitted, and its poses mean nothing: equiform.fit(model, inputs) in the "
+                f"poses the predictor knows{made}",
+                stacklevel=3,
+            )
 
     def config(self) -> dict[str, Any]:
-        """The plain arguments that build this canonicalizer again; its parts, its given network and the predictor are beside
-        them."""
+        """The plain arguments that build this canonicalizer again, beside its parts, its given network and the predictor."""
         return {"group": self.group.name}
 
     @property
@@ -77,3 +125,10 @@ class Canonicalizer(nn.Module, ABC):
                 f"{self.group.name} is continuous and canonicalizers score finite groups: take a fine one, such as "
                 f"{finite}{way_out}"
             )
+
+
+def check_share(prior: Any) -> float:
+    """The share of inputs that is upright. Raises ValueError unless it lies between 0 and 1."""
+    if not isinstance(prior, int | float) or isinstance(prior, bool) or not 0 < prior < 1:
+        raise ValueError(f"prior is the share that is upright, between 0 and 1, such as 0.95; got {prior!r}")
+    return float(prior)

@@ -1,4 +1,4 @@
-"""Two canonicalizers: a quick one looks at every image, a thorough one at the poses that this leaves in doubt."""
+"""Two canonicalizers: a quick one scores every pose, a thorough one rescores the poses that this leaves in doubt."""
 
 from typing import Any
 
@@ -18,8 +18,8 @@ class CascadeCanonicalizer(ImageCanonicalizer):
     """As accurate as a large orbit scorer at a fraction of its cost.
 
     A pose is in doubt where `quick` gives it at least `doubt` of the posterior, and another pose as well; `thorough` scores
-    these alone. The share that they had together is dealt out anew, by the mean of both log-posteriors (a product of experts,
-    Hinton 2002, sec. 2) times `sharpness`, since the mean of two that differ is too flat. All other poses keep their share.
+    these alone. Their joint share of the posterior is divided anew, by a softmax of the mean of both log-posteriors (a product
+    of experts, Hinton 2002, sec. 2) times `sharpness`, since the mean of two that differ is too flat. Other poses keep theirs.
     Cascades of classifiers: Viola & Jones 2001.
 
     The two are fitted before, each on its own. Raises TypeError or ValueError where they do not fit together.
@@ -77,7 +77,7 @@ class CascadeCanonicalizer(ImageCanonicalizer):
     def _together(
         self, first: Float[Tensor, "b n"], second: Float[Tensor, "b n"], doubtful: Bool[Tensor, "b n"]
     ) -> Float[Tensor, "b n"]:
-        """Log-posteriors of rows in doubt. A constant that scores of `thorough` have in common goes with the normalisation."""
+        """Log-posteriors of rows in doubt. Softmax ignores a constant in the scores of `thorough`."""
         share = first.masked_fill(~doubtful, -torch.inf).logsumexp(1, keepdim=True)
         mean = ((first + second) * self.sharpness / 2).masked_fill(~doubtful, -torch.inf)
         return torch.where(doubtful, mean.log_softmax(1) + share, first)

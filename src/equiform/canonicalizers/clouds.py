@@ -1,4 +1,4 @@
-"""The base of what finds the pose of clouds of points."""
+"""The base of canonicalizers of clouds of points."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ FLAT = 1e-3  # a cloud whose least deviation is below this share of its greatest
 
 
 class CloudCanonicalizer(Canonicalizer):
-    """From a `Cloud`, points (b, n, 3) or a list of (n, 3), to a `Pose`. Subclasses say `frames` and their `config`."""
+    """From a `Cloud`, points (b, n, 3) or a list of (n, 3), to a `Pose`. Subclasses define `frames` and `config`."""
 
     def __init__(self, group: str | Group):
         super().__init__(group)
@@ -36,7 +36,7 @@ class CloudCanonicalizer(Canonicalizer):
     def frames(
         self, cloud: Cloud
     ) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b n 3 3"], Float[Tensor, " b"], Float[Tensor, "b 3"]]:
-        """Of a standardised cloud: scores, the frames they are of, the certainty, and the origin."""
+        """Of a standardised cloud: scores, the frame of each score, the certainty, and the origin."""
         raise NotImplementedError(f"{type(self).__name__} has no frames of clouds")
 
     def forward(self, inputs: Any) -> Pose:

@@ -1,4 +1,4 @@
-"""Training-free poses of images: those in which the predictor is most confident."""
+"""Training-free poses of images: the one in which the predictor is most confident."""
 
 from collections.abc import Callable
 from typing import Any
@@ -42,8 +42,7 @@ class EnergyCanonicalizer(ImageCanonicalizer):
 
     `confidence`: "max_probability", "negative_entropy" or "energy". The predictor takes the image alone and gives logits
     (b, k), or per-pixel logits (b, k, h, w), whose confidence is averaged; in a nested output the first such tensor counts.
-    `sigmoid`: the k logits are k questions of their own, answered yes or no, and their confidences are averaged. A single
-    logit always is one, since a softmax over one class says nothing.
+    `sigmoid`: the k logits are independent sigmoids, whose confidences are averaged. A single logit always is one.
     """
 
     name = "energy"

@@ -1,6 +1,6 @@
-"""Canonicalizers of clouds: frames found in the points themselves, so that they turn with them whatever the weights are.
+"""Frames of clouds from an equivariant network: they turn with the points whatever the weights are.
 
-All of it is computed in float64 from a standardised cloud, and independent of the order of the points. Where a cloud does not
+Everything is computed in float64 from a standardised cloud, and independent of the order of the points. Where a cloud does not
 define a frame (one point, points on a line, a symmetric body) the frame is still a valid one, and `Pose.certainty` is near 0.
 """
 
@@ -29,9 +29,9 @@ class FrameCanonicalizer(CloudCanonicalizer):
 
     `vectors`, `features`: how many further vectors (velocities) and numbers (charges) each point has among the inputs.
     `method`: "gram-schmidt" or "procrustes" (the nearest rotation). `origin`: "centroid" or "learned", for SE(3) and E(3).
-    `spread`: in training every frame is turned a little further at random, by angles of that deviation in degrees (and where
-    the group has reflections, mirrored as often as not). A predictor that learns with it then knows the surroundings of its
-    frames and does not memorise the data in one frame alone; as dropout, it is off in eval mode.
+    `spread`: jitter of the frames in training: random turns whose angles have that deviation in degrees, and where the group
+    has reflections random mirrors. A predictor that is trained with it does not memorise the data in one frame each. Off in
+    eval mode, like dropout.
     """
 
     name = "frame"
@@ -79,7 +79,7 @@ class FrameCanonicalizer(CloudCanonicalizer):
                 f"{cloud.vectors.shape[2]} and {cloud.features.shape[2]}: FrameCanonicalizer(group, vectors=..., features=...)"
             )
         vectors, share = self.network(cloud)
-        # the points on a line that is the same from both ends cancel, and the principal axes still follow it
+        # points on a line that is symmetric about its middle cancel; the principal axes still follow the line
         cancelled = (share[:, 0] < CANCELLED)[:, None, None]
         frame, certainty = self._frame(torch.where(cancelled, principal_axes(cloud, self.space.axis)[0], vectors[:, :3].mT))
         needed = 1 if self.space.axis else 3 if self.space.reflections else 2
@@ -100,11 +100,11 @@ class FrameCanonicalizer(CloudCanonicalizer):
             x, y = columns[:, 0, 0], columns[:, 1, 0]
             return rotations.about_z(torch.atan2(y, x)), torch.hypot(x, y) / columns[:, :, 0].norm(dim=-1).clamp(min=1e-300)
         if self.method == "gram-schmidt":
-            # the first vector is z, which is what most data are aligned by, and not the product of two that may not be known
+            # the first vector becomes z, by which most data are aligned, and not a product of two that may be degenerate
             frame, certainty = rotations.gram_schmidt(columns, self.space.reflections)
             return frame[..., [1, 2, 0]], certainty
         singular = torch.linalg.svdvals(columns.detach())
-        # where the second vanishes (for O(3) the third), or cancels against a mirrored third, there is no nearest one
+        # not unique where the second vanishes (for O(3) the third), or equals a third of the opposite sign
         third = torch.where(torch.linalg.det(columns.detach()) < 0, -singular[:, 2], singular[:, 2])
         clear = singular[:, 2] if self.space.reflections else singular[:, 1] + third
         return rotations.nearest_rotation(columns, self.space.reflections), (clear / singular[:, 0].clamp(min=1e-300)).clamp(

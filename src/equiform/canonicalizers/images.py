@@ -1,4 +1,4 @@
-"""The base of what finds the pose of images."""
+"""The base of canonicalizers of images."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,12 +23,13 @@ MAX_RESOLUTION, MAX_CHANNELS, MAX_WIDTH = 2048, 512, 4096
 
 
 class ImageCanonicalizer(Canonicalizer):
-    """From images (b, c, h, w), or a list of (c, h, w), to a `Pose`. Subclasses say `scores` of views and their `config`.
+    """From images (b, c, h, w), or a list of (c, h, w), to a `Pose`. Subclasses define `scores` of views and `config`.
 
-    A view is what `view` makes of an image; training works on views, so that it can keep a whole data set of them.
+    A view is what `view` makes of an image, usually a thumbnail. Training keeps thumbnails of the whole data set in memory.
     """
 
     continuous = False  # whether it is for continuous groups
+    ready_made = "canonicalizer='photos-c4' or 'photos-so2'"
 
     def __init__(self, group: str | Group, resolution: int = 64, channels: int = 3):
         super().__init__(group)
@@ -52,17 +53,24 @@ class ImageCanonicalizer(Canonicalizer):
         return view_size(self.group, self.resolution)
 
     def view(self, images: Images) -> Float[Tensor, "b c s s"]:
-        """What the canonicalizer looks at: the whole image in a small square, standardised."""
+        """What the canonicalizer looks at: a standardised square thumbnail of the whole image."""
+        return self._square(images)
+
+    def _square(self, images: Images, in_disc: bool = False) -> Float[Tensor, "b c s s"]:
         images = as_tensor(images) if isinstance(images, np.ndarray) else images
-        # photos may lie elsewhere than the canonicalizer: files are read on the processor, models may be on a GPU
-        return square_view(images, self.view_size, self.channels).to(self.device)
+        try:
+            view = square_view(images, self.view_size, self.channels, in_disc=in_disc)
+        except ValueError as error:
+            raise ValueError(f"{error}{self.fitted_on and '; '}{self.fitted_on}") from None
+        # photos may be on another device: files are read on the CPU
+        return view.to(self.device)
 
     def squares(self, images: Any, side: int) -> Tensor:
-        """What training keeps of a batch of images, to draw views from: the whole images, squeezed to squares."""
+        """Square thumbnails of whole images, which training keeps and draws views from."""
         return squares(images, side)
 
     def read(self, file: Path, side: int) -> Tensor:
-        """The squares of one image file."""
+        """The thumbnails of one image file."""
         return read_square(file, side)
 
     def scores(self, view: Float[Tensor, "b c s s"]) -> Float[Tensor, "b n"]:
@@ -70,7 +78,7 @@ class ImageCanonicalizer(Canonicalizer):
         raise TypeError(f"{type(self).__name__} has no scores of views")
 
     def target(self, prior: Float[Tensor, "*b n"], g: Float[Tensor, "b 3 3"]) -> Float[Tensor, "b n"]:
-        """What scores should say of canonical views moved by g: the prior (one, or one per row), p'(h) = p(g^-1 h)."""
+        """The target of the scores of canonical views moved by g: the prior (one, or one per row) moved, p'(h) = p(g^-1 h)."""
         return act_regular(g, prior.to(g).expand(len(g), -1), None, group=self.group.name)
 
     def right(self, scores: Float[Tensor, "b n"], target: Float[Tensor, "b n"]) -> Bool[Tensor, " b"]:
@@ -82,7 +90,7 @@ class ImageCanonicalizer(Canonicalizer):
         view = self.view(inputs)
         if len(view) == 0:
             return pose_of(torch.zeros(0, self.num_poses, device=view.device), self.elements)
-        # a few small layers gain nothing from half precision, and poses would be blurred by it
+        # a small network gains nothing from half precision, which would blur the scores
         with torch.autocast(view.device.type, enabled=self.training and torch.is_autocast_enabled(view.device.type)):
             return pose_of(self.scores(view).float(), self.elements)
 

@@ -1,4 +1,4 @@
-"""A score per element, from views of the image turned back by every element; the likeliest element is the pose.
+"""A score per element, from views of the image turned back by every element; the MAP element is the pose.
 
 Turning the input permutes the scores, which makes the pose equivariant whatever the weights are.
 """
@@ -25,10 +25,10 @@ class OrbitCanonicalizer(ImageCanonicalizer):
     """Score element g by what a network thinks of g^-1.x: equivariant by construction, costs |G| small forward passes.
 
     `network` maps views (b, channels, resolution, resolution) to one score per row: how much the view looks upright. One whose
-    attribute `outputs` is |G| says of each view which way it is turned, (b, |G|): the answers to all views are averaged, and
-    in training one view, drawn at random, speaks for all of them, at one pass. A name takes one of the package's own networks
-    (`PLANS`); see `equiform.scorer` for a pretrained backbone. Optimised over the orbit as in Panigrahi & Mondal 2024, arXiv
-    2405.14089. `temperature` divides the scores; see `equiform.calibrate`.
+    attribute `outputs` is |G| classifies the pose of each view, (b, |G|): the answers to all views are averaged, and in
+    training one view, drawn at random, is enough. A name takes one of the package's own networks (`PLANS`);
+    `equiform.canonicalizers.scorer` makes one of a pretrained backbone. Optimised over the orbit as in Panigrahi & Mondal 2024,
+    arXiv 2405.14089. `temperature` divides the scores; see `equiform.learning.calibrate`.
     """
 
     name = "orbit"
@@ -77,7 +77,7 @@ class OrbitCanonicalizer(ImageCanonicalizer):
 
     @property
     def sees_turns(self) -> bool:
-        """Whether the network says of one view which way it is turned."""
+        """Whether the network classifies the pose of a view, instead of scoring how upright it looks."""
         return getattr(self.network, "outputs", 1) == self.num_poses > 1
 
     def _over_orbit(self, answers: Float[Tensor, "n b n"]) -> Float[Tensor, "b n"]:
@@ -89,21 +89,23 @@ class OrbitCanonicalizer(ImageCanonicalizer):
     def scores_of(
         self, view: Float[Tensor, "b c s s"], row: Int[Tensor, " m"], index: Int[Tensor, " m"]
     ) -> Float[Tensor, " m"]:
-        """The scores of some pairs of a row and the index of an element alone, each at one pass of the network."""
+        """The scores of some (row, index of an element) pairs alone, at one pass of the network each."""
         if self.sees_turns:
             return self.scores(view)[row, index]
         pairs = orbit_views(view, self.group).to(self._dtype())[index, row]
         scores = [self._answer(part) for part in pairs.split(PAIRS)] or [view.new_zeros(0)]
         return torch.cat(scores) / self.temperature
 
-    def _answer(self, views: Float[Tensor, "m c r r"]) -> Float[Tensor, "m *k"]:
+    def _answer(self, views: Float[Tensor, "m c r r"]) -> Tensor:
         answer = self.network(views.contiguous(memory_format=torch.channels_last))
         scores = first_logits(answer) if is_container(answer) else answer  # transformers classifiers answer with a dict
         shape = (len(views), self.num_poses) if self.sees_turns else (len(views),)
         if not isinstance(scores, Tensor) or scores.numel() != math.prod(shape):
             came = f"shape {tuple(scores.shape)}" if isinstance(scores, Tensor) else f"a {type(answer).__name__}"
             what = "element" if self.sees_turns else "row"
-            raise ValueError(f"the network must give one score per {what}, {shape}; got {came}: see equiform.scorer(backbone)")
+            raise ValueError(
+                f"the network must give one score per {what}, {shape}; got {came}: see canonicalizers.scorer(backbone)"
+            )
         return scores.reshape(shape)
 
 

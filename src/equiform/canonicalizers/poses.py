@@ -1,4 +1,4 @@
-"""Poses: what a canonicalizer says, and which elements follow from its scores."""
+"""Poses: the answer of a canonicalizer, and the likeliest (MAP) element from its scores."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ class Pose:
     """The pose of every row: x = g.c with c the canonical form. `scores` are unnormalised, one per candidate.
 
     The candidates are the elements of a finite group, or a few elements of a continuous one that were found in the input.
-    `certainty`, 0 to 1, says how well the input defines them (0 for a degenerate cloud); None where that is no question.
+    `certainty`, 0 to 1, says how well the input defines them (0 for a degenerate cloud); None for images.
     """
 
     g: Float[Tensor, "b d d"]
@@ -36,7 +36,7 @@ class Pose:
 def pose_of(
     scores: Float[Tensor, "b n"], elements: Float[Tensor, "*b n d d"], certainty: Float[Tensor, " b"] | None = None
 ) -> Pose:
-    """The likeliest element of every row; the first one where scores tie. `elements`: for all rows, or of every row.
+    """The MAP pose of every row, the first where scores tie. `elements`: the same for all rows, or those of every row.
 
     A row without finite scores (a NaN in its image) gets equal ones.
     """

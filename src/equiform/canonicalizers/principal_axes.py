@@ -34,7 +34,7 @@ def principal_axes(cloud: Cloud, axis: bool = False) -> tuple[Float[Tensor, "b 3
 
 
 class PrincipalAxesCanonicalizer(CloudCanonicalizer):
-    """Training-free: principal axes, with every choice of their directions a candidate (4 for SO(3), 8 for O(3), 2 about z).
+    """Training-free: principal axes; each choice of their signs is a candidate (4 for SO(3), 8 for O(3), 2 about z).
 
     `scores="skewness"`: directions in which the points reach further score higher, `sharpness` times the sum of the third
     moments. `scores="equal"`: none is preferred, for frame averaging (Puny et al. 2022, arXiv 2110.03336): `top_k` = all of

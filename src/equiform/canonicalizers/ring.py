@@ -3,16 +3,15 @@
 import math
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from .._checks import check_positive, check_whole
 from ..geometry.actions import act_image
-from ..geometry.arrays import as_tensor
 from ..geometry.groups import Cyclic, Group, turn
-from ..images.views import central_square, disc, orbit_views, square_view, squares, view_size
+from ..images.views import central_square, disc, orbit_views, squares, view_size
+from .base import Prior, check_share
 from .images import ImageCanonicalizer, Images
 from .networks import MobileNetwork
 from .orbit import STEP
@@ -25,11 +24,11 @@ CONCENTRATION = 60.0  # of the target about the true angle, von Mises: a deviati
 class RingCanonicalizer(ImageCanonicalizer):
     """The angle of an image, anywhere on the circle, for SO2 and O2.
 
-    The image is looked at as a disc in its central square, in `num_views` turned views. Of each `network` says how likely each
-    of `num_bins` angles is, (b, num_bins); turned forth by the angle of its view, their mean is the score of every angle. So it
-    is equivariant by construction under turns from view to view (with four views exactly, since pixels move by index), and
-    between these as far as the network has learnt it. The likeliest bin and its neighbours give the angle in between, by their
-    circular mean. For O2 the mirrored image is looked at as well, at twice the cost.
+    The image is looked at as a disc in its central square, in `num_views` turned views. For each, `network` scores `num_bins`
+    angles, (b, num_bins); the scores of a view are shifted by its angle, and the mean over views is the score of every angle.
+    So it is equivariant by construction under turns from view to view (with four views exactly, since pixels move by index),
+    and between these as far as the network has learnt it. The angle is the circular mean of the likeliest bin and its
+    neighbours. For O2 the mirrored image is scored as well, at twice the cost.
 
     `network`: a module, or the name of one of the package's own (`PLANS`). `temperature` divides the scores.
     """
@@ -80,8 +79,7 @@ class RingCanonicalizer(ImageCanonicalizer):
 
     def view(self, images: Images) -> Float[Tensor, "b c s s"]:
         """The disc in the central square of every image, standardised."""
-        images = as_tensor(images) if isinstance(images, np.ndarray) else images
-        return square_view(images, self.view_size, self.channels, in_disc=True).to(self.device)
+        return self._square(images, in_disc=True)
 
     def squares(self, images: Any, side: int) -> Tensor:
         """What training keeps of a batch of images: their central squares."""
@@ -89,7 +87,7 @@ class RingCanonicalizer(ImageCanonicalizer):
         return squares(images, side)
 
     def scores(self, view: Float[Tensor, "b c s s"]) -> Float[Tensor, "b m"]:
-        """One score for every angle of the ring; of O2 then those of the angles after a flip. In training one view speaks."""
+        """One score for every angle of the ring; of O2 then those of the angles after a flip. In training, of one view."""
         if self.group.reflections:
             flipped = act_image(turn(torch.zeros(len(view)), torch.ones(len(view), dtype=torch.bool)), view, None)
             return torch.cat([self._ring(view), self._mirrored(self._ring(flipped))], 1) / self.temperature
@@ -101,7 +99,7 @@ class RingCanonicalizer(ImageCanonicalizer):
         answers = torch.stack([self._answer(part) for part in orbit_views(view, self.ring)])
         # whole steps add up exactly in any order, so that a quarter turn moves the ring and changes nothing else
         whole = (answers.double() / STEP).round()
-        step = self.num_bins // self.ring.num_turns
+        step = self.num_bins // len(whole)
         turned = [part.roll(step * i, 1) for i, part in enumerate(whole)]
         return (torch.stack(turned).sum(0) * (STEP / len(whole))).float()
 
@@ -118,12 +116,27 @@ class RingCanonicalizer(ImageCanonicalizer):
             raise ValueError(f"the network must give one score per angle, ({len(views)}, {self.num_bins}); got {came}")
         return answer
 
-    def forward(self, inputs: Images) -> Pose:
+    def posterior(self, inputs: Images, prior: Prior | None = None) -> Pose:
+        return self(inputs) if prior is None else self(inputs, self.log_prior(prior))
+
+    def log_prior(self, prior: Prior) -> Float[Tensor, " m"]:
+        """That share about the upright direction, as far as `target` is, the rest on the whole ring: a log for every score.
+
+        A small tilt is drawn to the upright direction. Raises ValueError unless the prior is one number between 0 and 1.
+        """
+        share = check_share(prior)
+        upright = self.target(torch.zeros(0), torch.eye(3)[None])[0]
+        shares = share * upright + (1 - share) / len(upright)
+        return (shares / shares.max()).log()
+
+    def forward(self, inputs: Images, log_prior: Float[Tensor, " m"] | None = None) -> Pose:
         view = self.view(inputs)
         if len(view) == 0:
             return pose_of(torch.zeros(0, self.num_poses), torch.eye(3).expand(0, self.num_poses, 3, 3))
-        rings = self.scores(view).double().unflatten(1, (self._flips, self.num_bins))
-        rings = torch.where(rings.isfinite().all(2, keepdim=True).all(1, keepdim=True), rings, torch.zeros_like(rings))
+        scores = self.scores(view).double()
+        scores = torch.where(scores.isfinite().all(1, keepdim=True), scores, torch.zeros_like(scores))
+        rings = scores if log_prior is None else scores + log_prior.to(scores)
+        rings = rings.unflatten(1, (self._flips, self.num_bins))
         logs, angles = zip(*[sectors(ring) for ring in rings.unbind(1)], strict=True)
         flips = torch.arange(self._flips).bool().repeat_interleave(SECTORS).expand(len(view), -1)
         candidates = exact_turn(torch.cat(angles, 1), flips.to(view.device)).float()

@@ -1,4 +1,4 @@
-"""Poses of clouds by search: a finite set of candidates, each scored and refined."""
+"""Poses of clouds by search over a finite set of candidates, each scored and refined."""
 
 from dataclasses import replace
 from typing import Any
@@ -20,9 +20,9 @@ MAX_SIDE, MAX_WIDTH = 32, 4096
 class SearchCanonicalizer(CloudCanonicalizer):
     """Scores a finite set of poses and refines each: any network may look at a canonical form, and the whole stays equivariant.
 
-    For continuous groups the candidates are the principal axes turned by the 24 rotations of the cube (about z: by four), which
-    leaves no choice of order or direction of the axes to chance; each is then turned a little by what the network says of it.
-    For finite groups of space the candidates are the elements, and none is turned.
+    For continuous groups the candidates are the principal axes turned by the 24 rotations of the cube (about z: by four): every
+    order and sign of the axes. Each is then refined by a small rotation that the network predicts.
+    For finite groups of space the candidates are the elements, unrefined.
     """
 
     name = "search"

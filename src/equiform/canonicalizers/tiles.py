@@ -1,4 +1,4 @@
-"""Poses of text: small tiles at full detail, each scored over the orbit."""
+"""Poses of text: small tiles at full resolution, each scored over the orbit."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,10 +20,10 @@ from .networks import ScoreNetwork
 
 
 class TileCanonicalizer(ImageCanonicalizer):
-    """Small tiles at full detail, each judged over the orbit, their posteriors multiplied: for text, lost in a squeezed view.
+    """Small tiles at full resolution, each scored over the orbit, their posteriors multiplied: for text, lost in a thumbnail.
 
-    Costs |G| passes of a small network for each of at most `num_tiles` tiles. No tile counts for more than a tile that is
-    wrong every so often (`TILE_ERROR`) should.
+    Costs |G| passes of a small network for each of at most `num_tiles` tiles. The posterior of every tile is mixed
+    with chance (`TILE_ERROR`), so that no tile decides alone.
     """
 
     name = "tiles"
@@ -70,7 +70,7 @@ class TileCanonicalizer(ImageCanonicalizer):
         if self.training:  # batch statistics see every tile and the whole orbit at once
             scores = self.network(orbit.reshape(-1, 1, *orbit.shape[-2:])).reshape(orbit.shape[:3])
             return _pooled(scores.movedim(0, -1))
-        # image by image, so that no rounding depends on the other rows; flat tiles, which tell nothing, are left out
+        # image by image, so that no rounding depends on other rows; constant tiles are left out
         tells = view.amax((-2, -1)) != view.amin((-2, -1))
         rows = []
         for i, keep in enumerate(tells):

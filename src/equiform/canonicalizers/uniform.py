@@ -1,4 +1,4 @@
-"""No preference: every pose alike."""
+"""Equal scores for all poses: orbit averaging."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from .poses import Pose, pose_of
 
 
 class UniformCanonicalizer(Canonicalizer):
-    """Every pose alike. With `top_k` = |G| the wrapper then averages over the orbit, the classical baseline."""
+    """Equal scores for all poses. With `top_k` = |G| the wrapper then averages over the orbit, the classical baseline."""
 
     name = "uniform"
     learns = False

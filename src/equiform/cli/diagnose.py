@@ -3,19 +3,16 @@
 import random
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
+from .. import ready
 from .._files import write
-from ..canonicalizers.energy import EnergyCanonicalizer
-from ..equivariant import Equivariant, adapt
 from ..evaluation.diagnose import diagnose
-from ..geometry.groups import group as group_of
 from ..images.files import ImageFiles, LabelledImages, find_images
-from ..predictors import known_kinds
 from ..predictors.references import check_reference, load_reference
 from .models import (
     NORMALISATIONS,
@@ -28,10 +25,8 @@ from .models import (
     first_answer,
     named,
 )
-from .options import ADAPTER_HELP, Backbone, Predictor
+from .options import Adapter, Backbone, Predictor
 from .text import list_files, say
-
-GROUP = "C4"
 
 
 class Alone(IterableDataset):
@@ -50,14 +45,7 @@ def diagnose_command(
         Path,
         typer.Argument(metavar="IMAGES", help="A folder of images as they come; with --labels, a subfolder for each class."),
     ],
-    adapter: Annotated[
-        str | None,
-        typer.Option(metavar="DIR", help=ADAPTER_HELP + " [default: none, the pose is the one the predictor is surest of]"),
-    ] = None,
-    group: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help=f"Without --adapter: the group whose poses are looked for. [default: {GROUP}]"),
-    ] = None,
+    adapter: Adapter = None,
     labels: Annotated[
         Path | None,
         typer.Option(
@@ -90,11 +78,6 @@ def diagnose_command(
     equiform diagnose timm:resnet18 test/ --labels labels.json --out diagnosis.json
     """
     normalize = named("normalization", normalize, NORMALISATIONS)
-    if adapter is not None and group is not None:
-        raise ValueError(f"--group {group} is of no use beside --adapter {adapter}, which has its own: leave one of them out")
-    if adapter is None and backbone is not None:
-        raise ValueError(f"--backbone {backbone} is for an adapter that was fitted with it: add --adapter")
-    group_of(group or GROUP)
     if out is not None:
         check_file("--out", out)
     if labels is None:
@@ -104,12 +87,11 @@ def diagnose_command(
     random.Random(seed).shuffle(data.files)
     place = device_of(device)
     check_reference(predictor)
-    if adapter is not None:
-        check_adapter(adapter, backbone)
+    adapter = adapter or ready.DEFAULTS["C4"]
+    check_adapter(adapter, backbone)
     loaded = load_reference(predictor)
     data.normalisation = chosen_normalisation(normalize, predictor, loaded)
-    model = _by_confidence(loaded, group or GROUP) if adapter is None else adapted(loaded, adapter, backbone, None, None)
-    model = model.to(place)
+    model = adapted(loaded, adapter, backbone, None, None).to(place)
     if isinstance(data, LabelledImages):
         check_predictor(predictor, loaded, data, False, place)
     else:
@@ -121,9 +103,3 @@ def diagnose_command(
     if out is not None:
         write(out, found.to_json().encode())
         say(f"saved {out}")
-
-
-def _by_confidence(predictor: Any, group: str) -> Equivariant:
-    """The classifier with the poses that it is surest of."""
-    outputs = "logits" if known_kinds(predictor)[1] is None else None
-    return adapt(predictor, group, outputs=outputs, canonicalizer=EnergyCanonicalizer(group, predictor))

@@ -6,7 +6,7 @@ import sys
 
 import torch
 
-from .. import __version__, saving
+from .. import __version__, ready, saving
 from .._checks import reason
 from .._optional import optional
 from ..canonicalizers.table import CANONICALIZERS
@@ -32,7 +32,7 @@ def environment() -> list[tuple[str, str]]:
         ("kinds", ", ".join(ACTIONS)),
         ("canonicalizers", ", ".join(CANONICALIZERS)),
         ("metrics", ", ".join(METRICS)),
-        ("ready-made", ", ".join(saving.ready_made())),
+        ("ready-made", ", ".join(ready.names())),
     ]
 
 

@@ -9,15 +9,15 @@ import rich
 import torch
 import typer
 
-from .. import __version__
+from .. import __version__, ready
 from ..canonicalizers.orbit import OrbitCanonicalizer
 from ..cli import demo
 from ..evaluation.evaluate import BASELINES, evaluate
+from ..evaluation.frames import FRAMES, uncropped
 from ..geometry.groups import group as group_of
 from ..images.files import LabelledImages, find_images
 from ..learning.fitting import EPOCHS, LR, fit
 from ..predictors.references import check_reference, load_reference
-from ..upright import plan, tabled, turn_files
 from .diagnose import diagnose_command
 from .info import contents, environment
 from .models import (
@@ -33,14 +33,13 @@ from .models import (
     chosen_normalisation,
     device_of,
     named,
-    no_predictor,
-    restored,
     scoring_network,
     teacher_of,
     to_fit,
 )
 from .options import Adapter, Backbone, Predictor
-from .text import Commands, count, list_files, say, size_of, track
+from .text import Commands, list_files, say, size_of
+from .turning import upright_command
 
 REPORTS = (".html", ".json", ".csv")
 METRICS = ("accuracy", "top5_accuracy")  # those that a class index is enough for
@@ -210,9 +209,9 @@ def evaluate_command(
     images: Annotated[
         Path, typer.Argument(metavar="IMAGES", help="A folder of upright photos with one subfolder for each class.")
     ],
-    adapter: Adapter,
+    adapter: Adapter = None,
     group: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The poses to measure: C4, D4, C16, ... [default: the adapter's]")
+        str | None, typer.Option(metavar="NAME", help="The poses to measure: C4, D4, C16, SO2, ... [default: the adapter's]")
     ] = None,
     labels: Annotated[
         Path | None,
@@ -248,6 +247,14 @@ def evaluate_command(
             "timm, torchvision or transformers say, none for FILE.py.",
         ),
     ] = "auto",
+    frame: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="How photos are turned: inside (their corners are lost at angles between quarter turns), or crop (each is cut "
+            "from the middle of a larger turned photo, and no corner is missing).",
+        ),
+    ] = FRAMES[0],
     batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Photos in a batch.")] = 32,
     device: Annotated[str, typer.Option(metavar="NAME", help="Where to compute: cpu, cuda, cuda:1, mps, ...")] = "cpu",
     out: Annotated[list[Path], typer.Option(metavar="FILE", help="Write the report as .html, .json or .csv. Repeatable.")] = [],  # noqa: B006  (typer copies it)
@@ -260,7 +267,8 @@ def evaluate_command(
     Python.
 
     \b
-    equiform evaluate timm:resnet18 test/ --adapter adapter --labels labels.json
+    equiform evaluate timm:resnet18 test/ --labels labels.json
+    equiform evaluate timm:resnet18 test/ --labels labels.json --group SO2 --frame crop
     equiform evaluate timm:resnet18 test/ --adapter adapter --out report.html --out report.json
     equiform evaluate my_models.py:classifier test/ --adapter adapter --size 32 --baseline bare --baseline orbit-averaging
 
@@ -273,17 +281,20 @@ def evaluate_command(
             raise ValueError(f"--out {path}: a report ends in {', '.join(REPORTS)}")
         check_file("--out", path)
     metric, normalize = named("metric", metric, METRICS), named("normalization", normalize, NORMALISATIONS)
+    frame = named("frame", frame, FRAMES)
     baselines = list(dict.fromkeys(named("baseline", name, BASELINES) for name in baseline))
     if group is not None:
         group_of(group)
     data, place = LabelledImages(images, labels, size), device_of(device)
     check_reference(predictor)
+    adapter = adapter or ready.DEFAULTS.get(group or "", ready.DEFAULTS["C4"])
     check_adapter(adapter, backbone)
     loaded = load_reference(predictor)
     data.normalisation = chosen_normalisation(normalize, predictor, loaded)
     model = adapted(loaded, adapter, backbone, top_k, coverage).to(place)
     check_predictor(predictor, loaded, data, labels is None, place)
-    options = {"metric": metric, "group": group, "baselines": baselines, "batch_size": batch_size}
+    data.size = uncropped(size) if frame == "crop" else size  # so that the predictor is shown that size
+    options = {"metric": metric, "group": group, "frame": frame, "baselines": baselines, "batch_size": batch_size}
     report = evaluate(model, data, progress=sys.stdout.isatty(), **options)
     list_files("skipped", data.skipped)
     if sys.stdout.isatty():
@@ -304,53 +315,7 @@ app.command("diagnose")(diagnose_command)
 # ------------------------------------------------------------------------------------------------------------ upright
 
 
-@app.command("upright")
-def upright_command(
-    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT", help="Image files, and folders that are searched for them.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the upright images go: same names, same inner folders.")],
-    adapter: Adapter,
-    backbone: Backbone = None,
-    min_confidence: Annotated[
-        float, typer.Option(metavar="P", min=0, max=1, help="Copy an image as it is where the pose is less certain than this.")
-    ] = 0.0,
-    csv: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The table of poses. [default: poses.csv in the --out folder]")
-    ] = None,
-) -> None:
-    """Turn image files upright.
-
-    Each is written in its own format and colour mode; one that is upright already is copied byte by byte. The inputs are never
-    changed. A table (CSV) says of each file by how many degrees its content was found turned, counter-clockwise (after a
-    left-right flip, where flip is 1), which was undone; how certain that is, 0 to 1; and why a file was skipped.
-
-    \b
-    equiform upright scans/ --out straight/ --adapter adapter
-    equiform upright a.jpg b.png --out straight/ --adapter adapter --min-confidence 0.8 --csv poses.csv
-    """
-    files = plan(inputs, out)
-    check_folder("--out", out)
-    table = out / "poses.csv" if csv is None else csv
-    check_file("--csv", table)
-    if table.resolve() in {path.resolve() for pair in files for path in pair}:
-        raise ValueError(f"--csv {table} is one of the images")
-    canonicalizer = restored(adapter, no_predictor, backbone)[0]
-    if not canonicalizer.learns:
-        raise ValueError(
-            f"{adapter} holds a canonicalizer of kind {canonicalizer.name}, which says nothing without its predictor"
-        )
-    results = list(track(tabled(turn_files(files, canonicalizer, min_confidence), table), len(files)))
-    failed = [result.error for result in results if result.error]
-    list_files("skipped", failed)
-    if len(failed) == len(files):
-        raise ValueError(f"none of {count(len(files), 'image')} can be turned")
-    turned = sum(bool(result.angle or result.flip) for result in results)
-    doubtful = sum(result.doubtful for result in results)
-    sure = sorted(result.confidence for result in results if result.confidence is not None)
-    median, chance = (sure[len(sure) // 2] if sure else 1.0), 1 / len(canonicalizer.elements)
-    if median < 2 * chance:
-        say(f"note: the median confidence is {median:.2f}, where guessing is {chance:.2f}: fit the adapter longer", err=True)
-    left = f", {doubtful} left as found (confidence below {min_confidence:g})" if doubtful else ""
-    say(f"{count(len(files) - len(failed), 'image')} in {out}: {turned} turned{left}; poses in {table}")
+app.command("upright")(upright_command)
 
 
 # --------------------------------------------------------------------------------------------------------------- info

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .. import saving
+from .. import ready, saving
 from .._checks import reason
 from ..canonicalizers.base import Canonicalizer
 from ..canonicalizers.images import ImageCanonicalizer
@@ -22,6 +22,7 @@ from ..learning.fitting import fit_opinion
 from ..learning.teacher import Teacher
 from ..predictors import known_kinds
 from ..predictors.references import IMAGENET, check_reference, load_reference, normalisation
+from ..upright import Upright
 from .text import say
 
 NORMALISATIONS: dict[str, Normalisation | None] = {"auto": None, "imagenet": IMAGENET, "none": None}
@@ -96,7 +97,7 @@ def check_network(canonicalizer: ImageCanonicalizer, backbone: str | None) -> No
 def check_adapter_folder(out: Path) -> None:
     """Raise where no adapter could be saved, before hours are spent."""
     check_folder("--out", out)
-    if out.is_dir() and any(out.iterdir()) and not (out / saving.CONFIG).is_file():
+    if out.is_dir() and any(out.iterdir()) and not (out / saving.WEIGHTS).is_file():
         raise FileExistsError(f"--out {out} holds other files; name a new folder, or one with an adapter to replace")
 
 
@@ -159,12 +160,14 @@ def adapted(predictor: Any, adapter: str, backbone: str | None, top_k: int | Non
     kinds = (
         {"inputs": known[0], "outputs": known[1]}
         if None not in known
-        else {name: saved[name] for name in ("inputs", "outputs")}
+        # a ready-made one is for any predictor of photos, and here they are classifiers
+        else {"inputs": saved["inputs"] or "image", "outputs": saved["outputs"] or "logits"}
     )
     doubt = {"top_k": saved["top_k"], "coverage": saved["coverage"]}
+    prior = saved["prior"]
     if top_k is not None or coverage is not None:
         doubt = {"top_k": top_k or 1, "coverage": coverage}
-    model = adapt(predictor, canonicalizer.group, canonicalizer=canonicalizer, **kinds, **doubt)
+    model = adapt(predictor, canonicalizer.group, canonicalizer=canonicalizer, prior=prior, **kinds, **doubt)
     model.opinion = saved.get("opinion")
     found: list[Any] = []
     nested.map_kinds(found.append, model.outputs)
@@ -199,7 +202,7 @@ def check_predictor(ref: str, predictor: Any, data: LabelledImages, in_order: bo
     logits = first_answer(ref, predictor, data, device)
     if logits is None or logits.ndim != 2:
         return
-    num_classes, greatest = logits.shape[1], max(data.index.values())
+    num_classes, greatest = max(logits.shape[1], 2), max(data.index.values())  # one logit: yes or no
     if greatest >= num_classes:
         raise ValueError(f"{ref} knows {num_classes} classes, and the class index goes up to {greatest}")
     if in_order and num_classes != len(data.index):
@@ -208,6 +211,30 @@ def check_predictor(ref: str, predictor: Any, data: LabelledImages, in_order: bo
             f"{greatest} in sorted order; should there be --labels?",
             err=True,
         )
+
+
+def upright_step(adapter: str | None, backbone: str | None, any_angle: bool, **options: Any) -> Upright:
+    """What turns files upright: the adapter that was named, or the ready-made one for quarter turns or for any angle.
+
+    Raises ValueError for one that needs its predictor, and for one of quarter turns where any angle is asked for.
+    """
+    adapter = adapter or ready.DEFAULTS["SO2" if any_angle else "C4"]
+    canonicalizer, saved = restored(adapter, no_predictor, backbone)
+    if not canonicalizer.learns:
+        raise ValueError(
+            f"{adapter} holds a canonicalizer of kind {canonicalizer.name}, which says nothing without its predictor"
+        )
+    group = canonicalizer.group
+    if any_angle and group.on_grid:
+        raise ValueError(
+            f"--any-angle: {adapter} is for {group.name}, which has no other turns: leave --adapter out, or take one for SO2"
+        )
+    if group.on_grid and (options["quarter"] or options["fill"] is not None):
+        raise ValueError(
+            f"--quarter and --fill are for --any-angle; {adapter} is for {group.name}, turned without loss as it is"
+        )
+    options["prior"] = saved["prior"] if options["prior"] is None else options["prior"]
+    return Upright(canonicalizer, **options)
 
 
 def no_predictor(*args: Any) -> Any:

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from ..batching.rows import rows_if_listed
+from ..batching.lists import with_lists
 from ..geometry import nested
 from ..geometry.arrays import as_tensor
 from ..geometry.kinds import Kind, Rows
@@ -18,7 +18,8 @@ def same_answers(got: Any, expected: Any, kinds: Any, tolerance: float) -> Bool[
     `tolerance`: the share of classes, labels or pixels that may differ, and of floats the mean absolute difference relative to
     the mean absolute value. What all rows share is left aside. Raises ValueError where there is nothing else.
     """
-    kinds = rows_if_listed(kinds, expected, len(expected)) if isinstance(expected, list) else kinds
+    if isinstance(expected, list):
+        kinds = with_lists(kinds, [expected], [len(expected)], "output", listed=True)
     leaves = zip(nested.leaves(kinds, got), nested.leaves(kinds, expected), strict=True)
     rows = [(kind, by_row) for (kind, a, _), (_, b, _) in leaves if (by_row := _same_rows(kind, a, b, tolerance)) is not None]
     if not rows:

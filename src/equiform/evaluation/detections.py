@@ -18,8 +18,8 @@ class AveragePrecision:
     """The mean over classes and IoU thresholds 0.5 to 0.95, or at one threshold, of the detections of all photos.
 
     Outputs: a dict per photo with boxes (n, 4) as xyxy in pixels, scores, labels, and for masks those, (n, 1, h, w) or
-    (n, h, w), taken as there from 0.5 on. Targets: the same without scores; `iscrowd` marks regions where nothing counts.
-    What holds nothing may have the shape (0,), or be None.
+    (n, h, w), foreground from 0.5 on. Targets: the same without scores; `iscrowd` marks regions that are ignored. An empty
+    entry may have the shape (0,), or be None.
     """
 
     higher_is_better = True
@@ -31,7 +31,7 @@ class AveragePrecision:
         self.truth: list[dict[str, Any]] = []
 
     def update(self, output: Any, target: Any) -> None:
-        """Take in the answers for a list of photos and what is there."""
+        """Add the detections and the ground truth of a list of photos."""
         for name, value, needed in (("detections", output, {"scores"}), ("targets", target, set())):
             _check(name, value, needed | {self.what, "labels"})
         for detections, objects in zip(output, target, strict=True):
@@ -43,7 +43,7 @@ class AveragePrecision:
             self.truth += self._annotations(objects, image["id"], len(self.truth))
 
     def compute(self) -> float:
-        """Nan where there is no object at all."""
+        """The average precision; nan where the targets hold no object."""
         evaluation = optional("pycocotools.cocoeval", "detection")
         labels = sorted({entry["category_id"] for entry in self.truth + self.found})
         with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints
@@ -99,7 +99,7 @@ def _check(name: str, value: Any, needed: set[str]) -> None:
 
 
 def _sides(*masks: Any) -> tuple[int, ...]:
-    """Height and width of the first masks that have them; without any there is nothing to compare."""
+    """Height and width of the first masks that have them; (0, 0) where all are empty."""
     return next((shape[-2:] for x in masks if len(shape := np.shape(_array(x))) > 2), (0, 0))
 
 

@@ -9,13 +9,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from .._checks import check_positive, check_whole
+from ..batching.answers import averaging
 from ..batching.calls import fitting_kinds, inputs_of, invoke, is_row_list, target_kinds, to_device
-from ..batching.rows import is_averaged, rows_if_listed, take
+from ..batching.lists import with_lists
 from ..equivariant import Equivariant
 from ..geometry import nested
 from ..geometry.groups import O2, Cyclic, Dihedral, Group, PlaneGroup, inverse
-from ..geometry.kinds import Rows, as_kinds
+from ..geometry.kinds import Per, Rows, as_kinds
 from ..geometry.moving import act, first_image, image_sizes, precision
+from ..geometry.owners import gathered, owned, owners_of, take
 from ..learning.data import Columns, batches
 from . import metrics
 from .agreement import same_answers
@@ -148,7 +150,7 @@ def _agreement(outputs: Any, tolerance: float) -> Callable[[Any, Any], float]:
 def _pose(model: Equivariant, drawn: Sequence[_Batch], seed: int) -> tuple[PoseTest | None, str]:
     """The test, and why it says nothing where it does not."""
     canonicalizer, group = model.canonicalizer, model.group
-    if not getattr(canonicalizer, "fitted", True):
+    if canonicalizer.untrained:
         return None, "the canonicalizer is not fitted, so that its poses mean nothing"
     if not canonicalizer.estimates:
         return None, f"a canonicalizer of kind {canonicalizer.name} finds no poses"
@@ -184,11 +186,10 @@ class _Rows(NamedTuple):
 
 
 def _rows(model: Equivariant, elements: Tensor, batch: _Batch, metric: Any, targets: Any, tolerance: float) -> _Rows:
-    x, predictor = batch.x, model.predictor
-    inputs = fitting_kinds(model.inputs, x)
+    x, predictor, inputs = batch.x, model.predictor, fitting_kinds(model.inputs, batch.x)
     sizes, values, same = image_sizes(x, inputs) or [], [], []
     upright = invoke(predictor, predictor, x)
-    outputs = rows_if_listed(model.outputs, upright, len(sizes))
+    outputs = with_lists(model.outputs, [upright], [len(sizes)], "output", isinstance(first_image(x, inputs), list))
     target = batch.target if batch.labelled else upright
     moving = target_kinds(model.inputs, outputs, target) if targets is None else as_kinds(targets, model.group)
     for g in elements.to(model.canonicalizer.device, precision(x))[:, None]:
@@ -196,14 +197,24 @@ def _rows(model: Equivariant, elements: Tensor, batch: _Batch, metric: Any, targ
         same.append(same_answers(got, act(g, upright, outputs, sizes, name="output"), outputs, tolerance))
         if batch.labelled:
             there, row_values = act(g, target, moving, sizes, name="target"), []
-            for i in torch.arange(len(sizes)).split(1):
+            for i in range(len(sizes)):
                 one = metrics.make(metric, model.outputs, None if targets is None else moving)
-                one.update(take(got, outputs, i, len(sizes)), take(there, moving, i, len(sizes)))
+                one.update(_row(got, outputs, i, len(sizes), "output"), _row(there, moving, i, len(sizes), "target"))
                 row_values.append(float(one.compute()))
             values.append(torch.tensor(row_values, dtype=torch.float64))
-    averaged = any(is_averaged(kind, leaf) for kind, leaf, _ in nested.leaves(outputs, upright))
+    leaves = owned(nested.leaves(outputs, upright, "output"), owners_of([], len(sizes)))
     together = torch.stack(same)
+    averaged = any(averaging(leaf) != "likeliest" for leaf in leaves)
     return _Rows(torch.stack(values) if values else together.double(), together, target, averaged)
+
+
+def _row(x: Any, kinds: Any, i: int, b: int, name: str) -> Any:
+    """The answer, or the target, of one row: a batch of one, with what all rows share as it is."""
+    owners = owners_of([], b)
+    index, new = gathered(owners, torch.tensor([i]))
+    # nobody but the predictor made it: what is as long as the batch has an entry per row
+    leaves = [leaf._replace(kind=Per("row", leaf.kind)) for leaf in owned(nested.leaves(kinds, x, name), owners)]
+    return nested.filled(kinds, x, iter([take(leaf, index, owners, new, whole=False) for leaf in leaves]))
 
 
 def _turned(elements: Tensor, rows: Sequence[_Rows], sign: int, labelled: bool) -> list[Turned]:

@@ -1,6 +1,7 @@
 """Measuring a model over the orbit of its data: the metric on every element, pose accuracy, equivariance error, cost."""
 
 import contextlib
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,22 +15,26 @@ from torch.utils.data import DataLoader, Dataset
 from .. import testing
 from ..batching.calls import arguments, fitting_kinds, invoke, seen_cloud, target_kinds, to_device
 from ..canonicalizers.energy import EnergyCanonicalizer
+from ..canonicalizers.poses import Pose
 from ..canonicalizers.principal_axes import PrincipalAxesCanonicalizer
 from ..canonicalizers.uniform import UniformCanonicalizer
 from ..equivariant import Equivariant
 from ..evaluation import metrics
 from ..geometry import kinds, nested
-from ..geometry.groups import PROTOCOLS, Group, inverse, protocol, turn
-from ..geometry.kinds import as_kinds
+from ..geometry.groups import PROTOCOLS, Cyclic, Dihedral, Group, PlaneGroup, inverse, protocol, turn
+from ..geometry.kinds import Kind, are_sigmoids, as_kinds
 from ..geometry.moving import act, first_image, image_sizes, precision, unstacked
 from ..learning.data import batches
+from .frames import FRAMES, check_frame, framed
 from .report import OrbitReport
 from .results import Method, Sample
 
 BASELINES = ("bare", "orbit averaging", "training-free")
 NUM_SAMPLES_SHOWN = 8
 MIN_TIMINGS = 5
-NUM_DRAWN = 15  # elements of a continuous group, beside the identity
+NUM_DRAWN = 15  # elements of a continuous group of space, beside the identity
+NUM_ANGLES = 24  # of SO2 and O2: steps of 15 degrees
+WITHIN = 10.0  # degrees by which the pose of a continuous group may be off
 
 
 def evaluate(
@@ -39,6 +44,7 @@ def evaluate(
     metric: str | Callable[[Any, Any], Any] = "accuracy",
     targets: Any = None,
     group: str | Group | Sequence[float] | None = None,
+    frame: str = FRAMES[0],
     baselines: Sequence[str] = (),
     others: Mapping[str, Callable[..., Any]] | None = None,
     batch_size: int = 32,
@@ -51,12 +57,17 @@ def evaluate(
     (photos of many sizes), batches are lists. metric: a name of `metrics.METRICS`, such as
     "accuracy", "miou" or "box_map", a torchmetrics Metric, or a callable (output, target) -> mean over the batch; the greater
     the better, unless its attribute `higher_is_better` is False. group: a group or its name, or a list of angles in degrees; by
-    default the group of the model. Of a continuous group come the upright pose and 15 elements drawn with a seed, which alone
-    count for the mean. Clouds: a group of space, or a protocol, "z/z", "z/SO3" or "SO3/SO3", whose second part says how the
-    data are turned here.
+    default the group of the model. SO2 and O2 are measured in steps of 15 degrees, their poses found within 10. Of a continuous
+    group of space come the upright pose and 15 elements drawn with a seed, which alone count for the mean. Clouds: a group of
+    space, or a protocol, "z/z", "z/SO3" or "SO3/SO3", whose second part says how the data are turned here.
+
+    frame: "inside", as papers do: images are turned inside their own canvas, and lose their corners at angles between quarter
+    turns. "crop": every image, the upright one too, is the largest central square that lies inside the photo at every angle
+    (1/sqrt(2) of its shorter side), so that no corner is missing and the size is the same; for answers that do not move.
 
     baselines, in the same table: "bare" (the predictor), "orbit averaging" (|G| passes), "training-free" (the predictor's own
-    confidence); of clouds: frame averaging, and principal axes. others: more models by name, such as the same with top_k=2.
+    confidence), of SO2 and O2 both over 16 turns; of clouds: frame averaging, and principal axes. others: more models by name,
+    such as the same with top_k=2.
 
     Times are medians of ratios to the bare predictor on the same upright batch, interleaved. The equivariance error is the
     greatest absolute difference between f(g.x) and g.f(x), of probabilities for logits.
@@ -64,10 +75,11 @@ def evaluate(
     """
     if not isinstance(model, Equivariant):
         raise TypeError(f"model is what equiform.adapt returns; got a {type(model).__name__}")
+    check_frame(frame, model, targets)
     elements, name, mean_from = _elements(model, group)
     loader = _loader(data, model, batch_size)
     methods = {"adapted": model} | _baselines(model, baselines) | dict(others or {})
-    tallies = [_Tally(label, method, elements, metric, model, targets) for label, method in methods.items()]
+    tallies = [_Tally(label, method, elements, metric, model, targets, frame) for label, method in methods.items()]
     clock = _Clock()
     samples: list[Sample] = []
     num_samples, x = 0, None
@@ -76,9 +88,10 @@ def evaluate(
             x, target = _pair(batch)
             x = prepared(x, model)
             target = to_device(target, model.canonicalizer.device)
-            samples = samples or _samples(model, x, elements)
+            samples = samples or _samples(model, x, elements, frame)
             num_rows = [tally.add(x, target) for tally in tallies]
             num_samples += num_rows[0]
+            x = framed(x, fitting_kinds(model.inputs, x), frame)
             clock.measure(methods, model.predictor, x)
         if num_samples == 0:
             raise ValueError("there is nothing in the evaluation data")
@@ -87,7 +100,8 @@ def evaluate(
     rows = [tally.method(clock.ratio(tally.name), mean_from) for tally in tallies]
     angles, flips = model.group.angles(elements)
     labels = [model.group.label(element) for element in elements]
-    return OrbitReport(metrics.name(metric), name, labels, angles, flips, num_samples, rows, samples)
+    within = WITHIN if _is_any_angle(model.group) else None
+    return OrbitReport(metrics.name(metric), name, labels, angles, flips, num_samples, rows, samples, frame, within)
 
 
 # ------------------------------------------------------------------------------------------------ what is evaluated
@@ -105,6 +119,9 @@ def _elements(model: Equivariant, which: str | Group | Sequence[float] | None) -
             raise ValueError(
                 f"the model is equivariant to {model.group.name}, in {model.group.dim} dimensions; got {chosen.name}"
             )
+        if _is_any_angle(chosen):
+            steps = Dihedral(NUM_ANGLES) if chosen.reflections else Cyclic(NUM_ANGLES)
+            return steps.elements, chosen.name, 0
         sampled = chosen.sample(NUM_DRAWN)
         if chosen.order is not None:
             return sampled, chosen.name, 0
@@ -113,6 +130,11 @@ def _elements(model: Equivariant, which: str | Group | Sequence[float] | None) -
     if angles.ndim != 1 or len(angles) == 0 or not bool(angles.isfinite().all()):
         raise ValueError(f"group is a group, its name or a list of angles in degrees; got {which!r}")
     return turn(torch.deg2rad(angles)), "angles", 0
+
+
+def _is_any_angle(group: Group) -> bool:
+    """Whether it is SO2 or O2."""
+    return group.dim == 2 and group.order is None
 
 
 def _loader(data: Any, model: Equivariant, batch_size: int) -> Iterable[Any]:
@@ -153,6 +175,7 @@ def _baselines(model: Equivariant, names: Sequence[str]) -> dict[str, Callable[.
         raise TypeError(f"baselines is a list of names; got {names!r}: baselines=[{names!r}]")
     made: dict[str, Callable[..., Any]] = {}
     found_in_points = model.group.dim == 3 and model.group.order is None
+    group = model.group.finite if _is_any_angle(model.group) else model.group
     for name in names:
         if name == "bare":
             made[name] = model.predictor
@@ -162,7 +185,8 @@ def _baselines(model: Equivariant, names: Sequence[str]) -> dict[str, Callable[.
         elif name == "training-free" and found_in_points:
             made[name] = around(PrincipalAxesCanonicalizer(model.group))
         elif name == "orbit averaging":
-            made[name] = around(UniformCanonicalizer(model.group), model.canonicalizer.num_poses)
+            uniform = UniformCanonicalizer(group)
+            made[name] = around(uniform, uniform.num_poses)
         elif name == "training-free":
             if model.group.dim == 3:
                 raise ValueError(
@@ -170,7 +194,8 @@ def _baselines(model: Equivariant, names: Sequence[str]) -> dict[str, Callable[.
                 )
             if isinstance(model.inputs, (Mapping, tuple, list)) and len(model.inputs) > 1:
                 raise ValueError("the baseline training-free needs a predictor whose one argument is the image")
-            made[name] = around(EnergyCanonicalizer(model.group, model.predictor))
+            sigmoid = are_sigmoids(model.outputs)
+            made[name] = around(EnergyCanonicalizer(group, model.predictor, sigmoid=sigmoid))
         else:
             raise ValueError(f"unknown baseline {name!r}; known: {', '.join(BASELINES)}")
     return made
@@ -207,8 +232,8 @@ def _pair(batch: Any) -> tuple[Any, Any]:
 class _Tally:
     """One method's metric on every element, and its pose accuracy, equivariance error and passes."""
 
-    def __init__(self, name: str, model: Any, elements: Tensor, metric: Any, reference: Equivariant, targets: Any):
-        self.name, self.model, self.reference = name, model, reference
+    def __init__(self, name: str, model: Any, elements: Tensor, metric: Any, reference: Equivariant, targets: Any, frame: str):
+        self.name, self.model, self.reference, self.frame = name, model, reference, frame
         self.elements, self.device = elements, reference.canonicalizer.device
         self.targets = None if targets is None else as_kinds(targets, reference.group)
         self.metrics = [metrics.make(metric, reference.outputs, self.targets) for _ in elements]
@@ -225,12 +250,17 @@ class _Tally:
         if moving is None:
             moving = target_kinds(self.reference.inputs, self.reference.outputs, target)
         elements = self.elements.to(self.device, precision(x))
-        answers = [self._answer(act(element[None], x, inputs), element[None], b) for element in elements]
+        answers = [
+            self._answer(framed(act(element[None], x, inputs), inputs, self.frame), element[None], b) for element in elements
+        ]
         for element, output, metric in zip(elements, answers, self.metrics, strict=True):
             metric.update(output, act(element[None], target, moving, sizes, name="target"))
         identity = torch.eye(elements.shape[-1]).to(elements)
         upright = [i for i, element in enumerate(elements) if torch.equal(element, identity)]
-        reference = answers[upright[0]] if upright else invoke(self.model, self.reference.predictor, x)
+        if upright:
+            reference = answers[upright[0]]
+        else:
+            reference = invoke(self.model, self.reference.predictor, framed(x, inputs, self.frame))
         for element, output in zip(elements, answers, strict=True):
             self._compare(output, act(element[None], reference, self.reference.outputs, sizes))
         return b
@@ -244,9 +274,10 @@ class _Tally:
         self.passes += len(self.model.choose(pose).row)
         self.passes += b * self.model.canonicalizer.predictor_passes
         # elsewhere no pose is right; of frames, which differ by what the prior leaves open, none is known to be
-        estimates = self.model.canonicalizer.estimates and self.model.group.order is not None
-        if estimates and float((self.model.group.nearest(g) - g).abs().max()) < 1e-3:
-            self.right += int((pose.index == self.model.group.index(g)).sum())
+        group = self.model.group
+        estimates = self.model.canonicalizer.estimates and (group.order is not None or _is_any_angle(group))
+        if estimates and float((group.nearest(g) - g).abs().max()) < 1e-3:
+            self.right += int(_found(group, pose, g).sum())
             self.num_poses += b
         return output
 
@@ -273,9 +304,11 @@ class _Tally:
 
 def _probabilities(output: Any, outputs: Any) -> Any:
     def leaf_probabilities(kind: kinds.Leaf, leaf: Any, path: str) -> Any:
-        if not isinstance(kind, kinds.Kind) or kind.name != "logits":
+        if not isinstance(kind, kinds.Kind) or kind.averaging not in ("softmax", "sigmoid"):
             return leaf
-        return torch.as_tensor(leaf).softmax(0 if kind.axis else -1)
+        x, axis = torch.as_tensor(leaf), 0 if kind.axis else -1
+        alone = kind.averaging == "sigmoid" or x.ndim < 2 or x.shape[axis] == 1
+        return x.sigmoid() if alone else x.softmax(axis)
 
     return nested.walk(leaf_probabilities, outputs, output, "output")
 
@@ -314,16 +347,23 @@ class _Clock:
         return statistics.median(method / bare for method, bare in pairs)
 
 
-def _samples(model: Equivariant, x: Any, elements: Tensor) -> list[Sample]:
+def _found(group: Group, pose: Pose, g: Tensor) -> Tensor:
+    """Whether the pose of every row is g; of a continuous group within 10 degrees."""
+    if group.order is None:
+        return PlaneGroup.distance(pose.g, g.to(pose.g).expand_as(pose.g)) <= math.radians(WITHIN) + 1e-4
+    return pose.index == group.index(g)
+
+
+def _samples(model: Equivariant, x: Any, elements: Tensor, frame: str) -> list[Sample]:
     """A few inputs, each moved by another element, with their canonical forms."""
     images = first_image(x, fitting_kinds(model.inputs, x))
     chosen: list[Sample] = []
     for i in range(min(NUM_SAMPLES_SHOWN, len(images) if images is not None else 0)):
         g = elements[i % len(elements)][None].to(model.canonicalizer.device, torch.get_default_dtype())
         image = act(g, images[i][None])  # pyright: ignore[reportOptionalSubscript]  (the range is empty without images)
-        pose = model.canonicalizer(image)
-        # of a continuous group within about 10 degrees
-        right = float((pose.g - g).abs().max()) < (1e-3 if model.group.order is not None else 0.17)
+        image = framed(image, Kind("image"), frame)
+        pose = model.pose(image)
+        right = bool(_found(model.group, pose, g)[0])
         picture, canonical = _picture(image), _picture(act(inverse(pose.g), image))
         label = model.group.label(elements[i % len(elements)])
         chosen.append(Sample(picture, canonical, label, float(pose.confidence[0]), right))

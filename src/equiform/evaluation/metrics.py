@@ -1,4 +1,4 @@
-"""Metrics by name, from torchmetrics or from a function, behind one pair of methods: update and compute."""
+"""Metrics by name, from torchmetrics or from a function, all with `update` and `compute`."""
 
 import copy
 from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ from .detections import AveragePrecision
 class Metric(Protocol):
     """What `evaluate` needs of a metric; every torchmetrics Metric has it.
 
-    One whose smaller values are better says so by an attribute, `higher_is_better = False`; a function may have it too.
+    Where smaller values are better it has an attribute `higher_is_better = False`; so may a function.
     """
 
     def update(self, output: Any, target: Any) -> None: ...
@@ -43,9 +43,9 @@ class _Mean:
 
 
 class _OnLeaf:
-    """A metric on the part of an answer that it is about: the first leaf of one of those kinds, else the whole.
+    """A metric of one part of an answer: the first leaf of one of these kinds, else the whole answer.
 
-    So it is with targets that are dicts, by their own kinds or those of the answer.
+    Of targets that are dicts, it takes the same part.
     """
 
     def __init__(self, metric: Any, kinds: Any, names: tuple[str, ...], targets: Any = None):
@@ -114,8 +114,8 @@ class _MeanIoU:
 class _KeypointError:
     """The mean distance in pixels between keypoints (b, ..., 2 or 3) over those that are visible in the target.
 
-    In lists, photo by photo, there are as many in both, in the same order. A third number of a target is its visibility, 0 for
-    those that are not; one of a prediction is left aside.
+    Lists have an entry per photo, with as many keypoints in both, in the same order. A third number of a target is its
+    visibility, 0 for invisible; that of a prediction is ignored.
     """
 
     higher_is_better = False
@@ -145,8 +145,8 @@ class _KeypointError:
 class _Accuracy:
     """The share of rows whose target is among the `top` likeliest classes, of logits (b, k) and targets (b,) from 0 up.
 
-    One logit a row says yes above 0, of targets 0 or 1. With `sigmoid` so does each of k, and the share is that of all
-    labels, of targets (b, k). Targets below 0 are ignored.
+    A single logit means yes above 0, with targets 0 or 1. With `sigmoid` each of the k logits does, and the share is over all
+    labels, with targets (b, k). Targets below 0 are ignored.
     """
 
     def __init__(self, top: int = 1, sigmoid: bool = False):
@@ -175,7 +175,7 @@ class _Accuracy:
 
 
 def _sigmoid_targets(target: Tensor, logits: Tensor) -> Tensor:
-    """Targets of 0 and 1 in the shape of the logits, (b, k); of one logit, (b,) will do."""
+    """Targets of 0 and 1 in the shape of the logits, (b, k); for a single logit, (b,) as well."""
     if target.numel() != logits.numel() or target.shape[:1] != logits.shape[:1] or bool((target > 1).any()):
         came = f"{tuple(logits.shape)} and targets of shape {tuple(target.shape)}"
         most = f", up to {target.max().item():g}" if target.numel() else ""
@@ -184,7 +184,7 @@ def _sigmoid_targets(target: Tensor, logits: Tensor) -> Tensor:
 
 
 class _CharErrorRate:
-    """Edits per character of the truth, over all texts: of the outputs' `text`, or of outputs that are strings."""
+    """Edits per character of the ground truth, over all texts: outputs are strings, or dicts with a `text`."""
 
     higher_is_better = False
 
@@ -216,7 +216,7 @@ def point_accuracy(output: Any, target: Tensor) -> float:
 
 
 def part_iou(output: Any, target: Tensor) -> float:
-    """Intersection over union per cloud, averaged over the parts it has or is said to have; -1 is no point."""
+    """Intersection over union per cloud, averaged over the parts in its target or prediction; -1 is no point."""
     logits, there = _part_logits(output, target), target >= 0
     said, parts = logits.argmax(-1), torch.arange(logits.shape[-1], device=target.device)[:, None, None]
     a, b = (said == parts) & there, (target == parts) & there
@@ -226,7 +226,7 @@ def part_iou(output: Any, target: Tensor) -> float:
 
 
 class Named(NamedTuple):
-    """A metric that has a name: how one is made for outputs of some kinds, and what leaf it looks at, the likeliest first."""
+    """A metric by name: `make` gives a fresh one for the kinds of the outputs; `kinds`: of its leaf, by preference."""
 
     make: Callable[[Any], Metric]
     kinds: tuple[str, ...] = ("logits",)
@@ -247,9 +247,9 @@ METRICS: dict[str, Named] = {
 
 
 def make(metric: str | Callable[[Any, Any], Any], kinds: Any, targets: Any = None) -> Metric:
-    """A fresh metric for outputs of those kinds: named ones and torchmetrics look at one leaf, functions at everything.
+    """A fresh metric for outputs of those kinds: named ones and torchmetrics see one leaf, functions the whole answer.
 
-    `targets`: the kinds of the targets, where the outputs do not tell.
+    `targets`: the kinds of the targets; by default those of the outputs.
     Raises ValueError for an unknown name, TypeError for something that is no metric."""
     if isinstance(metric, str):
         if metric not in METRICS:
@@ -265,13 +265,13 @@ def make(metric: str | Callable[[Any, Any], Any], kinds: Any, targets: Any = Non
 
 
 def is_better_higher(metric: Any) -> bool:
-    """Whether greater values of a metric are better, which is so unless it says otherwise."""
+    """Whether greater values of a metric are better, as by default."""
     said = getattr(metric, "higher_is_better", None)  # None: a torchmetrics Metric that does not say
     return said is None or bool(said)
 
 
 def name(metric: Any) -> str:
-    """What to call it in a report."""
+    """The name of a metric in a report."""
     return metric if isinstance(metric, str) else getattr(metric, "__name__", type(metric).__name__)
 
 
@@ -318,7 +318,7 @@ def _part_logits(output: Any, target: Any) -> Tensor:
 
 
 def _labels(output: Any) -> Tensor:
-    """The label maps (b, h, w) of an answer that holds them, or scores."""
+    """The label maps (b, h, w) of an answer: its own, or the argmax of scores."""
     maps = as_tensor(output) if hasattr(output, "__array__") else _logits(output)
     if not maps.dtype.is_floating_point and maps.ndim in (3, 4):
         return maps[:, 0] if maps.ndim == 4 and maps.shape[1] == 1 else maps

@@ -1,4 +1,4 @@
-"""What `evaluate` found: a table, plots, and files (JSON, CSV, one self-contained HTML page)."""
+"""The report of `evaluate`: a table, plots, and files (JSON, CSV, one self-contained HTML page)."""
 
 import base64
 import csv
@@ -19,13 +19,14 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 FORMAT, FORMAT_VERSION = "equiform report", 1
-ADDED = ("higher_is_better", "mean_from")  # fields that reports saved before them lack
+ADDED = ("higher_is_better", "mean_from", "frame", "within")  # fields that reports saved before them lack
 COLUMNS = ["method", "upright", "mean", "worst", "at", "pose", "error", "passes", "time", "+params"]
 LEGEND = [
     "upright: on unmoved inputs; mean, worst (at): over all elements",
     "pose: share of poses found; error: greatest |f(g.x) - g.f(x)|",
     "passes: predictor runs per input; time, +params: relative to bare predictor",
 ]
+CROPPED = "inputs are the middle of larger turned ones: no corners are missing"
 DRAWN = "the mean is over the elements drawn, without the upright pose"
 STYLE = """
 :root { color-scheme: light dark; --line: #d0d5dd; --soft: #5b6472; }
@@ -51,6 +52,8 @@ class OrbitReport:
     num_samples: int
     methods: list[Method]
     samples: list[Sample] = field(default_factory=list)
+    frame: str = "inside"  # or "crop": see evaluate
+    within: float | None = None  # degrees by which a pose that was found may be off
 
     def __post_init__(self) -> None:
         if not self.elements or not self.methods:
@@ -113,11 +116,13 @@ class OrbitReport:
 
     @property
     def legend(self) -> list[str]:
-        """What the columns are."""
-        return LEGEND + [DRAWN] * any(method.mean_from for method in self.methods)
+        """What the columns mean, a line each."""
+        notes = [f"a pose is found within {self.within:g} degrees"] if self.within is not None else []
+        notes += [CROPPED] * (self.frame == "crop")
+        return LEGEND + notes + [DRAWN] * any(method.mean_from for method in self.methods)
 
     def _cells(self, method: Method) -> list[str]:
-        """What the table says of a method, in the order of COLUMNS."""
+        """The cells of a method, in the order of COLUMNS."""
         error = method.equivariance_error
         level = len(method.values) > 1 and min(method.values) == max(method.values)
         return [
@@ -252,7 +257,7 @@ def _best(values: list[float], higher_is_better: bool) -> list[bool]:
 
 
 def finite(value: Any) -> Any:
-    """The same, with None for every float that JSON and spreadsheets cannot hold."""
+    """The value with None for NaN and infinite floats, which JSON and spreadsheets cannot hold."""
     if isinstance(value, dict):
         return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""What was measured, as plain values: a row per way to use the predictor, and inputs that were shown to it."""
+"""The results of `evaluate` as plain values: a row per method, and sample inputs."""
 
 from dataclasses import dataclass
 
@@ -13,8 +13,9 @@ class Method:
     `values`: the metric on every element; `passes`: mean forward passes of the predictor per input; `time`: relative to one
     forward of the bare predictor, measured interleaved (median of ratios); `parameters`: added, relative to the predictor's
     (None where unknown); `pose_accuracy`: None where there is no pose; `equivariance_error`: the greatest absolute difference
-    between f(g.x) and g.f(x), None where the outputs cannot be compared; `higher_is_better`: of two values of the metric;
-    `mean_from`: where the values begin that the mean is of, 1 where the upright pose stands before elements that were drawn.
+    between f(g.x) and g.f(x), None where the outputs cannot be compared; `higher_is_better`: whether greater
+    values are better; `mean_from`: the mean is of the values from this index on, 1 where the first is the upright pose and the
+    others are of elements that were drawn.
     """
 
     name: str
@@ -39,7 +40,7 @@ class Method:
 
     @property
     def worst_index(self) -> int:
-        """Where that value is: the first one of several, and the first nan before all others."""
+        """The index of that value: the first of several, or the first nan."""
         return int(np.argmin(self.values) if self.higher_is_better else np.argmax(self.values))
 
 

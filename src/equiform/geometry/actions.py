@@ -48,7 +48,7 @@ def act_field(
 
 
 def act_pseudoscalars(g: Float[Tensor, "b n n"], x: Tensor, size: Size | None) -> Tensor:
-    """Turn the sign of numbers (b, ...) under reflections, det(R) s: a signed volume, a helicity. `size` is not needed."""
+    """Numbers (b, ...) that change sign under reflections, det(R) s: a signed volume, a helicity. `size` is not needed."""
     shape = tuple(x.shape)
     if size is not None and x.ndim > 2 and shape[-2:] in (size, size[::-1]):
         raise ValueError(f"{shape} looks like a map, whose pixels move too: say Image(pseudoscalar=True)")
@@ -58,7 +58,7 @@ def act_pseudoscalars(g: Float[Tensor, "b n n"], x: Tensor, size: Size | None) -
 def act_axial_vectors(g: Float[Tensor, "b n n"], x: Tensor, size: Size | None) -> Tensor:
     """Turn axial vectors (angular momentum, torque, magnetic moment), det(R) R v. `size` is not needed.
 
-    In the plane, where they stand upright on it, they are pseudoscalars (b, ...).
+    In the plane they are perpendicular to it, and so pseudoscalars (b, ...).
     """
     return act_pseudoscalars(g, act_vectors(g, x, size) if g.shape[-1] == 4 else x, size)
 
@@ -66,7 +66,7 @@ def act_axial_vectors(g: Float[Tensor, "b n n"], x: Tensor, size: Size | None) -
 def act_regular(g: Float[Tensor, "b 3 3"], x: Tensor, size: Size | None, *, group: str | None = None) -> Tensor:
     """Permute group channels, axis 1 of (b, order, ...): (g.f)(h) = f(g^-1 h). Exact; g must be in the group."""
     if group is None:
-        raise ValueError("regular channels need their group: use equiform.Regular('C4'), or the group of the model")
+        raise ValueError("regular channels need their group: use equiform.geometry.Regular('C4'), or the group of the model")
     elements = groups.group(group).elements.to(g)
     if x.ndim < 2 or x.shape[1] != len(elements):
         raise ValueError(f"regular channels of {group} have shape (b, {len(elements)}, ...); got {tuple(x.shape)}")
@@ -78,15 +78,15 @@ def act_regular(g: Float[Tensor, "b 3 3"], x: Tensor, size: Size | None, *, grou
 
 
 def act_invariant(g: Float[Tensor, "b n n"], x: Any, size: Size | None) -> Any:
-    """Leave it as it is."""
+    """x itself."""
     return x
 
 
 class Row(NamedTuple):
-    """What there is to know of a kind: its action, how it is averaged, whether it needs the canvas, and moves in space too.
+    """A kind: its action, how it is averaged, whether it needs the canvas, and whether it moves in space too.
 
-    `averaging`: over several poses the "mean", a mean of probabilities ("softmax"), or none, the answer of the "likeliest".
-    `places`: how many numbers of the last axis are places on the canvas, and may be rounded as such.
+    `averaging` over several poses: "mean", "softmax" (a mean of probabilities), or "likeliest" (the answer of the MAP pose).
+    `places`: how many numbers of the last axis are coordinates on the canvas, which `snap` rounds.
     """
 
     act: Callable[..., Any]
@@ -111,11 +111,14 @@ ACTIONS = {
     "regular": Row(act_regular),
     "invariant": Row(act_invariant, in_space=True),
     "logits": Row(act_invariant, "softmax", in_space=True),
-    # of clouds: numbers of the points that canonicalizers look at, which points of a padded batch are there, the cloud of
-    # every point of a flat batch, pairs of its points, and numbers of those
+    # clouds: features of points, which canonicalizers look at; the padding mask; the cloud of each point of a flat batch;
+    # pairs of its points; features of these pairs
     "features": Row(act_invariant, in_space=True),
     "presence": Row(act_invariant, "likeliest", in_space=True),
     "batch": Row(act_invariant, "likeliest", in_space=True),
     "edges": Row(act_invariant, "likeliest", in_space=True),
-    "edge_features": Row(act_invariant, "likeliest", in_space=True),
+    "edge_features": Row(act_invariant, in_space=True),
+    "edge_vectors": Row(act_vectors, in_space=True),
+    # the number of rows, for a predictor that takes it as an argument
+    "count": Row(act_invariant, "likeliest", in_space=True),
 }

@@ -1,29 +1,29 @@
-"""Clouds of points: what canonicalizers look at, padded batches with a mask, flat batches with the row of every point.
+"""Clouds of points: what canonicalizers look at, in padded and in flat batches.
 
-A padded batch is (b, n, 3) with presence (b, n), true where there is a point. A flat batch is (N, 3) with batch (N,), the row
-of every point in ascending order, as in torch_geometric; edges (2, N_edges) are pairs of its points, and edge features
-(N_edges, ...) come with them.
+A padded batch is (b, n, 3) with a padding mask, presence (b, n), true where there is a point. A flat batch is (N, 3) with batch
+(N,), the row of every point in ascending order, as in torch_geometric; edges (2, E) are pairs of its points, with features
+(E, ...).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-from ..geometry import nested
+from . import nested
 from .arrays import as_tensor
 from .kinds import Kind, Rows
+from .owners import Owned, came, owned, owners_of
 
 TINY = 1e-12
 
 
 @dataclass(frozen=True)
 class Cloud:
-    """b clouds of up to n points in float64: positions, which of them are there, c more vectors and k numbers of each."""
+    """b clouds of up to n points in float64: positions, the padding mask, and c vectors and k features per point."""
 
     points: Float[Tensor, "b n 3"]
     present: Bool[Tensor, "b n"]
@@ -35,13 +35,13 @@ class Cloud:
 
     @property
     def device(self) -> torch.device:
-        """Where the points are."""
+        """The device of the points."""
         return self.points.device
 
     def mean(self, x: Float[Tensor, "b n *c"]) -> Float[Tensor, " b *c"]:
         """The mean over the points that are there; zero where there are none."""
         there = self.present.reshape(*self.present.shape, *[1] * (x.ndim - 2))
-        # zeroed by choice and not by multiplication: what lies in the padding may be anything
+        # not by multiplication: padding may hold NaN
         total = torch.where(there, x, torch.zeros_like(x)).sum(1)
         return total / self.present.sum(1).clamp(min=1).reshape(-1, *[1] * (x.ndim - 2))
 
@@ -49,8 +49,8 @@ class Cloud:
 def standardised(cloud: Cloud) -> tuple[Cloud, Float[Tensor, "b 3"], Float[Tensor, " b"]]:
     """The cloud about its centroid in units of its root mean square radius, the centroid, and that radius.
 
-    A cloud without extent keeps the unit 1 and becomes all zeros; the other vectors come in units of their own length.
-    A cloud with a number that is not finite counts as one without points.
+    A cloud without extent becomes all zeros, with radius 1. Vectors are divided by their own root mean square length.
+    A cloud with a NaN or an infinite number counts as empty.
     """
     finite = cloud.points.isfinite().all(-1) & cloud.vectors.isfinite().all(-1).all(-1) & cloud.features.isfinite().all(-1)
     sound = (finite | ~cloud.present).all(1)
@@ -65,7 +65,7 @@ def standardised(cloud: Cloud) -> tuple[Cloud, Float[Tensor, "b 3"], Float[Tenso
     centroid = cloud.mean(cloud.points)
     centred = _where(present, cloud.points - centroid[:, None])
     radius = cloud.mean(centred.square().sum(-1)).sqrt()
-    # what rounding leaves of equal points is no extent
+    # equal points may differ by rounding
     flat = radius <= TINY * cloud.points.abs().amax((1, 2)) if cloud.points.shape[1] else radius == 0
     radius = torch.where(flat, torch.ones_like(radius), radius)
     centred = torch.where(flat[:, None, None], torch.zeros_like(centred), centred / radius[:, None, None])
@@ -80,12 +80,12 @@ def _where(there: Tensor, x: Tensor) -> Tensor:
 
 
 def cloud_of(x: Any, kinds: Any) -> Cloud | None:
-    """What a canonicalizer looks at among arguments of those kinds; None without points.
+    """The clouds among arguments of those kinds; None without points.
 
-    The first points, the presence or the batch, and all vectors and features that have one entry per point.
+    They hold the first points, the padding mask or the batch, and all vectors and features that have one entry per point.
     Raises ValueError for points of another shape, and for edges between points of different clouds.
     """
-    leaves = list(nested.leaves(kinds, x, "input"))
+    leaves = nested.leaves(kinds, x, "input")
     for kind, leaf, path in leaves:
         if isinstance(kind, Rows) and _is("points", kind.kinds):
             return _of_list([as_tensor(points) for points in leaf], path)
@@ -97,30 +97,48 @@ def cloud_of(x: Any, kinds: Any) -> Cloud | None:
     batch = found["batch"][0][0] if found["batch"] else None
     if points.ndim != (2 if batch is not None else 3) or points.shape[-1] != 3 or points.is_complex():
         shape = "(N, 3) beside a batch" if batch is not None else "(b, n, 3), or (N, 3) beside an argument of the kind 'batch'"
-        came = f"{tuple(points.shape)} of {points.dtype}"
+        got = f"{tuple(points.shape)} of {points.dtype}"
         hint = ": channels first belong inside the predictor" if points.ndim == 3 and points.shape[1] == 3 else ""
-        raise ValueError(f"{path}: points have shape {shape}; got {came}{hint}")
+        raise ValueError(f"{path}: points have shape {shape}; got {got}{hint}")
     place = points.shape[:-1]
-    vectors = [v for v, _ in found["vectors"] if v.shape == points.shape]
-    features = [f.reshape(*place, -1) for f, _ in found["features"] if f.shape[: len(place)] == place]
+    if batch is not None:
+        checked_batch(batch, len(points))
+        for edges, where in found["edges"]:
+            _check_edges(edges, batch, where)
+    b = len(points) if batch is None else num_rows(batch, x, kinds)
+    owners = owners_of(leaves, b, batch)
+    of_points = [leaf for leaf in owned(leaves, owners, given=True) if _is_of_points(leaf, points, batch)]
+    vectors = [as_tensor(leaf.value) for leaf in of_points if _is("vectors", leaf.kind)]
+    features = [as_tensor(leaf.value).reshape(*place, -1) for leaf in of_points if _is("features", leaf.kind)]
     parts = [
         points.double(),
         torch.stack(vectors, -2).double() if vectors else points.new_zeros((*place, 0, 3), dtype=torch.float64),
         torch.cat(features, -1).double() if features else points.new_zeros((*place, 0), dtype=torch.float64),
     ]
     if batch is not None:
-        there, index = padding(checked_batch(batch, len(points)))
-        for edges, where in found["edges"]:
-            _check_edges(edges, batch, where)
-        for kind, leaf, where in leaves:
-            _check_lengths(kind, leaf, where, [edges.shape[1] for edges, _ in found["edges"]], (len(batch), num_rows(batch)))
-        # an empty slot takes the first point, and is not looked at
+        there, index = padding(batch, b)
+        # empty slots hold point 0 and are masked
         padded = [part[index] if len(part) else part.new_zeros((*index.shape, *part.shape[1:])) for part in parts]
         return Cloud(padded[0], there, *padded[1:])
     present = found["presence"][0][0].bool() if found["presence"] else torch.ones(place, dtype=torch.bool, device=points.device)
     if present.shape != place:
         raise ValueError(f"{found['presence'][0][1]}: presence has shape {tuple(place)}; got {tuple(present.shape)}")
     return Cloud(parts[0], present, *parts[1:])
+
+
+def _is_of_points(leaf: Owned, points: Tensor, batch: Tensor | None) -> bool:
+    """Whether an argument is vectors or features with one entry per point. Raises ValueError where that is not clear."""
+    kind, shape = leaf.kind, tuple(getattr(leaf.value, "shape", ()))
+    if isinstance(kind, Rows) or kind.name not in ("vectors", "features") or kind.per == "row":
+        return False
+    if batch is not None:
+        return leaf.sort == "point" and (kind.name == "features" or shape == points.shape)
+    if kind.name == "vectors" and shape == points.shape and points.shape[1] == 3 and kind.per is None:
+        raise ValueError(
+            f"{came(kind, leaf.value, leaf.path)} beside clouds of three points: one per point, or three per cloud, such "
+            "as a cell? Say Per('point', 'vectors') or Per('row', 'vectors')"
+        )
+    return shape == points.shape if kind.name == "vectors" else shape[: points.ndim - 1] == points.shape[:-1]
 
 
 NAMES = ("presence", "batch", "edges", "vectors", "features")
@@ -150,7 +168,7 @@ def batch_of(x: Any, kinds: Any) -> Int[Tensor, " n"] | None:
 
 
 def checked_batch(batch: Shaped[Tensor, " n"], num_points: int) -> Shaped[Tensor, " n"]:
-    """The batch as it came. Raises ValueError unless it has one whole number per point, ascending from 0 up."""
+    """The batch itself. Raises ValueError unless it has one whole number per point, ascending from 0 up."""
     if batch.shape != (num_points,) or batch.dtype.is_floating_point:
         raise ValueError(f"batch is the row of each of the {num_points} points, whole numbers; got {tuple(batch.shape)}")
     if len(batch) and (int(batch[0]) < 0 or bool((batch[1:] < batch[:-1]).any())):
@@ -176,46 +194,20 @@ def _check_edges(edges: Shaped[Tensor, "*e"], batch: Shaped[Tensor, " n"], path:
         raise ValueError(f"{path}: {came}: clouds are moved one by one, and edges stay within them")
 
 
-def _check_lengths(kind: Any, leaf: Any, path: str, edges: list[int], others: tuple[int, int]) -> None:
-    """`edges`: the number of every tensor of them; `others`: the numbers of points and of clouds."""
-    if not isinstance(kind, Kind) or kind.name == "edges":
-        return
-    came = f"{path}: {kind!r} of shape {tuple(getattr(leaf, 'shape', ()))}"
-    if kind.name == "edge_features" and edges.count(num_entries(leaf, kind)) != 1:
-        raise ValueError(
-            f"{came}: expected an entry for each of the edges, {' or '.join(map(str, edges)) or 'which are absent'}"
-        )
-    if kind.name != "edge_features" and num_entries(leaf, kind) in edges and num_entries(leaf, kind) not in others:
-        raise ValueError(
-            f"{came} is as long as the edges: for numbers of edges say 'edge_features', which go with them and do not turn"
-        )
+def num_rows(batch: Int[Tensor, " n"], x: Any = None, kinds: Any = None) -> int:
+    """The number of clouds of a flat batch: an argument of the kind "count" where there is one, else up to the last point's.
 
-
-def check_answer(x: Any, kinds: Any, asked: Any, asked_kinds: Any) -> None:
-    """Raise ValueError where an answer of several poses is as long as the edges: such cannot be averaged."""
-    batch = batch_of(asked, asked_kinds)
-    if batch is None:
-        return
-    edges = [as_tensor(leaf).shape[1] for kind, leaf, _ in nested.leaves(asked_kinds, asked) if _is("edges", kind)]
-    for kind, leaf, path in nested.leaves(kinds, x, "output"):
-        length = num_entries(leaf, kind)
-        if _is("edge_features", kind) or (length in edges and length not in (len(batch), num_rows(batch))):
-            raise ValueError(f"{path}: answers about edges come from one pose: leave top_k and coverage out")
-
-
-def num_entries(leaf: Any, kind: Kind) -> int:
-    """How long a tensor or array is that may be taken apart; -1 of anything else."""
-    there = isinstance(leaf, (Tensor, np.ndarray)) and leaf.ndim > 0 and kind.axis is not None
-    return len(leaf) if there else -1
-
-
-def num_rows(batch: Int[Tensor, " n"]) -> int:
-    """The number of clouds of a flat batch; empty ones at its end cannot be seen."""
-    return int(batch[-1]) + 1 if len(batch) else 0
+    Without it, empty clouds at the end are not counted. Raises ValueError where it is too small.
+    """
+    seen = int(batch[-1]) + 1 if len(batch) else 0
+    said = next((int(leaf) for kind, leaf, _ in nested.leaves(kinds, x) if _is("count", kind)), seen)
+    if said < seen:
+        raise ValueError(f"the count of clouds is {said}, but the batch has points of cloud {seen - 1}")
+    return said
 
 
 def padding(batch: Int[Tensor, " m"], rows: int | None = None) -> tuple[Bool[Tensor, "b n"], Int[Tensor, "b n"]]:
-    """Which slots of the padded batch hold a point, and which point; 0 where none."""
+    """The padding mask of the padded batch, and the index of the point in every slot, 0 in empty ones."""
     rows = num_rows(batch) if rows is None else rows
     counts = torch.bincount(batch.long(), minlength=rows)
     slots = torch.arange(int(counts.max()) if len(counts) else 0, device=batch.device)
@@ -224,55 +216,12 @@ def padding(batch: Int[Tensor, " m"], rows: int | None = None) -> tuple[Bool[Ten
     return there, torch.where(there, starts[:, None] + slots, 0)
 
 
-def take_flat(x: Any, kinds: Any, batch: Int[Tensor, " n"], rows: Int[Tensor, " m"]) -> Any:
-    """The clouds of those rows as a new flat batch, in that order; a row may come several times."""
-    rows = rows.to(batch.device)
-    total = num_rows(batch)
-    if torch.equal(rows, torch.arange(total, device=batch.device)):
-        return x
-    points, new_batch = members(batch, rows)
-    counts = torch.bincount(batch.long(), minlength=total)
-    lengths = counts[rows]
-    moved_by = (lengths.cumsum(0) - lengths) - (counts.cumsum(0) - counts)[rows]  # new place of a cloud minus its old one
+def flat_parts(batch: Int[Tensor, " n"], rows: Int[Tensor, " m"], total: int) -> list[Int[Tensor, " k"]]:
+    """Indices into `rows`, split into sub-batches with no more points than the whole batch. `total`: the number of clouds.
 
-    pairs = (as_tensor(leaf) for kind, leaf, _ in nested.leaves(kinds, x) if _is("edges", kind))
-    cloud_of_edge = {edges.shape[1]: batch[edges[0].long()] for edges in pairs}
-
-    def take_leaf(kind: Any, leaf: Any, path: str) -> Any:
-        if num_entries(leaf, kind) < 0:
-            return leaf
-        tensor = as_tensor(leaf)
-        if kind.name == "batch":
-            return new_batch.to(tensor)
-        if kind.name in ("edges", "edge_features"):
-            cloud = batch[tensor[0].long()] if kind.name == "edges" else cloud_of_edge[len(tensor)]
-            order = cloud.argsort(stable=True)
-            edges, copy = members(cloud[order], rows, total)
-            return tensor[:, order[edges]] + moved_by[copy].to(tensor) if kind.name == "edges" else tensor[order[edges]]
-        if len(tensor) == len(batch):
-            return tensor[points.to(tensor.device)]
-        return tensor[rows.to(tensor.device)] if len(tensor) == total else leaf
-
-    return nested.walk(take_leaf, kinds, x, "input")
-
-
-def members(
-    batch: Int[Tensor, " n"], rows: Int[Tensor, " m"], total: int | None = None
-) -> tuple[Int[Tensor, " k"], Int[Tensor, " k"]]:
-    """The points of rows[0], then those of rows[1], and so on; and for each of them which entry of `rows` it belongs to."""
-    counts = torch.bincount(batch.long(), minlength=num_rows(batch) if total is None else total)
-    starts, lengths = (counts.cumsum(0) - counts)[rows], counts[rows]
-    entry = torch.repeat_interleave(torch.arange(len(rows), device=batch.device), lengths)
-    place = torch.arange(len(entry), device=batch.device) - (lengths.cumsum(0) - lengths)[entry]
-    return starts[entry] + place, entry
-
-
-def flat_parts(batch: Int[Tensor, " n"], rows: Int[Tensor, " m"]) -> list[Int[Tensor, " k"]]:
-    """Which of those rows make a sub-batch together: as many in a row as have no more points than the whole batch has.
-
-    Where a cloud without points would come last, and so could not be seen, the sub-batch goes from the smallest to the largest.
+    A sub-batch that would end with an empty cloud, which could not be counted, is sorted by size.
     """
-    lengths = torch.bincount(batch.long(), minlength=num_rows(batch)).cpu()[rows.cpu()]
+    lengths = torch.bincount(batch.long(), minlength=total).cpu()[rows.cpu()]
     parts: list[list[int]] = [[]]
     points = 0
     for i, length in enumerate(lengths.tolist()):

@@ -39,13 +39,13 @@ def parity(g: Float[Tensor, "b n n"], x: Tensor) -> Tensor:
     Raises ValueError where the numbers of x have no sign.
     """
     if x.dtype == torch.bool or not (x.dtype.is_signed or x.is_complex()):
-        raise ValueError(f"the sign of a pseudoscalar turns under a reflection: {x.dtype} has no sign, use float32 or int64")
+        raise ValueError(f"a pseudoscalar changes sign under a reflection: {x.dtype} has no sign, use float32 or int64")
     d = g.shape[-1] - 1
     return torch.linalg.det(g[:, :d, :d].double()).sign().to(x).reshape(-1, *[1] * (x.ndim - 1))
 
 
 def empty_stays(act: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """The same action, but that of an empty list, (b, 0), which has no last axis to be checked, is that list."""
+    """The same action, but an empty tensor (b, 0), which has no last axis to check, stays as it is."""
 
     @wraps(act)
     def moved(g: Tensor, x: Tensor, size: Size | None, **options: Any) -> Tensor:

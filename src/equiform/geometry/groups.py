@@ -138,12 +138,12 @@ GROUPS: dict[str, Callable[..., Group]] = {
 }
 
 
-# how clouds are turned in training and in tests, by the names the literature gives it
+# how clouds are turned in training and in testing, by the names of the literature
 PROTOCOLS = {"z/z": ("SO2z", "SO2z"), "z/SO3": ("SO2z", "SO3"), "SO3/SO3": ("SO3", "SO3")}
 
 
 def protocol(which: "str | Group", part: int) -> "Group":
-    """The group by which a protocol turns the clouds of training (part 0) or of the test (part 1); a group as it is.
+    """The group by which a protocol turns the clouds in training (part 0) or in testing (part 1). A group is returned as it is.
 
     Raises ValueError for an unknown one.
     """
@@ -155,7 +155,7 @@ def protocol(which: "str | Group", part: int) -> "Group":
 
 
 def group(name: "str | Group") -> Group:
-    """The group of that name: "C4", "D4", "SO2", "SO3", "E3", "C4z" (about z), "O" (the cube), ...; a group as it is.
+    """The group of that name: "C4", "D4", "SO2", "SO3", "E3", "C4z" (about z), "O" (the cube), ... A `Group` comes back.
 
     >>> group("C4").order
     4

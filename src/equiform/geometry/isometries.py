@@ -61,7 +61,7 @@ class Group(ABC):
     """Isometries of the plane or of space. `order` and `elements` are None for continuous groups.
 
     Groups are values: equal by name, hashable, cheap to make. A finite group says `_listed`; a continuous one `_drawn`,
-    `_closest` and `finite`. Whatever the default device, elements lie on the processor.
+    `_closest` and `finite`. Elements are on the CPU, whatever the default device.
     """
 
     dim: int
@@ -87,17 +87,17 @@ class Group(ABC):
 
     def _drawn(self, b: int, generator: torch.Generator | None) -> Float[Tensor, "b n n"]:
         """b uniform elements of a continuous group in float64."""
-        raise NotImplementedError(f"{type(self).__name__} is finite or says how its elements are drawn")
+        raise NotImplementedError(f"{type(self).__name__} is continuous and must define _drawn")
 
     def _closest(self, g: Float[Tensor, "b n n"]) -> Float[Tensor, "b n n"]:
         """The closest elements of a continuous group."""
-        raise NotImplementedError(f"{type(self).__name__} is finite or says which of its elements is the closest")
+        raise NotImplementedError(f"{type(self).__name__} is continuous and must define _closest")
 
     @property
     def finite(self) -> "Group":
         """The group itself where it is finite, else a finite subgroup fine enough to search in its place."""
         if self.order is None:
-            raise NotImplementedError(f"{type(self).__name__} is finite or names a finite subgroup")
+            raise NotImplementedError(f"{type(self).__name__} is continuous and must define finite")
         return self
 
     @abstractmethod
@@ -106,8 +106,10 @@ class Group(ABC):
 
     @abstractmethod
     def near_identity(self, b: int, degrees: float, generator: torch.Generator | None = None) -> Float[Tensor, "b n n"]:
-        """b small random turns, by which training inputs may vary without a change of their pose. Elements of the plane or of
-        space, not of a finite group."""
+        """b small random rotations: the jitter of training inputs, which leaves their pose what it was.
+
+        They need not be elements of the group.
+        """
 
     def label(self, g: Float[Tensor, "n n"]) -> str:
         """One element in words: "0°", "90°", "flip 90°" (the flip comes first)."""
@@ -147,7 +149,7 @@ class Group(ABC):
         return drawn.to(torch.get_default_dtype() if dtype is None else dtype)
 
     def sample(self, num: int = 16) -> Float[Tensor, "m n n"]:
-        """What laws are measured on, in float64: all elements, or `num` of a continuous group drawn with a fixed seed."""
+        """The elements equivariance is measured on, float64: all, or `num` of a continuous group drawn with a fixed seed."""
         return self._exact if self.order is not None else self._drawn(num, torch.Generator().manual_seed(0))
 
     def index(self, g: Float[Tensor, "b n n"]) -> Int[Tensor, " b"]:
@@ -159,12 +161,15 @@ class Group(ABC):
         return torch.cat([(part - elements).square().sum((-2, -1)).argmin(1) for part in parts])
 
     def nearest(self, g: Float[Tensor, "b n n"]) -> Float[Tensor, "b n n"]:
-        """The element nearest to each matrix; of a continuous group the closest rotation (and flip). A translation is kept
-        where the group has translations."""
+        """The element nearest to each matrix; of a continuous group the closest rotation (and flip).
+
+        A translation is kept where the group has translations.
+        """
         return self._closest(g) if self.order is None else self._exact.to(g)[self.index(g)]
 
 
 def check_turns(n: int) -> int:
+    """The number of turns. Raises ValueError unless it is a whole number from 1 on."""
     if not isinstance(n, int) or isinstance(n, bool) or n < 1:
         raise ValueError(f"a group has n >= 1 turns, a whole number; got {n!r}")
     return n

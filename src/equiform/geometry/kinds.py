@@ -1,4 +1,4 @@
-"""Kinds as values: how a tensor moves, said by a name or made with options, in any structure; as JSON and back."""
+"""Kinds: how tensors move, by name or with options, nested as the tensors are; to JSON and back."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,14 +13,16 @@ from .groups import Group
 class Kind:
     """How a tensor moves: a row of the table of actions, with its options. Made by `Image`, `Boxes`, ... or a name.
 
-    `axis`: the one with an entry per row of the batch; None where all rows share the tensor. `averaged`: False for what
-    belongs to one pose and comes from the likeliest.
+    `axis`: the batch axis; None for a tensor that all rows share. `averaged`: False for what is taken from the likeliest pose
+    and never averaged. `per`: "row", "point" or "edge", which of them has an entry each where the shape does not tell; made by
+    `Per`.
     """
 
     name: str
     options: tuple[tuple[str, Any], ...] = ()
     axis: int | None = 0
     averaged: bool = True
+    per: str | None = None
     takes_lists: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -31,7 +33,7 @@ class Kind:
     def averaging(self) -> str:
         """How answers of several poses become one: "mean", "softmax" or "sigmoid" (of probabilities), or "likeliest".
 
-        Marked places cannot be averaged: a mean of a mark and a place is neither.
+        Coordinates with a mark for absent ones are not averaged: the mean of a mark and a place is neither.
         """
         options = dict(self.options)
         if not self.averaged or {"absent", "padding"} & set(options):
@@ -40,8 +42,9 @@ class Kind:
 
     @property
     def everything(self) -> dict[str, Any]:
-        """The options, and what else is not as usual."""
+        """The options, and every other field that is not the default."""
         unusual = ({} if self.axis == 0 else {"axis": self.axis}) | ({} if self.averaged else {"averaged": False})
+        unusual |= {} if self.per is None else {"per": self.per}
         return dict(self.options) | unusual
 
     def __repr__(self) -> str:
@@ -51,7 +54,7 @@ class Kind:
 
 @dataclass(frozen=True)
 class Rows:
-    """A list with one entry per row of the batch: images of mixed sizes, the detection dicts of each photo.
+    """A per-sample list, one entry per row of the batch: images of mixed sizes, the detection dict of each photo.
 
     `kinds` describes one entry, whose tensors have no batch axis: `Rows("image")`, `Rows({"boxes": "boxes"})`.
     """
@@ -64,14 +67,14 @@ Leaf = Kind | Rows
 
 
 def _kind(name: str, axis: int | None = 0, **options: tuple[Any, Any]) -> Kind:
-    """The kind with its options, (value, usual value), of which only the unusual are kept: `Points()` is "points"."""
+    """The kind with the options (value, default) that are not the default: `Points()` is "points"."""
     return Kind(name, tuple((key, value) for key, (value, usual) in options.items() if value != usual), axis)
 
 
 def Image(interpolation: str = "bilinear", border: str = "zeros", pseudoscalar: bool = False) -> Kind:
     """Pixels (b, ..., h, w). Off the grid: bilinear, bicubic or nearest; beyond the border zeros, edge or reflect.
 
-    `pseudoscalar`: a mirror image has the other sign, as that of vorticity has.
+    `pseudoscalar`: reflections also change the sign, as of vorticity.
     """
     _among("interpolation", interpolation, INTERPOLATIONS)
     _among("border", border, BORDERS)
@@ -84,7 +87,7 @@ def Image(interpolation: str = "bilinear", border: str = "zeros", pseudoscalar: 
 
 
 def Mask(border: str = "zeros") -> Kind:
-    """Labels (b, ..., h, w), which are never blended; beyond the border label zero, the edge's label, or reflected ones."""
+    """Labels (b, ..., h, w), never interpolated; beyond the border label 0, the edge's label, or reflected ones."""
     _among("border", border, BORDERS)
     return _kind("mask", border=(border, "zeros"))
 
@@ -92,8 +95,8 @@ def Mask(border: str = "zeros") -> Kind:
 def Points(normalized: bool = False, extra: int = 0, index: bool = False, absent: int | float | None = None) -> Kind:
     """(x, y) points in pixels (b, ..., 2), or in shares of width and height; (b, ..., 2 + extra) with numbers that stay.
 
-    Keypoints with a visibility are `Points(extra=1)`; with `absent=0` those whose visibility is 0 stay as they are. Without
-    extra numbers those stay whose x and y are both `absent`. `index`: x and y are indices of pixels, 0 to W - 1.
+    Keypoints with a visibility are `Points(extra=1)`; with `absent=0` those of visibility 0 stay as they are. Without extra
+    numbers, points whose x and y both equal `absent` stay. `index`: x and y are indices of pixels, 0 to W - 1.
     """
     _check_extra("extra is how many numbers follow x and y", extra)
     if normalized and index:
@@ -110,7 +113,7 @@ def Boxes(
     """Axis-aligned boxes (b, ..., 4) as xyxy, yxyx, xywh or cxcywh, in pixels or in shares of width and height.
 
     `extra`: how many numbers follow the four and stay (confidence, class). `inclusive`: the second corner is the last pixel
-    inside the box, not its end. `padding`: rows whose four numbers are all this are no boxes, and stay as they are.
+    inside the box, not its end. `padding`: boxes whose four numbers all equal it fill up the batch, and stay as they are.
     """
     _among("format", format, BOX_FORMATS)
     _check_extra("extra is how many numbers follow the four of a box", extra)
@@ -171,21 +174,30 @@ def Regular(group: str) -> Kind:
 
 
 def Invariant(axis: int | None = 0) -> Kind:
-    """What stays. `axis`: the one with an entry per row of the batch; None where all rows share it, as prompts of text do."""
-    return Kind("invariant", axis=axis)
+    """Data that does not move. `axis`: the batch axis, one entry per row; None where all rows share it, such as a text prompt.
+
+    For an argument, the bare name "invariant" leaves open which of the two it is.
+    """
+    return Kind("invariant", axis=axis, per=None if axis is None else "row")
 
 
 def Logits(axis: int | None = 0, sigmoid: bool = False) -> Kind:
     """Class scores (b, ..., k) before a softmax, averaged as probabilities; with `axis=1` the transpose (k, b).
 
-    `sigmoid`: one sigmoid a class, as of several labels at once. One class alone, (b, 1), is taken for a sigmoid anyway.
+    `sigmoid`: independent sigmoids, one per class (several labels at once). A single logit, (b, 1), always counts as one.
     """
     return _kind("logits", axis, sigmoid=(sigmoid, False))
 
 
 def Likeliest(kinds: Any) -> Any:
-    """The same kinds for what must not be averaged over poses: scores that belong to boxes or queries of one answer."""
+    """The same kinds, never averaged over poses: for scores that belong to the boxes or queries of one answer."""
     return nested.map_kinds(lambda kind: kind if isinstance(kind, Rows) else replace(kind, averaged=False), as_kinds(kinds))
+
+
+def Per(owner: str, kinds: Any) -> Any:
+    """The same kinds with one entry per "row", "point" or "edge", for where the shape does not tell."""
+    _among("owner", owner, ("row", "point", "edge"))
+    return nested.map_kinds(lambda kind: kind if isinstance(kind, Rows) else replace(kind, per=owner), as_kinds(kinds))
 
 
 MAKERS = {
@@ -208,7 +220,7 @@ def _check_extra(meaning: str, value: int) -> None:
 
 def _check_mark(name: str, value: int | float | None) -> None:
     if value is not None and not isinstance(value, int | float):
-        raise ValueError(f"{name} is the number that marks what is not there, such as 0 or -1; got {value!r}")
+        raise ValueError(f"{name} is the number that marks absent entries, such as 0 or -1; got {value!r}")
 
 
 def _among(what: str, value: str, known: Sequence[str] | dict) -> None:
@@ -240,14 +252,16 @@ def as_kinds(kinds: Any, group: Group | None = None) -> Any:
 
 
 def are_sigmoids(kinds: Any) -> bool:
-    """Whether the logits among these kinds are for one sigmoid a class."""
+    """Whether the logits among these kinds are independent sigmoids."""
     found: list[Leaf] = []
     nested.map_kinds(found.append, kinds)
     return any(isinstance(kind, Kind) and bool(dict(kind.options).get("sigmoid")) for kind in found)
 
 
 def to_json(kinds: Any) -> Any:
-    """Kinds as plain JSON values; `from_json` reads them back."""
+    """Kinds as plain JSON values; `from_json` reads them back. None (for any predictor) stays None."""
+    if kinds is None:
+        return None
     if isinstance(kinds, Rows):
         return {"rows": to_json(kinds.kinds)}
     if isinstance(kinds, Kind):
@@ -260,10 +274,12 @@ def to_json(kinds: Any) -> Any:
 def from_json(value: Any) -> Any:
     """The kinds of `to_json`. Raises ValueError where the value is something else."""
     match value:
+        case None:
+            return None
         case {"rows": inner}:
             return Rows(from_json(inner))
         case {"kind": str(name), **options} if name in ACTIONS:
-            more = {key: options.pop(key) for key in ("axis", "averaged") if key in options}
+            more = {key: options.pop(key) for key in ("axis", "averaged", "per") if key in options}
             try:
                 return replace(MAKERS[name](**options) if options else Kind(name), **more)
             except (KeyError, TypeError):

@@ -1,6 +1,7 @@
-"""Nested values moved leaf by leaf, each by its kind; coordinates rounded to what a move keeps; the image among the leaves."""
+"""`act` moves nested values leaf by leaf; `snap` rounds coordinates so that moves are exact; the image among the leaves."""
 
 import math
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -9,10 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..geometry import actions, nested
+from . import actions, nested
 from .actions import ACTIONS, Size
 from .arrays import as_tensor
 from .kinds import Kind, Leaf, Rows, as_kinds
+from .owners import check_rows, owned, owners_of
 
 
 def act(
@@ -44,23 +46,33 @@ def act(
         came = f"{tuple(g.shape)} of {g.dtype}" if isinstance(g, Tensor) else f"a {type(g).__name__}"
         raise ValueError(f"g must be elements, floating point of shape (b, 3, 3), or (b, 4, 4) in space; got {came}")
     kinds = as_kinds(kind)
-    if g.shape[-1] == 4:
-        return nested.walk(partial(_act_in_space, g, batch), kinds, x, name)
-    sizes = canvas if isinstance(canvas, list) else [canvas] if canvas is not None else image_sizes(x, kinds, name) or []
-    return nested.walk(partial(_act_leaf, g, sizes), kinds, x, name)
+    if batch is not None and len(g) > 1:
+        return _act_on_flat(g, x, kinds, batch, name)
+    sizes = canvas if isinstance(canvas, list) else [canvas] if canvas is not None else []
+    sizes = sizes or (image_sizes(x, kinds, name) if g.shape[-1] == 3 else None) or []
+    return nested.walk(partial(act_leaf, g, sizes), kinds, x, name)
 
 
-def _act_leaf(g: Tensor, sizes: list[Size], kind: Leaf, x: Any, path: str) -> Any:
-    """`sizes`: the canvas of every row, or one for all, or none where it is not known."""
+def _act_on_flat(g: Tensor, x: Any, kinds: Any, batch: Tensor, name: str) -> Any:
+    """Each entry moves by the element of the row that owns it."""
+    leaves = nested.leaves(kinds, x, name)
+    owners = owners_of(leaves, len(g), batch)
+    by_sort = {sort: g[owner.to(g.device)] for sort, owner in owners.items()} | {None: g}
+    moved = [act_leaf(by_sort[leaf.sort], [], leaf.kind, leaf.value, leaf.path) for leaf in owned(leaves, owners)]
+    return nested.filled(kinds, x, iter(moved))
+
+
+def act_leaf(g: Tensor, sizes: list[Size], kind: Leaf, x: Any, path: str) -> Any:
+    """One leaf moved by g. `sizes`: the canvas of every row, one for all rows, or none where it is not known."""
     if isinstance(kind, Rows):
         if not isinstance(x, (list, tuple)):
-            hint = ", such as lambda samples: tuple(zip(*samples)) makes of those of a DataLoader, its collate_fn"
+            hint = ": of a DataLoader with collate_fn=lambda samples: tuple(zip(*samples))"
             raise TypeError(f"{path}: a list with an entry per row is expected; got a {type(x).__name__}{hint}")
         elements = g.expand(len(x), -1, -1) if len(g) == 1 else g
         check_rows(len(x), len(elements), path)
         each = sizes * len(x) if len(sizes) == 1 else sizes
         return type(x)(
-            _row(partial(_act_leaf, elements[i : i + 1], each[i : i + 1]), kind.kinds, value, f"{path}[{i}]")
+            _row(partial(act_leaf, elements[i : i + 1], each[i : i + 1]), kind.kinds, value, f"{path}[{i}]")
             for i, value in enumerate(x)
         )
     row, canvas = ACTIONS[kind.name], sizes[0] if len(set(sizes)) == 1 else None
@@ -77,6 +89,8 @@ def _act_leaf(g: Tensor, sizes: list[Size], kind: Leaf, x: Any, path: str) -> An
     tensor = as_tensor(x)
     if tensor.ndim == 0 or len(g) not in (1, len(tensor)):
         raise ValueError(f"{path}: {len(g)} elements for {kind!r} of shape {tuple(tensor.shape)}: one element per row, or one")
+    if tensor.shape[-1] == 0 and tensor.ndim <= 2 and (row.places or row.act is actions.act_vectors):
+        return x  # torch.tensor([]): nothing was found
     several = row.on_canvas and canvas is None and g.shape[-1] == 3
     if several and (not sizes or len(sizes) != len(tensor)):
         raise ValueError(
@@ -85,24 +99,28 @@ def _act_leaf(g: Tensor, sizes: list[Size], kind: Leaf, x: Any, path: str) -> An
     g = g.to(tensor.device).expand(len(tensor), -1, -1)
     options = dict(kind.options)
     try:
-        if several:
-            parts = zip(g.split(1), tensor.split(1), sizes, strict=True)
-            moved = torch.cat([row.act(element, part, size, **options) for element, part, size in parts])
-        else:
-            moved = row.act(g, tensor, canvas, **options)
+        moved = _act_parts(row, g, tensor, canvas, sizes if several else None, options)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     return moved.numpy() if isinstance(x, np.ndarray) else moved
 
 
-def _act_in_space(g: Tensor, batch: Tensor | None, kind: Leaf, x: Any, path: str) -> Any:
-    if batch is not None and len(g) > 1 and getattr(x, "shape", ())[:1] == batch.shape:
-        g = g[batch.to(g.device)]
-    return _act_leaf(g, [], kind, x, path)
+def _act_parts(
+    row: actions.Row, g: Tensor, x: Tensor, canvas: Size | None, sizes: list[Size] | None, options: dict[str, Any]
+) -> Tensor:
+    """The rows moved together, or one by one where `sizes` has a canvas of each."""
+    if x.is_complex():
+        if row.places:
+            raise ValueError(f"coordinates are real numbers; got {x.dtype}")
+        return torch.complex(*(_act_parts(row, g, part, canvas, sizes, options) for part in (x.real, x.imag)))
+    if sizes is None:
+        return row.act(g, x, canvas, **options)
+    parts = zip(g.split(1), x.split(1), sizes, strict=True)
+    return torch.cat([row.act(element, part, size, **options) for element, part, size in parts])
 
 
 def _row(function: Any, kinds: Any, value: Any, path: str) -> Any:
-    """`function` on the leaves of one entry of a `Rows` list, given a batch axis for the time being."""
+    """`function` on the leaves of one entry of a `Rows` list, with a batch axis that is taken off again."""
 
     def on_row(kind: Leaf, x: Any, where: str) -> Any:
         batched = isinstance(x, (Tensor, np.ndarray))
@@ -113,19 +131,16 @@ def _row(function: Any, kinds: Any, value: Any, path: str) -> Any:
 
 
 def precision(x: Any) -> torch.dtype:
-    """What elements should have to move x: float64 where a leaf is of float64, else torch's default."""
+    """The dtype of elements that move x: float64 where a leaf is of float64, else torch's default."""
     leaves = (leaf for _, leaf, _ in nested.leaves(None, x) if isinstance(leaf, (Tensor, np.ndarray)))
     return torch.float64 if any(as_tensor(leaf).dtype == torch.float64 for leaf in leaves) else torch.get_default_dtype()
 
 
-def check_rows(got: int, expected: int, path: str) -> None:
-    """Raise ValueError where a list has not one entry per row."""
-    if got != expected:
-        raise ValueError(f"{path}: expected one entry per row, {expected} in all; got {got}")
-
-
 def unstacked(x: Any, kinds: Any) -> Any:
-    """The same, with a tensor or an array as the list of its rows where the kinds say that there is a list."""
+    """x with every tensor or array whose kind is `Rows` as the list of its rows."""
+
+    if isinstance(kinds, Kind):
+        return x
 
     def unstack(kind: Leaf, leaf: Any, path: str) -> Any:
         if not isinstance(kind, Rows) or not isinstance(leaf, (Tensor, np.ndarray)):
@@ -137,9 +152,9 @@ def unstacked(x: Any, kinds: Any) -> Any:
     return nested.walk(unstack, kinds, x, "input")
 
 
-def check_boxes(x: Any, kinds: Any) -> None:
-    """Raise ValueError for a box with its corners the wrong way round, which a turn would put right without a word."""
-    for kind, leaf, path in nested.leaves(kinds, x, "input"):
+def check_boxes(leaves: Iterable[tuple[Any, Any, str]]) -> None:
+    """Raise ValueError for a box with swapped corners, which a turn would sort in silence."""
+    for kind, leaf, path in leaves:
         if isinstance(kind, Rows) or kind.name != "boxes" or dict(kind.options).get("format", "xyxy") not in ("xyxy", "yxyx"):
             continue
         boxes = as_tensor(leaf)[..., :4]
@@ -150,7 +165,12 @@ def check_boxes(x: Any, kinds: Any) -> None:
 
 def first_image(x: Any, kinds: Any, name: str = "input") -> Any:
     """The leaf that the canonicalizer looks at: (b, c, h, w), or a list of (c, h, w) for `Rows`; None without an image."""
-    for kind, leaf, path in nested.leaves(kinds, x, name):
+    return image_among(nested.leaves(kinds, x, name))
+
+
+def image_among(leaves: Iterable[tuple[Any, Any, str]]) -> Any:
+    """The first image of these leaves; see `first_image`."""
+    for kind, leaf, path in leaves:
         if isinstance(kind, Rows):
             images = [first_image(value, kind.kinds, f"{path}[{i}]") for i, value in enumerate(leaf)]
             if all(image is not None for image in images):
@@ -166,9 +186,9 @@ def first_image(x: Any, kinds: Any, name: str = "input") -> Any:
 
 
 def find_leaf(x: Any, kinds: Any, name: str) -> Any:
-    """The first leaf of the kind of that name; within a list with one entry per row, the list of those leaves.
+    """The first leaf of the kind of that name; within a per-sample list, the list of those leaves. None where there is none.
 
-    "rows" is the name of such a list as it is. None where there is none.
+    The name "rows" stands for the per-sample list itself.
     """
     for kind, leaf, _ in nested.leaves(kinds, x):
         if isinstance(kind, Rows) and name != "rows":
@@ -191,12 +211,22 @@ def find_logits(x: Any, kinds: Any) -> Any:
 def image_sizes(x: Any, kinds: Any, name: str = "input") -> list[Size] | None:
     """The (height, width) of every row, from the first image among the leaves; None where there is no image."""
     images = first_image(x, kinds, name)
-    if images is None:
-        return None
+    return None if images is None else sizes_of(images)
+
+
+def sizes_of(images: Any) -> list[Size]:
+    """The (height, width) of every image."""
+    if not isinstance(images, list):
+        return [(int(images.shape[-2]), int(images.shape[-1]))] * len(images)
     return [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
 
 
 def snap(x: Any, kinds: Any, canvas: Size | None) -> Any:
+    """Round coordinates to the float grid of the canvas, leaf by leaf; see `snap_leaf`."""
+    return nested.walk(partial(snap_leaf, canvas), kinds, x, "output")
+
+
+def snap_leaf(canvas: Size | None, kind: Leaf, leaf: Any, path: str) -> Any:
     """Round coordinates to the float grid of the canvas, so that quarter turns and flips move them without rounding.
 
     The step is the spacing of floats just beyond the canvas (0.0001 pixels at 512 in float32), so it costs no more than
@@ -204,42 +234,18 @@ def snap(x: Any, kinds: Any, canvas: Size | None) -> Any:
     Without a canvas, in space, nothing is rounded.
     """
     if canvas is None:
-        return x
-
-    def snap_leaf(kind: Leaf, leaf: Any, path: str) -> Any:
-        if isinstance(kind, Rows):
-            return type(leaf)(_row(snap_leaf, kind.kinds, value, f"{path}[{i}]") for i, value in enumerate(leaf))
-        places = ACTIONS[kind.name].places
-        if not places or not isinstance(leaf, (Tensor, np.ndarray)):
-            return leaf
-        tensor = as_tensor(leaf)
-        if tensor.dtype not in (torch.float32, torch.float64):
-            return leaf
-        extent = 1 if dict(kind.options).get("normalized") else max(canvas)
-        step = 2.0 ** (math.ceil(math.log2(extent)) + 1) * torch.finfo(tensor.dtype).eps
-        pixels, rest = tensor[..., :places], tensor[..., places:]
-        # the gradient passes as if nothing had been rounded
-        snapped = torch.cat([pixels + ((pixels / step).round() * step - pixels).detach(), rest], -1)
-        return snapped.numpy() if isinstance(leaf, np.ndarray) else snapped
-
-    return nested.walk(snap_leaf, kinds, x, "output")
-
-
-def add(x: Any, y: Any, kinds: Any, weight: Float[Tensor, " b"], batch: Tensor | None = None) -> Any:
-    """x + weight y, row by row, on the leaves that can be averaged and have the same shape in both.
-
-    `batch`: the row of every point of a flat batch of clouds.
-    """
-
-    def add_leaf(kind: Leaf, leaf: Any, path: str) -> Any:
-        other = next(others)
-        if isinstance(kind, Rows) or not (isinstance(leaf, Tensor) and leaf.dtype.is_floating_point):
-            return leaf
-        row = ACTIONS[kind.name]
-        if row.act is actions.act_invariant or kind.averaging == "likeliest" or leaf.shape != other.shape:
-            return leaf
-        by_leaf = weight[batch.to(weight.device)] if batch is not None and len(leaf) == len(batch) else weight
-        return leaf + other * by_leaf.to(leaf).reshape(-1, *[1] * (leaf.ndim - 1))
-
-    others = iter([leaf for _, leaf, _ in nested.leaves(kinds, y)])
-    return nested.walk(add_leaf, kinds, x, "value")
+        return leaf
+    if isinstance(kind, Rows):
+        return type(leaf)(_row(partial(snap_leaf, canvas), kind.kinds, value, f"{path}[{i}]") for i, value in enumerate(leaf))
+    places = ACTIONS[kind.name].places
+    if not places or not isinstance(leaf, (Tensor, np.ndarray)):
+        return leaf
+    tensor = as_tensor(leaf)
+    if tensor.dtype not in (torch.float32, torch.float64):
+        return leaf
+    extent = 1 if dict(kind.options).get("normalized") else max(canvas)
+    step = 2.0 ** (math.ceil(math.log2(extent)) + 1) * torch.finfo(tensor.dtype).eps
+    pixels, rest = tensor[..., :places], tensor[..., places:]
+    # the gradient passes as if nothing had been rounded
+    snapped = torch.cat([pixels + ((pixels / step).round() * step - pixels).detach(), rest], -1)
+    return snapped.numpy() if isinstance(leaf, np.ndarray) else snapped

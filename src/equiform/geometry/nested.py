@@ -34,7 +34,7 @@ def rebuild(value: Any, new: list[Any]) -> Any:
     keys = [key for key, _ in children(value)]
     # a transformers.ModelOutput is both a dict and a dataclass: it must be rebuilt as a dataclass to keep its fields in step
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return dataclasses.replace(value, **dict(zip(keys, new, strict=True)))
+        return _replaced(value, dict(zip(keys, new, strict=True)))
     if isinstance(value, Mapping):
         result: Any = copy.copy(value)
         for key, child in zip(keys, new, strict=True):
@@ -44,10 +44,19 @@ def rebuild(value: Any, new: list[Any]) -> Any:
     return make(*new) if hasattr(value, "_fields") else make(new)
 
 
+def _replaced(value: Any, new: dict[str, Any]) -> Any:
+    """The dataclass with new values, also in fields with `init=False`."""
+    made = {field.name for field in dataclasses.fields(value) if field.init}
+    result = dataclasses.replace(value, **{key: child for key, child in new.items() if key in made})
+    for key in new.keys() - made:
+        object.__setattr__(result, key, new[key])  # a frozen one has no other way
+    return result
+
+
 def walk(function: Function, kinds: Any, value: Any, path: str) -> Any:
     """`function(kind, leaf, path)` on every leaf, in a structure like `value`.
 
-    One kind speaks for every leaf below it; a dict, list or tuple of kinds must have the shape of the value, but a dataclass
+    One kind holds for every leaf below it; a dict, list or tuple of kinds must have the shape of the value, but a dataclass
     (the outputs of transformers) may lack what the kinds name, for its fields are optional. None leaves stay None.
     Raises ValueError with the path of the first place where the two differ.
     """
@@ -85,11 +94,20 @@ def _walk_keys(function: Function, kinds: Mapping, pairs: list[tuple[str, Any]],
     return [walk(function, kinds.get(key), child, f"{path}[{key!r}]") for key, child in pairs]
 
 
-def leaves(kinds: Any, value: Any, path: str = "value") -> Iterator[tuple[Any, Any, str]]:
+def leaves(kinds: Any, value: Any, path: str = "value") -> list[tuple[Any, Any, str]]:
     """The (kind, leaf, path) triples, in the order of the value."""
+    if not isinstance(kinds, (Mapping, list, tuple)) and not is_container(value):
+        return [] if value is None else [(kinds, value, path)]
     found: list[tuple[Any, Any, str]] = []
     walk(lambda kind, leaf, where: found.append((kind, leaf, where)), kinds, value, path)
-    return iter(found)
+    return found
+
+
+def filled(kinds: Any, value: Any, new: Iterator[Any]) -> Any:
+    """A structure like `value` with the next of `new` in the place of every leaf."""
+    if not is_container(value):
+        return value if value is None else next(new)
+    return walk(lambda kind, leaf, path: next(new), kinds, value, "value")
 
 
 def map_kinds(function: Callable[[Any], Any], kinds: Any) -> Any:
@@ -108,7 +126,7 @@ def _describe(kinds: Any) -> str:
 
 
 def first_logits(answer: Any) -> Tensor | None:
-    """What is called "logits" in an answer, or else its first floating-point tensor of two or more axes."""
+    """The entry "logits" of an answer, else its first floating-point tensor of two or more axes; None without one."""
     if is_container(answer):
         named = dict(children(answer)).get("logits")
         if named is not None:

@@ -1,4 +1,4 @@
-"""How pixels, and tokens of patches, move: by index on the grid, exact for any dtype; elsewhere they are resampled."""
+"""How pixels and patch tokens move: by index on the grid, exact for any dtype; off the grid they are resampled."""
 
 import torch
 from jaxtyping import Float
@@ -60,7 +60,7 @@ def _one_canvas(canvases: set, x: Tensor) -> None:
         )
 
 
-# torch moves these only as other numbers of the same size
+# dtypes that torch does not flip, moved as others of the same size
 STAND_INS = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}
 STAND_INS |= dict.fromkeys((torch.float8_e4m3fn, torch.float8_e5m2), torch.uint8)
 
@@ -132,7 +132,7 @@ def act_tokens(
     if x.ndim != 3:
         raise ValueError(f"tokens have shape (b, n, d); got {tuple(x.shape)}")
     if patch[0] != patch[1] and any(moved_size(code, (1, 2)) != (1, 2) for code in grid_code(g)):
-        raise ValueError(f"patches of {patch[0]} x {patch[1]} pixels are no such patches after a quarter turn: use C2 or D2")
+        raise ValueError(f"patches of {patch[0]} x {patch[1]} pixels do not fit the grid after a quarter turn: use C2 or D2")
     num = x.shape[1] - prefix - suffix
     h, w = _token_grid(num, size, patch, f"{x.shape[1]} tokens, {prefix} before and {suffix} after the grid")
     # the same element in the unit of a patch, since a translation is in pixels
@@ -143,7 +143,7 @@ def act_tokens(
 
 
 def _token_grid(num: int, size: Size, patch: Size, came: str) -> Size:
-    """Rows and columns of the patches of a canvas: networks drop what is left over at its edge, or pad it to a patch."""
+    """The grid of patches with `num` cells: networks drop the remainder at the edge of the canvas, or pad it to a patch."""
     grids = [(size[0] // patch[0], size[1] // patch[1]), (-(-size[0] // patch[0]), -(-size[1] // patch[1]))]
     for h, w in grids:
         if h * w == num:

@@ -1,4 +1,4 @@
-"""How places and arrows move: points, boxes, vectors, matrices; on a canvas of pixels, or in space."""
+"""How points, boxes, vectors and matrices move, on a canvas of pixels or in space."""
 
 import math
 import warnings
@@ -11,8 +11,8 @@ from .grid import Size, empty_stays, moved_sizes
 
 BOX_FORMATS = ("xyxy", "xywh", "cxcywh", "yxyx")
 ANGLE_UNITS = ("degrees", "radians")
-FAR = 1000  # a cloud that a turn about the origin takes this many times its own extent away was not meant to be turned so
-ROUNDING = 1e-12  # what rounding leaves of equal points is no extent
+FAR = 1000  # a warning where a turn about the origin moves a cloud by this many times its extent
+ROUNDING = 1e-12  # extents below this share are rounding
 
 
 def _affine(g: Tensor, size: Size, normalized: bool, like: Tensor, index: bool = False) -> tuple[Tensor, Tensor]:
@@ -52,9 +52,9 @@ def act_points(
 ) -> Tensor:
     """Move (x, y) points in pixels, or in shares of the canvas; in space metric (x, y, z), which need no canvas.
 
-    `index`: they are indices of pixels. `extra` numbers behind them (a visibility) stay. `absent`: points whose first number
-    behind, or without such every coordinate, is that stay as they are.
-    Every element to rounding; see `snap` for bit-exactness in the plane.
+    `index`: they are indices of pixels. `extra` numbers behind them (a visibility) stay. `absent`: points stay whose first
+    extra number equals it, or without extra numbers every coordinate.
+    Exact up to rounding; see `snap` for bit-exactness in the plane.
     """
     d = g.shape[-1] - 1
     _last_axis("points", x, d, extra)
@@ -74,7 +74,7 @@ def act_points(
 
 
 def _points_in_space(g: Tensor, x: Float[Tensor, "b *k 3"]) -> Float[Tensor, "b *k 3"]:
-    """In float64, rounded once by the caller: map coordinates of millions of metres keep what they were stored with."""
+    """In float64, rounded once by the caller, so that map coordinates (millions of metres) keep their precision."""
     turned = _apply(g[:, :3, :3].double(), x)
     if not bool(g[:, :3, 3].any()) and x.numel():
         with torch.no_grad():
@@ -86,7 +86,7 @@ def _points_in_space(g: Tensor, x: Float[Tensor, "b *k 3"]) -> Float[Tensor, "b 
         if bool(far.any()):
             warnings.warn(
                 "points far from the origin are turned about the origin, and end far away from where they were: subtract a "
-                "common place first, such as their mean, or use a group with translations (SE3, E3)",
+                "common offset first, such as their mean, or use a group with translations (SE3, E3)",
                 stacklevel=2,
             )
     return turned + _beside(g[:, :3, 3].double(), x)
@@ -159,7 +159,7 @@ def _from_corners(low: Tensor, high: Tensor, format: str, inclusive: bool) -> Te
 
 
 def _but_padding(moved: Tensor, x: Tensor, padding: int | float | None) -> Tensor:
-    """What moved, but for the boxes that are all padding."""
+    """`moved`, with boxes that are all padding as they were."""
     return moved if padding is None else torch.where((x[..., :4] == padding).all(-1, keepdim=True), x, moved)
 
 
@@ -234,5 +234,5 @@ def _like(y: Tensor, x: Tensor) -> Tensor:
 
 
 def _unrounded(y: Tensor, x: Tensor) -> Tensor:
-    # voxels turned in space are no voxels: to round them would be to change the cloud
+    # turned voxel coordinates are no whole numbers any more, and are not rounded
     return y.to(torch.get_default_dtype() if _is_whole(x) else x.dtype)

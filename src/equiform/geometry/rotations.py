@@ -1,7 +1,7 @@
 """Rotations and reflections of space as 3 x 3 matrices: drawn, measured, found from vectors, and those of two polyhedra.
 
-A frame is an orthogonal matrix whose columns are its axes. All of it in the precision of what comes in; the frames of
-degenerate vectors are valid ones too, with a certainty of zero.
+A frame is an orthogonal matrix whose columns are its axes. Everything keeps the dtype of its input. Degenerate vectors give a
+valid frame too, with certainty 0.
 """
 
 import itertools
@@ -49,7 +49,7 @@ def rotation_angle(r: Float[Tensor, "*b 3 3"]) -> Float[Tensor, " *b"]:
 def nearest_rotation(m: Float[Tensor, "*b 3 3"], reflections: bool = False) -> Float[Tensor, "*b 3 3"]:
     """The rotation nearest to a matrix in the Frobenius norm (Procrustes); with `reflections`, the orthogonal matrix.
 
-    The gradient is finite everywhere, and zero for turns that the matrix does not resist: there the nearest one is not unique.
+    The gradient is finite everywhere, and zero along directions in which the nearest rotation is not unique.
     """
     u, s, vh = torch.linalg.svd(m.detach())
     if not reflections:
@@ -103,7 +103,7 @@ def gram_schmidt(v: Float[Tensor, "*b 3 3"], reflections: bool = False) -> tuple
 
     The third axis is the cross product of the first two; with `reflections`, on the side of the third column, and the certainty
     is at most the share of that column that points out of their plane.
-    Vectors that vanish or coincide are replaced by an axis that is free, so that the frame is always one.
+    A zero vector, or one parallel to another, is replaced by a free axis, so that the result is always a frame.
     """
     first, one = _unit(v[..., 0], torch.zeros_like(v[..., 0]))
     across = v[..., 1] - (v[..., 1] * first).sum(-1, keepdim=True) * first

@@ -114,7 +114,7 @@ class AboutZ(SpaceGroup):
         return rotations.about_z(2 * math.pi * torch.rand(b, dtype=torch.float64, generator=generator))
 
     def _closest(self, g: Float[Tensor, "b 4 4"]) -> Float[Tensor, "b 4 4"]:
-        # the plane's own problem: the nearest turn of x and y
+        # the nearest rotation of x and y
         angle = torch.atan2(g[:, 1, 0] - g[:, 0, 1], g[:, 0, 0] + g[:, 1, 1])
         return homogeneous(rotations.about_z(angle))
 

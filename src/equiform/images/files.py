@@ -38,7 +38,7 @@ class MissingImage(UnreadableImage, FileNotFoundError):
 def find_images(path: str | Path) -> list[Path]:
     """The image files below a folder, sorted, hidden ones left out; a file is itself.
 
-    A folder that cannot be listed stands for the images in it, so that whoever reads them says so.
+    A folder that cannot be listed is among them, so that reading it tells of it.
     Raises FileNotFoundError where there is nothing, ValueError for a folder without images.
     """
     path = Path(path)
@@ -80,7 +80,7 @@ def open_image(path: str | Path, *, at_least: int | None = None) -> "Image":
 
 
 def open_finite(path: str | Path, *, at_least: int | None = None) -> "Image":
-    """The same. Raises UnreadableImage for pixels that are not finite, too: nothing is learnt or measured on them."""
+    """As `open_image`; raises UnreadableImage for pixels that are not finite too: nothing is learnt or measured on them."""
     image = open_image(path, at_least=at_least)
     if image.mode == "F" and not np.isfinite(np.asarray(image)).all():
         raise UnreadableImage(f"{path}: has pixels that are not finite")
@@ -88,7 +88,7 @@ def open_finite(path: str | Path, *, at_least: int | None = None) -> "Image":
 
 
 def open_pages(path: str | Path) -> Iterator["Image"]:
-    """The same of every page of a TIFF, one after another; of any other file its first frame."""
+    """As `open_image`, for every page of a TIFF, one after another; of any other file the first frame."""
     with _opened(path) as image:
         for page in range(image.n_frames if image.format == "TIFF" else 1):
             image.seek(page)
@@ -152,21 +152,20 @@ def rgb(image: "Image") -> "Image":
 
     if image.mode.startswith("I") or image.mode == "F":
         values = _finite(np.asarray(image).astype(np.float64))
-        image = PIL.Image.fromarray((values / _white(image, values) * 255).clip(0, 255).round().astype(np.uint8))
+        image = PIL.Image.fromarray((values / white(image, values) * 255).clip(0, 255).round().astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
-        white = PIL.Image.new("RGBA", image.size, "white")
-        image = PIL.Image.alpha_composite(white, image)
+        image = PIL.Image.alpha_composite(PIL.Image.new("RGBA", image.size, "white"), image)
     return image.convert("RGB")
 
 
 def _finite(values: np.ndarray) -> np.ndarray:
-    """Pixels that are not finite, as maps have them where nothing is known, become the mean of the others."""
+    """The values with NaN and infinite ones (no data) replaced by the mean of the others."""
     finite = np.isfinite(values)
     return values if finite.all() else np.where(finite, values, values[finite].mean() if finite.any() else 0.0)
 
 
-def _white(image: "Image", values: np.ndarray) -> float:
+def white(image: "Image", values: np.ndarray) -> float:
     """The value of white: what the depth of the file says, and the brightest pixel where it says nothing (32 bits, floats)."""
     # pillow scales any PGM to 16 bits, and its older releases give 16-bit PNG files as mode I
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
@@ -183,7 +182,7 @@ def to_tensor(image: "Image") -> UInt8[Tensor, "3 h w"]:
 
 
 def read_square(path: Path, size: int) -> UInt8[Tensor, "3 s s"]:
-    """The whole image squeezed to a square with antialiasing, RGB."""
+    """A square thumbnail: the whole image, resized with antialiasing, RGB."""
     import PIL.Image
 
     image = open_finite(path, at_least=size)
@@ -200,9 +199,9 @@ def is_picture(image: Any) -> bool:
 def read_squares(
     path: str | Path | Sequence[str | Path], size: int, read: Callable[[Path, int], Tensor] = read_square
 ) -> tuple[UInt8[Tensor, "n c s s"], list[str]]:
-    """All readable images below a folder, or of a list of files, as squares, and a line for each that was skipped.
+    """Square thumbnails of all readable images below a folder or in a list of files, and a line for each that was skipped.
 
-    `read`: from a file and the size to one square, or to the several that are cut of it.
+    `read`: from a file and the size to one square, or to several that are cut from it.
     Raises ValueError where none is readable.
     """
     squares, skipped = [], []
@@ -219,7 +218,7 @@ def read_squares(
 
 
 def normalised(images: Tensor, normalisation: Normalisation | None) -> Tensor:
-    """RGB (..., 3, h, w) in [0, 1] less the mean and over the deviation per channel; as they are where there is neither."""
+    """RGB (..., 3, h, w) in [0, 1], minus the mean and divided by the deviation per channel; unchanged for None."""
     if normalisation is None:
         return images
     mean, deviation = (torch.tensor(values).to(images)[:, None, None] for values in normalisation)
@@ -227,7 +226,7 @@ def normalised(images: Tensor, normalisation: Normalisation | None) -> Tensor:
 
 
 class ImageFiles(IterableDataset):
-    """(image, label) of each file, squeezed to a square, in [0, 1] and then normalised; unreadable files are listed."""
+    """(thumbnail, label) of each file, a square in [0, 1], normalised; unreadable files are listed in `skipped`."""
 
     def __init__(self, files: Sequence[tuple[Path, int]], size: int):
         self.files, self.size = list(files), size
@@ -265,7 +264,7 @@ class LabelledImages(ImageFiles):
 
 
 def read_labels(path: Path, classes: list[str]) -> dict[str, int]:
-    """The class index of each subfolder. Raises FileNotFoundError, or ValueError naming the subfolders it says nothing of."""
+    """The class index of each subfolder. Raises FileNotFoundError, or ValueError naming the subfolders that are missing."""
     if not path.is_file():
         raise FileNotFoundError(f'no file {path}; it should hold the class index of each subfolder, {{"cats": 281, ...}}')
     try:

@@ -1,4 +1,4 @@
-"""Tiles of an image at full detail, for canonicalizers that must see small things: the letters of a text.
+"""Tiles of an image at full resolution, for canonicalizers that must see details, such as letters.
 
 An image is brought to MAX_PIXELS, enlarged ENLARGEMENT times at most, and reduced again by REDUCTION, so that small and large
 letters are both of a size that a small network reads at one of the levels. Every level is covered by a grid of half-overlapping
@@ -20,7 +20,7 @@ from .views import LARGE, VIEW_STEP, filled, squeezed, standardise, working_dtyp
 MAX_PIXELS = 2_000_000
 ENLARGEMENT = 2.0
 REDUCTION = 3
-LEAST_SIDE = 12  # a level with a shorter side holds nothing to read
+LEAST_SIDE = 12  # levels with a shorter side hold nothing legible
 
 
 def cut_tiles(image: Shaped[Tensor, "k h w"], side: int, count: int) -> Float[Tensor, "t side side"]:

@@ -1,4 +1,4 @@
-"""The small square view of an image that canonicalizers look at, the same for every numeric range and every size."""
+"""Views: the standardised thumbnails that canonicalizers look at, alike for every numeric range and every size."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,9 +18,9 @@ LARGE, SLICE = 1 << 22, 1 << 18  # pixels of an image that is reduced in slices,
 def square_view(
     images: Shaped[Tensor, "b k h w"] | Sequence[Tensor], resolution: int, channels: int = 3, *, in_disc: bool = False
 ) -> Float[Tensor, "b c r r"]:
-    """The whole image, squeezed to (resolution, resolution) with antialiasing and standardised by `standardise`.
+    """A square thumbnail: the whole image, resized with antialiasing and standardised by `standardise`.
 
-    `in_disc`: its central square instead, standardised over the inscribed disc, which is all that may be looked at.
+    `in_disc`: of its central square instead, standardised over the inscribed disc; only the disc may be looked at.
 
     Every step is computed in float64 and rounded once at the end, so that the view of a turned image is the turned view
     to the bit, although sums run in another order. One channel is repeated to `channels`. Pixels that are not finite do not
@@ -53,8 +53,10 @@ def square_view(
 
 
 def squeezed(images: Shaped[Tensor, "b k h w"], size: tuple[int, int]) -> Float[Tensor, "b k m n"]:
-    """Images resized with antialiasing, in float64. A pixel that is not finite counts as the mean of those of its channel that
-    are, and a channel without any is constant."""
+    """Images resized with antialiasing, in float64.
+
+    A pixel that is not finite counts as the mean of those of its channel that are; a channel without any is constant.
+    """
     small = _resized(images, size)
     if images.dtype.is_floating_point and not bool(small.isfinite().all()):
         small = _resized(images, size, _finite_mean(images))
@@ -92,7 +94,7 @@ def _finite_mean(images: Tensor) -> Float[Tensor, "b k 1 1"]:
     """The mean of the finite pixels of every channel, 0 where there are none."""
     total = torch.zeros(*images.shape[:2], 1, 1, dtype=working_dtype(images), device=images.device)
     number = torch.zeros_like(total)
-    for part in _slices(images):
+    for part in _slices(images if images.shape[2] >= images.shape[3] else images.mT):
         finite = part.isfinite()
         total += torch.where(finite, part, 0).to(total).sum((2, 3), keepdim=True)
         number += finite.sum((2, 3), keepdim=True)
@@ -100,7 +102,7 @@ def _finite_mean(images: Tensor) -> Float[Tensor, "b k 1 1"]:
 
 
 def filled(images: Shaped[Tensor, "b k h w"]) -> Shaped[Tensor, "b k h w"]:
-    """Images whose pixels that are not finite have become the mean of those of their channel that are."""
+    """Images with pixels that are not finite replaced by the mean of the finite ones of their channel."""
     if not images.dtype.is_floating_point or bool(images.isfinite().all()):
         return images
     return _working(images, _finite_mean(images))
@@ -112,14 +114,14 @@ def _slices(images: Tensor) -> tuple[Tensor, ...]:
 
 
 def working_dtype(images: Tensor) -> torch.dtype:
-    """float64, in which another order of summation does not show once the result is rounded."""
+    """float64: once the result is rounded, the order of summation makes no difference."""
     return torch.float32 if images.device.type == "mps" else torch.float64  # Apple's GPUs have no float64
 
 
 def central_square(images: Shaped[Tensor, "*b h w"]) -> Shaped[Tensor, "*b s t"]:
-    """The middle of the longer side, as much as the shorter one is long.
+    """The central square, as large as the shorter side.
 
-    Where what is left over is odd, one row or column less: the middle then stays the middle when the image is turned.
+    Where the margins would differ by a pixel, one row or column less, so that it stays central when the image is turned.
     """
     h, w = images.shape[-2:]
     top, left = max(0, h - w + 1) // 2, max(0, w - h + 1) // 2
@@ -147,7 +149,7 @@ def standardise(x: Tensor, inside: Tensor | None = None) -> Float[Tensor, "*b h 
 
 
 def view_size(group: Group, resolution: int) -> int:
-    """The side of the view: the resolution on the grid; twice that elsewhere, to turn it before the last reduction."""
+    """The side of the view: the resolution on the grid; off the grid twice that, so that it is turned before it is halved."""
     return resolution if group.on_grid else 2 * resolution
 
 
@@ -164,7 +166,7 @@ def orbit_views(view: Float[Tensor, "b c s s"], group: Group) -> Float[Tensor, "
 
 
 def squares(images: Any, side: int) -> Tensor:
-    """Images squeezed to (b, c, side, side), antialiased; uint8 where they were, else float32.
+    """Square thumbnails (b, c, side, side), antialiased; uint8 of uint8, else float32.
 
     Raises ValueError for anything that is no tensor of images and no list of them.
     """

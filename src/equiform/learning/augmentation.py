@@ -15,11 +15,11 @@ from ..images.views import standardise
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How training views vary: ranges of the share of the area kept, of the aspect and of a small turn, and odds of the rest.
+    """How training views vary: random resized crops, small turns, flips, grey, mixed channels, gamma, and mixup.
 
-    `blend`: the odds that another image of the batch shows through, see `blended`.
-
-    Brightness, contrast and tint are missing on purpose: the view is standardised per channel and does not see them.
+    `area`: range of the share of the area that a crop keeps; `aspect`: at most this aspect ratio; `degrees`: at most this turn.
+    `grey` and `blend` (mixup, see `blended`) are probabilities. Brightness, contrast and tint are missing on purpose:
+    standardised views do not show them.
     """
 
     area: tuple[float, float] = (0.35, 1.0)
@@ -35,10 +35,10 @@ class Augmentation:
 def blended(
     images: Tensor, targets: Float[Tensor, "b n"], odds: float, generator: torch.Generator
 ) -> tuple[Tensor, Float[Tensor, "b n"]]:
-    """Some images with others of the batch showing through, at most by half, and their targets alike; uint8 becomes [0, 1].
+    """Mixup (Zhang et al. 2018, arXiv 1710.09412): some images and targets blended with others of the batch.
 
-    Both lie in a canonical pose, so the blend does too: mixup (Zhang et al. 2018, arXiv 1710.09412) without its ambiguity. It
-    keeps large backbones from memorising few images.
+    The other image has at most half of the weight. Both are in a canonical pose, so the blend is too. It keeps large backbones
+    from memorising few images. uint8 becomes [0, 1].
     """
     if odds == 0 or len(images) < 2:
         return images, targets
@@ -54,7 +54,7 @@ def blended(
 def training_views(
     squares: Tensor, group: Group, size: int, augmentation: Augmentation | None, generator: torch.Generator
 ) -> tuple[Float[Tensor, "b c s s"], Float[Tensor, "b 3 3"]]:
-    """Standardised views of whole images squeezed to squares, and the elements by which they were moved.
+    """Standardised views of square thumbnails, and the elements by which they were moved.
 
     Crop, flip (where the group has none), small turn and, off the grid, a random element are one resampling, so that every
     view is resampled alike, the upright one too, and interpolation does not give the pose away.

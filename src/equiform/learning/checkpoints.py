@@ -1,4 +1,4 @@
-"""Checkpoints of a run: written whole or not at all, the one before kept, and checked before a run goes on from one."""
+"""Checkpoints of a run: written whole or not at all, the previous one kept, checked before a run resumes."""
 
 import warnings
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ class LastEpoch(Checkpoint):
 
 
 def resumed_from(folder: Path, state: Mapping[str, Any], options: Mapping[str, Any]) -> Path | None:
-    """The checkpoint in a folder that a run goes on from, None where there is none; of a damaged one, the one before.
+    """The checkpoint in a folder to resume from, None without one; where the last is damaged, the one before.
 
     Raises ValueError where none can be read, or where it is of another canonicalizer or of other options.
     """
@@ -52,7 +52,7 @@ def resumed_from(folder: Path, state: Mapping[str, Any], options: Mapping[str, A
         _check_same(path, weights, theirs, state, options)
         return path
     if damaged:
-        raise ValueError(f"{damaged[0]}; no checkpoint that can be gone on from: delete {folder} to start afresh")
+        raise ValueError(f"{damaged[0]}; no checkpoint to resume from: delete {folder} to start afresh")
     return None
 
 

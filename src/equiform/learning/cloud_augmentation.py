@@ -1,4 +1,4 @@
-"""Training views of clouds: as they come, varied, and turned by a random element of the group."""
+"""Training views of clouds: augmented, and moved by a random element of the group."""
 
 import math
 from dataclasses import dataclass, replace
@@ -16,10 +16,11 @@ FEWEST = 32  # smaller clouds, of particles say, lose no points
 
 @dataclass(frozen=True)
 class CloudAugmentation:
-    """How training clouds vary: ranges of the share of points kept and of the share along a random direction, and deviations.
+    """How training clouds vary: points dropped, ends cut off, stretch, jitter, small turns, turns about z, mirrors.
 
-    `turns`: by how many equal turns about z the data may as well have come (4: quarter turns); `degrees`, of a small random
-    turn about any axis; `mirror`: also as the x axis mirrors them, unless the group has reflections.
+    `keep`: range of the share of points kept at random; `reach`: of the share kept along a random direction. `stretch`,
+    `jitter` and `degrees` (of a turn about any axis) are deviations. `turns`: random multiples of 360/turns degrees about z,
+    for data that may come in any of these; `mirror`: half of them mirrored along x, unless the group has reflections.
     """
 
     keep: tuple[float, float] = (0.4, 1.0)
@@ -45,7 +46,7 @@ class CloudAugmentation:
 def varied(
     cloud: Cloud, group: Group, augmentation: CloudAugmentation | None, generator: torch.Generator
 ) -> tuple[Cloud, Float[Tensor, "b 3 3"]]:
-    """The clouds varied and then moved by random elements of the group, and the linear part of these."""
+    """The clouds augmented and then moved by random elements of the group, and the linear parts of these."""
     b = len(cloud)
     g = group.random(b, generator).double()
     if augmentation is not None:
@@ -64,7 +65,7 @@ def _moved(cloud: Cloud, g: Float[Tensor, "b 4 4"]) -> Cloud:
 
 
 def _bent(b: int, group: Group, augmentation: CloudAugmentation, generator: torch.Generator) -> Float[Tensor, "b 3 3"]:
-    """A little turned about any axis, mirrored, stretched along x, y and z, turned about z."""
+    """Random linear maps: stretch and mirror along the axes, a turn about z, a small turn about any axis."""
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, dtype=torch.float64, generator=generator)
@@ -78,7 +79,7 @@ def _bent(b: int, group: Group, augmentation: CloudAugmentation, generator: torc
 
 
 def _thinned(cloud: Cloud, augmentation: CloudAugmentation, generator: torch.Generator) -> Cloud:
-    """Without a random share of the points, and without those that reach furthest in a random direction."""
+    """The cloud with a random share of its points dropped, and those that are furthest along a random direction."""
     b, n = cloud.present.shape
     if n < FEWEST:
         return cloud

@@ -1,4 +1,4 @@
-"""What a canonicalizer of clouds learns from: clouds turned at random, and a weight for each axis of their frame."""
+"""The objective for clouds: turned at random, with a weight for each axis of their frame."""
 
 import math
 from typing import Any
@@ -17,7 +17,7 @@ from .priors import frame_distance, frame_loss, frame_prior
 from .teacher import Teacher
 
 NEAR = (2 * math.sin(math.radians(20) / 2)) ** 2  # a frame counts as right whose axes are, on average, 20 degrees off at most
-APART = 0.1  # elements whose frames are nearer than this are alike to a prior
+APART = 0.1  # elements with frames nearer than this are the same to a prior
 
 
 class CloudObjective(Objective):

@@ -1,4 +1,4 @@
-"""From data as they come (tensors, lists of many sizes, Datasets, DataLoaders) to batches of what a model takes."""
+"""From tensors, lists, Datasets and DataLoaders to batches of what a model takes."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -44,7 +44,7 @@ def batches(
 
 
 def _columns(data: Any, inputs: Any) -> list[Any]:
-    """A tensor, or a list with an entry per row, is one column; a tuple (or a list) of such is as many."""
+    """A tensor or a per-sample list is one column; a tuple (or list) of these is several."""
     rows = [as_tensor(row) if isinstance(row, np.ndarray) else row for row in data] if isinstance(data, list) else data
     if isinstance(data, (Tensor, np.ndarray)) or (isinstance(data, list) and (not data or is_row_list(rows, inputs))):
         return [rows]
@@ -54,7 +54,7 @@ def _columns(data: Any, inputs: Any) -> list[Any]:
 
 
 class Columns(Dataset):
-    """The rows of columns that are equally long, tensors or lists: tuples, or of one column its entries."""
+    """A data set of columns of one length, tensors or lists; its samples are tuples, or of one column its entries."""
 
     def __init__(self, *columns: Any):
         self.columns = [as_tensor(column) if isinstance(column, np.ndarray) else column for column in columns]

@@ -27,12 +27,13 @@ from .objective import Objective
 from .teacher import Teacher
 
 EPOCHS, LR = 24, 1e-3
+FURTHER_EPOCHS, FURTHER_LR = 6, 1e-4  # for a canonicalizer that was fitted before
 OBJECTIVES: dict[int, type[ImageObjective] | type[CloudObjective]] = {2: ImageObjective, 3: CloudObjective}  # by dimension
 
 
 @dataclass(frozen=True)
 class Fit:
-    """What `fit` did: one dict a epoch (loss, and pose_accuracy where there is validation data), the files it skipped."""
+    """What `fit` returns: one dict per epoch (loss, and pose_accuracy with validation data), and the files it skipped."""
 
     history: list[dict[str, float]]
     skipped: list[str] = field(default_factory=list)
@@ -50,8 +51,8 @@ def fit(
     train_predictor: bool = False,
     group: str | Group | None = None,
     targets: Any = None,
-    epochs: int = EPOCHS,
-    lr: float = LR,
+    epochs: int | None = None,
+    lr: float | None = None,
     weight_decay: float = 0.05,
     batch_size: int = 32,
     augmentation: Augmentation | CloudAugmentation | Literal["default"] | None = "default",
@@ -64,21 +65,22 @@ def fit(
 
     data: unlabelled inputs in the poses the predictor knows: a tensor (n, c, h, w), a folder of images, a list of files or PIL
     images, a Dataset or a DataLoader of inputs, or of tuples that begin with them; in a dict the image is found by its kind.
-    Files and tensors are kept in memory as small squares: whole images, or what the canonicalizer cuts of them.
-    teacher: large pretrained features that judge each image once before training, against overfitting on few images.
-    val: the same, held out; pose accuracy on it decides which epoch is kept, and `patience` epochs without a better one end
-    the training. prior: "identity", "uniform", or a histogram of |G| counts.
-    Clouds: data are inputs as the predictor takes them, kept as they are, or a list of clouds (n, 3) of many sizes; prior:
-    "identity", "upright" (the z axis alone), or a weight for each axis; augmentation: a `CloudAugmentation`.
+    Files and tensors are kept in memory as small square thumbnails, or the tiles that the canonicalizer cuts.
+    epochs, lr: by default 24 at 1e-3; 6 at 1e-4 for a canonicalizer that was fitted before, such as a ready-made one.
+    teacher: large pretrained features that score each image once before training, against overfitting on few images.
+    val: held-out data; the epoch with the best pose accuracy on it is kept, and `patience` epochs without a better one end the
+    training. prior: "identity", "uniform", or a histogram of |G| counts.
+    Clouds: data are inputs as the predictor takes them, or a list of clouds (n, 3) of any sizes; prior: "identity", "upright"
+    (the z axis alone), or a weight for each axis; augmentation: a `CloudAugmentation`.
 
     By default the predictor never runs. With `task_loss(output, target)` the data are (inputs, target) batches and the whole
     model is trained, straight through the choice of a pose (Mondal et al. 2023, sec. 3), on floating-point images; the prior's
-    loss is added with `prior_weight`. On images that are not square, only poses of one canvas compete. The predictor itself is
-    trained only with `train_predictor=True`. group: how the clouds of joint training are turned at every step, and their
-    targets with them, as the outputs move or as `targets` says: a group of space, or a protocol, "z/z", "z/SO3" or "SO3/SO3",
-    whose first part it is; `evaluate` takes the second.
+    loss is added with `prior_weight`. On images that are not square, gradients compare poses of one canvas. The predictor is
+    trained with `train_predictor=True` alone. group: the group by which the clouds of joint training are turned at every step,
+    and their targets with them (`targets`: their kinds, by default those of the outputs): a group of space, or a protocol,
+    "z/z", "z/SO3" or "SO3/SO3", of which this is the first part; `evaluate` takes the second.
 
-    checkpoint: a folder; a run that was killed goes on from it when called again alike. Everything else goes to
+    checkpoint: a folder; a run that was killed resumes from it when called with the same options. All other options go to
     `lightning.Trainer` (devices, strategy, precision, enable_progress_bar, max_time, ...). Two runs with one seed agree.
 
     Raises ValueError or TypeError where the data, the options or the canonicalizer cannot be used.
@@ -90,6 +92,9 @@ def fit(
         raise ValueError(
             "targets, train_predictor and prior_weight are for training with task_loss: without one the prior is all"
         )
+    fitted = model.canonicalizer.fitted
+    epochs = epochs if epochs is not None else FURTHER_EPOCHS if fitted else EPOCHS
+    lr = lr if lr is not None else FURTHER_LR if fitted else LR
     check_whole(epochs=epochs, batch_size=batch_size)
     turning = _turning(model, group, joint)
     with beside_torchvision():
@@ -115,6 +120,7 @@ def fit(
                 model, objective, options, task_loss, prior_weight, train_predictor, turning, targets
             )
         training.run(module, loader, held_out, patience, checkpoint, trainer_options)
+    model.canonicalizer.fitted = True
     return Fit(module.history, skipped)
 
 
@@ -131,8 +137,8 @@ def fit_opinion(
     """Fit the predictor's second opinion on unlabelled canonical inputs, in place; for classifiers.
 
     data: inputs as the predictor takes them: a tensor (n, c, h, w), a Dataset or a DataLoader (of inputs, or of tuples that
-    begin with them). It counts wherever several poses are run (top_k, coverage). Beside every square image, that many random
-    crops of it are judged, against overfitting on few images. Costs (1 + crops) |G| forward passes an input, once.
+    begin with them). It is used wherever several poses are run (top_k, coverage). `crops` random crops of every square image
+    are added, against overfitting on few images. Costs (1 + crops) |G| forward passes an input, once.
     Clouds (b, n, 3) of continuous groups are turned by the rotations of the cube; prior: as in `fit`.
     """
     _check_adapted(model)
@@ -166,7 +172,7 @@ def _check_learns(model: Equivariant) -> None:
 
 
 def _turning(model: Equivariant, which: str | Group | None, joint: bool) -> Group | None:
-    """The group that training clouds are turned by; None where they stay as they come."""
+    """The group that training clouds are turned by; None where they are not turned."""
     if which is None:
         return None
     if not joint:

@@ -1,4 +1,4 @@
-"""What a canonicalizer of images learns from: squares kept in memory, varied views of them, a histogram over the group."""
+"""The objective for images: thumbnails kept in memory, augmented views of them, a histogram over the group."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from .priors import prior as prior_of
 from .priors import prior_loss
 from .teacher import Teacher
 
-SQUARE = 1.5  # side of the images kept for training, in sides of the view: crops down to 2/3 of it lose no detail
+SQUARE = 1.5  # side of the thumbnails kept for training, in sides of the view: crops down to 2/3 of it lose no detail
 
 
 class ImageObjective(Objective):
@@ -45,7 +45,7 @@ class ImageObjective(Objective):
         return SquareCollate(self.side, self.inputs, self.canonicalizer.squares)
 
     def in_memory(self, data: Any) -> tuple[Any, list[str]]:
-        """Files and tensors as one tensor of squares, other data as they are. Raises ValueError for pixels not finite."""
+        """Files and tensors as one tensor of thumbnails, other data as they are. Raises ValueError for pixels not finite."""
         listed = isinstance(data, list) and bool(data)
         if isinstance(data, (str, Path)) or (listed and all(isinstance(file, (str, Path)) for file in data)):
             return read_squares(data, self.side, self.canonicalizer.read)
@@ -71,7 +71,7 @@ class ImageObjective(Objective):
             raise ValueError(f"joint training needs the gradient of floating-point images in one tensor; got {came}")
 
     def crops(self, x: Any, num: int, generator: torch.Generator) -> Iterator[Any]:
-        """Of batches and lists of square floating-point images; none of others."""
+        """Random crops of batches or lists of square floating-point images; none of others."""
         alike = isinstance(x, list) and len({getattr(image, "shape", None) for image in x}) == 1
         images = torch.stack(x) if alike and isinstance(x[0], Tensor) else x
         if not isinstance(images, Tensor) or images.ndim != 4 or not images.dtype.is_floating_point:
@@ -104,7 +104,7 @@ class ImageObjective(Objective):
 
 @dataclass(frozen=True)
 class SquareCollate:
-    """Samples to a batch of squares, whatever the sizes of their images (a class, so that workers can be sent it)."""
+    """Samples to a batch of thumbnails, whatever the sizes of their images (a class, so that it can be pickled for workers)."""
 
     side: int
     inputs: Any

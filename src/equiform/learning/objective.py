@@ -1,4 +1,4 @@
-"""What a canonicalizer learns from: its data, the views drawn of them, its prior, and how far its poses are from that."""
+"""Training objectives: the data kept, the views drawn from them, and the loss against a prior."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -15,9 +15,9 @@ from .teacher import Teacher
 
 
 class Objective(ABC):
-    """Of images or of clouds."""
+    """What a canonicalizer of images or of clouds is trained on."""
 
-    default: Any  # how views vary where nothing is said
+    default: Any  # the augmentation by default
     prior: Tensor
     taught: bool = False  # whether each input comes with a target of its own
 
@@ -27,16 +27,16 @@ class Objective(ABC):
 
     @property
     def side(self) -> int:
-        """The side of the squares that are kept of images, 0 for other inputs."""
+        """The side of the thumbnails that are kept of images, 0 for other inputs."""
         return 0
 
     @property
     def collate(self) -> Collate | None:
-        """What makes a batch of samples, where the data are not kept in memory."""
+        """Makes a batch of samples, where the data are not kept in memory."""
         return None
 
     def augmentation(self, given: Any) -> Any:
-        """How views vary: what is given, "default" or None. Raises TypeError for what is meant for other inputs."""
+        """The augmentation: the one given, "default", or None. Raises TypeError for one of other inputs."""
         if given == "default":
             return self.default
         if given is not None and not isinstance(given, type(self.default)):
@@ -45,7 +45,7 @@ class Objective(ABC):
         return given
 
     def in_memory(self, data: Any) -> tuple[Any, list[str]]:
-        """The data as they are kept, and a line for each file that was skipped."""
+        """The data as they are kept in memory, and a line for each file that was skipped."""
         return data, []
 
     def taught_by(self, teacher: Teacher, data: Any, seed: int) -> Any:
@@ -56,7 +56,7 @@ class Objective(ABC):
         """Raise ValueError where the arguments of the predictor cannot be trained on jointly."""
 
     def crops(self, x: Any, num: int, generator: torch.Generator) -> Iterator[Any]:
-        """Random crops of inputs that have them, resized to what they were cut from."""
+        """Random crops of images, resized to the size of the whole; none of other inputs."""
         yield from ()
 
     @abstractmethod
@@ -69,4 +69,4 @@ class Objective(ABC):
 
     @abstractmethod
     def pose_loss(self, pose: Pose, target: Tensor | None = None) -> Float[Tensor, ""]:
-        """How far poses are from the prior, which may have been moved to `target`."""
+        """The loss of poses against the prior, or against the prior moved to `target`."""

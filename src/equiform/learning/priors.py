@@ -16,7 +16,7 @@ def identity_prior(group: Group) -> Float[Tensor, " n"]:
 
 
 def uniform_prior(group: Group) -> Float[Tensor, " n"]:
-    """Every pose alike: no preference."""
+    """Equal mass on every element."""
     return histogram_prior(group, torch.ones(group.elements.shape[0]))
 
 
@@ -55,13 +55,13 @@ def prior_loss(scores: Float[Tensor, "b n"], prior: Float[Tensor, "*b n"]) -> Fl
 
 # ------------------------------------------------------------------------------------------ continuous groups of space
 
-# how much each axis of the canonical frame counts: all of them, or that z is up and nothing else
+# the weight of each axis of the canonical frame: all alike, or z alone (up)
 FRAME_PRIORS = {"identity": (1.0, 1.0, 1.0), "upright": (0.0, 0.0, 1.0)}
 CONCENTRATION = 10.0
 
 
 def frame_prior(which: str | Tensor) -> Float[Tensor, " 3"]:
-    """How much each axis counts, for a prior of frames: by name, or three numbers >= 0, not all zero."""
+    """The weight of each axis in a prior of frames: by name, or three numbers >= 0, not all zero."""
     if isinstance(which, str):
         if which not in FRAME_PRIORS:
             raise ValueError(f"unknown prior {which!r} of frames; known: {', '.join(FRAME_PRIORS)}, or a weight for each axis")

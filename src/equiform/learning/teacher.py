@@ -1,8 +1,8 @@
-"""A teacher for canonicalizers: large pretrained features say what pose they see, once per image, before training.
+"""A teacher for canonicalizers: a linear probe on large pretrained features scores every image once, before training.
 
-A linear scorer on the features of the orbit is fitted out of fold (no image is judged by a scorer that saw it), so that its
-posteriors are honest about doubt. The canonicalizer then learns from the prior and these posteriors together (distillation,
-Hinton et al. 2015, arXiv 1503.02531), which keeps a small network from memorising a small data set.
+The probe is fitted out of fold (no image is scored by a probe that saw it), so that its posteriors are not overconfident. The
+canonicalizer then learns from the prior and these posteriors together (distillation, Hinton et al. 2015, arXiv 1503.02531),
+which keeps a small network from memorising a small data set.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ class Teacher:
     """What `fit(teacher=)` takes.
 
     `features`: from images (b, c, size, size), as the predictor takes them, to (b, d) or (b, d, h, w), which is averaged over
-    space: the predictor's own trunk, or the predictor itself. `crops` of each image are judged and averaged; `weight` is the
+    space: the predictor's own trunk, or the predictor itself. `crops` of each image are scored and averaged; `weight` is the
     share of the teacher in the target, the rest is the prior's.
     """
 

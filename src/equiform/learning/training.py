@@ -1,4 +1,4 @@
-"""The training loops behind `fit`, as lightning modules. Imported only when something is fitted."""
+"""The training loops behind `fit`, as lightning modules. Imported when something is fitted."""
 
 import math
 import sys
@@ -39,7 +39,7 @@ class Options:
 
 
 class PriorTraining(lightning.LightningModule):
-    """The canonicalizer alone: its objective, on varied views of canonical inputs. Ends with the weights of the best epoch."""
+    """Trains the canonicalizer alone, on augmented views of canonical inputs. Ends with the weights of the best epoch."""
 
     def __init__(self, objective: Objective, options: Options):
         super().__init__()
@@ -49,7 +49,7 @@ class PriorTraining(lightning.LightningModule):
         self.best: dict[str, Any] | None = None  # value and weights, where there is validation data
 
     def in_common(self) -> dict[str, Any]:
-        """What a resumed run must have in common with the first."""
+        """The options that a resumed run must share with the first."""
         numbers = {name: getattr(self.options, name) for name in ("epochs", "lr", "weight_decay", "seed")}
         learnt = self.objective
         return numbers | {"side": learnt.side, "taught": learnt.taught, "prior": learnt.prior.tolist()}
@@ -72,7 +72,7 @@ class PriorTraining(lightning.LightningModule):
         torch.manual_seed(self.options.seed * 10_007 + self.current_epoch)
 
     def _generator(self, step: int) -> torch.Generator:
-        step = step * self.trainer.world_size + self.global_rank  # no two processes vary their views alike
+        step = step * self.trainer.world_size + self.global_rank  # no two processes augment alike
         return torch.Generator().manual_seed((self.options.seed * 10_007 + self.current_epoch) * 100_003 + step)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
@@ -87,8 +87,10 @@ class PriorTraining(lightning.LightningModule):
         self.log(MONITOR, right.float().mean(), prog_bar=True, batch_size=len(right), sync_dist=True)
 
     def on_validation_epoch_end(self) -> None:
+        if self.trainer.sanity_checking:
+            return
         value = float(self.trainer.callback_metrics[MONITOR])
-        if not self.trainer.sanity_checking and (self.best is None or value > self.best["value"]):
+        if self.best is None or value > self.best["value"]:
             self.best = {"value": value, "weights": {name: tensor.clone() for name, tensor in self._trained().items()}}
 
     def _trained(self) -> dict[str, Tensor]:
@@ -124,7 +126,7 @@ class PriorTraining(lightning.LightningModule):
 
 
 class JointTraining(PriorTraining):
-    """The whole model on a task, straight through the choice of a pose; the predictor frozen unless told otherwise."""
+    """Trains on a task, straight through the choice of a pose; the predictor is frozen unless `train_predictor`."""
 
     def __init__(
         self,

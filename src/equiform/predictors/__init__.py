@@ -1,22 +1,10 @@
-"""How the inputs and outputs of known predictors move: one table, looked up by the class of the predictor.
+"""Predictors that are known by their class, and processor and model as a pair."""
 
-A family of predictors has a file here, which imports nothing of its library, and a place in the table below.
-"""
+from .known import known_kinds
+from .pairs import PhotoPredictor, read_photo
 
-from typing import Any
-
-from ..predictors import timm, torchvision, transformers
-from .table import Adapter, first_match
-
-# the first match counts, the predictor's own class before its bases
-ADAPTERS: list[Adapter] = [*transformers.ADAPTERS, *timm.ADAPTERS, *torchvision.ADAPTERS]
-
-
-def known_kinds(predictor: Any) -> tuple[Any, Any]:
-    """The (inputs, outputs) kinds of a predictor of a known class; (None, None) for any other."""
-    adapter = first_match(ADAPTERS, predictor)
-    return (None, None) if adapter is None else (_told(adapter.inputs, predictor), _told(adapter.outputs, predictor))
-
-
-def _told(kinds: Any, predictor: Any) -> Any:
-    return kinds(predictor) if callable(kinds) else kinds
+__all__ = [
+    "PhotoPredictor",
+    "known_kinds",
+    "read_photo",
+]

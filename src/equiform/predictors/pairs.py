@@ -1,6 +1,7 @@
-"""At the level of the photo: a processor and its model as one predictor, from photos in their own pixels to answers in them."""
+"""A processor and its model as one predictor, from photos to answers in the pixels of the photos."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ..geometry.kinds import Rows
 from ..images.files import exif_upright, is_picture, open_image, to_tensor
 from ..predictors import prompts
 from .photo_tasks import photo_task, run
+from .table import Adapter
 
 
 def read_photo(photo: Any) -> UInt8[Tensor, "3 h w"]:
@@ -71,6 +73,15 @@ class PhotoPredictor(nn.Module):
         """How answers move."""
         return self.task.outputs
 
+    def inputs_of(self, args: tuple, kwargs: Mapping[str, Any]) -> tuple[tuple, dict[str, Any], Callable[[Any], Any]]:
+        """The arguments with photos read and prompts checked, one per photo, and a function from answers to the call's."""
+        images, *more = args or [kwargs.get("images")]
+        if more:
+            raise TypeError(f"a photo, or a list of photos, is the one positional argument; got {len(args)}")
+        given = {name: value for name, value in kwargs.items() if name != "images"}
+        photos, given, single = self.arguments(images, given)
+        return (photos,), given, self.first if single else lambda answers: answers
+
     def forward(
         self,
         images: Any,
@@ -93,7 +104,7 @@ class PhotoPredictor(nn.Module):
         return self.first(answers) if single else answers
 
     def arguments(self, images: Any, given: Mapping[str, Any]) -> tuple[list[Tensor], dict[str, Any], bool]:
-        """Photos as tensors, prompts checked and one a photo, other options as they came; whether it was a single photo."""
+        """Photos as tensors, prompts checked, one per photo, other options as they came; and whether it was a single photo."""
         given = {name: value for name, value in given.items() if value is not None}
         self._check_known(given)
         single = not isinstance(images, (list, tuple))
@@ -114,7 +125,7 @@ class PhotoPredictor(nn.Module):
         return photos, {**given, **moving}, single
 
     def read_photos(self, batch: Any) -> Any:
-        """Photos of a batch of data as tensors: a list, or what stands for `images` beside prompts."""
+        """The photos of a batch of data as tensors: a list of photos, or a dict with `images` and prompts."""
         if isinstance(batch, Mapping) and "images" in batch:
             return {**batch, "images": self.read_photos(batch["images"])}
         return [read_photo(photo) for photo in batch] if isinstance(batch, (list, Tensor, np.ndarray)) else batch
@@ -126,8 +137,8 @@ class PhotoPredictor(nn.Module):
             raise TypeError(f"a {type(self.model).__name__} does not take {', '.join(unknown)}: {options}")
 
     def answers(self, photos: list[Tensor], given: Mapping[str, Any]) -> Any:
-        """What the model says of photos of any sizes, in batches of one size."""
-        if not photos:  # what the answer looks like is the model's to say: nothing of the answer for any photo
+        """The model's answers for photos of any sizes, run in batches of one size."""
+        if not photos:  # an empty answer in the form of any other
             grey = [torch.full((3, 64, 64), 128, dtype=torch.uint8)]
             some = {name: value for name, value in given.items() if name not in self.task.prompts}
             return [] if isinstance(self.outputs, list) else {k: v[:0] for k, v in self.answers(grey, some).items()}
@@ -146,10 +157,13 @@ class PhotoPredictor(nn.Module):
         return answers[0] if isinstance(answers, list) else {name: value[0] for name, value in answers.items()}
 
 
-def as_predictor(predictor: Any) -> Any:  # a callable, which the caller checks
+def as_predictor(predictor: Any) -> Any:  # the caller checks that it can be called
     """A pair (processor, model) as one predictor; anything else as it is. Raises TypeError for what is no known pair."""
     if not isinstance(predictor, tuple):
         return predictor
     if len(predictor) != 2:
         raise TypeError(f"a pair is (processor, model), a transformers processor and its model; got {len(predictor)} values")
     return PhotoPredictor(*predictor)
+
+
+ADAPTERS = [Adapter(f"{PhotoPredictor.__module__}.{PhotoPredictor.__qualname__}", attrgetter("inputs"), attrgetter("outputs"))]

@@ -1,7 +1,7 @@
-"""What a processor and its model make of photos: one row a task, looked up by the class of the model.
+"""The tasks of (processor, model) pairs on photos: one row per task, looked up by the class of the model.
 
 A processor resizes, pads and normalises; its post-processing brings answers back to the pixels of the photo. Both happen
-inside the predictor, so that the model sees padding where it was trained to whatever way up the photo came.
+inside the predictor, so that the model sees padding where it was trained to, however the photo was turned.
 """
 
 from collections.abc import Callable, Mapping
@@ -96,7 +96,7 @@ def _named_objects(
 def _phrased_objects(
     processor: Any, model: nn.Module, images: Images, text: Any = None, threshold: float = 0.25, text_threshold: float = 0.25
 ) -> list[dict[str, Any]]:
-    """Grounding DINO names what it found by the words that speak for it: of one class, or of several."""
+    """Grounding DINO labels each box by the words that it matches, of one class or of several."""
     words = _in_words(text)
     if dotted := [word for word in words if "." in word]:
         raise ValueError(f"a class of Grounding DINO has no full stop, which ends it; got {', '.join(map(repr, dotted))}")
@@ -116,7 +116,7 @@ def _semantic(processor: Any, model: nn.Module, images: Images) -> list[dict[str
 def _universal(
     processor: Any, model: Any, images: Images, task: str | None = None, threshold: float = 0.5
 ) -> list[dict[str, Any]]:
-    """Without a word the first of the tasks that the processor has: RF-DETR's has instances alone."""
+    """By default the first task that the processor has: RF-DETR's has instances alone."""
     if task is None:
         owners = (processor, getattr(processor, "image_processor", None))
         can = (one for one in SEGMENTATIONS if any(hasattr(o, f"post_process_{one}_segmentation") for o in owners))
@@ -145,7 +145,7 @@ def _depth(processor: Any, model: Any, images: Images) -> list[dict[str, Any]]:
 
 
 def _maps(features: Tensor, model: Any, pixels: Tensor) -> Tensor:
-    """Features as maps (b, d, h, w). Tokens are some of the whole image, and then one a patch, row by row."""
+    """Features as maps (b, d, h, w). Of tokens, the last h w are one per patch, row by row."""
     if features.ndim == 4:
         return features
     patch = model.config.patch_size
@@ -209,8 +209,8 @@ NAMED_OBJECTS = {"boxes": "boxes", "scores": "invariant", "text_labels": "invari
 SEGMENTATION = {"segmentation": "mask", "segments_info": "invariant"}
 INSTANCES = {"scores": "invariant", "boxes": "boxes", "masks": "mask"}
 MASKS = {"masks": "mask", "iou_scores": "invariant"}
-# classes whose names promise a task below that they do not do: of conversations, of clips, with other words or answers (the
-# layout of a page also has an order and polygons; PP-OCR's processors ask for sizes in another form)
+# classes whose names match a task below that they do not do: conversations, clips, other prompts or answers (page layouts
+# also have an order and polygons; PP-OCR's processors take sizes in another form)
 OTHERS = [
     Adapter(f"transformers.models.{package}.*", None, None)
     for package in ("shieldgemma2", "videomt", "omdet_turbo", "depth_pro", "pp_doclayout_*", "pp_ocr*")
@@ -274,7 +274,7 @@ def known_task(model: Any) -> PhotoTask | None:
 
 
 def photo_task(model: Any) -> PhotoTask:
-    """The same with the kinds of its answer, or a TypeError that names the way out."""
+    """The task of a model with the kinds of its answer. Raises TypeError, with the way out, where it is not known."""
     task = known_task(model)
     if task is None:
         raise TypeError(

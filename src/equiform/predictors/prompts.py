@@ -13,17 +13,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 Size = tuple[int, int]
-# one entry a photo; each an object axis first, as in the models
+# one entry per photo, each with an object axis first, as in the models
 KINDS = {"input_points": "points", "input_labels": "invariant", "input_boxes": "boxes", "input_masks": "mask"}
 SHAPES = {"input_points": "(objects, points, 2)", "input_labels": "(objects, points)", "input_boxes": "(objects, 4)"}
 LABELS = {1: "on the object", 0: "off it", -1: "background", -10: "padding"}
 STEP = 2.0**-8  # pixels
-# a mask of yes and no as logits: as sure as the masks that the models themselves put out
+# the logit of a binary mask prompt, about as large as those of the models themselves
 SURE = 10.0
 
 
 class Embedding(NamedTuple):
-    """A photo as the mask decoder knows it: its features by the names of the model's arguments, its size, and the part of
+    """The input of the mask decoder: features by the names of the model's arguments, the size of the photo, and the part of
     the model's canvas that it fills."""
 
     features: dict[str, Any]
@@ -79,7 +79,7 @@ def _tensor(name: str, value: Any) -> Tensor:
 
 
 def shortly(value: Any) -> str:
-    """What came, on one line."""
+    """A value in one line of an error."""
     text = " ".join(repr(value).split())
     return text if len(text) <= 80 else f"{text[:80]} ..."
 
@@ -103,7 +103,7 @@ def check_together(prompts: Mapping[str, Tensor]) -> None:
 
 
 def embedded(processor: Any, model: Any, image: Any) -> Embedding:
-    """The features of one PIL image: what costs most, and can be prompted many times."""
+    """The features of one PIL image: the costly part, which can be prompted many times."""
     batch = processor(images=image, return_tensors="pt")
     parameter = next(model.parameters())
     pixels = batch["pixel_values"].to(parameter.device, parameter.dtype)
@@ -128,7 +128,7 @@ def decoded(
 def low_resolution(
     model: Any, embedding: Embedding, prompts: Mapping[str, Tensor], multimask: bool = True
 ) -> tuple[Float[Tensor, "objects masks h w"], Float[Tensor, "objects masks"]]:
-    """The masks as the decoder gives them, logits on a coarse grid over the model's canvas, and their scores."""
+    """The masks of the decoder, logits on a coarse grid over the model's canvas, and their scores."""
     features = embedding.features["image_embeddings"]
     like = features if isinstance(features, Tensor) else features[-1]
     scale = torch.tensor([f / s for f, s in zip(embedding.filled, embedding.size, strict=True)][::-1]).to(like)

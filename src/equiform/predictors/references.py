@@ -42,7 +42,7 @@ def parse_reference(ref: str) -> Reference:
 
 
 def check_reference(ref: str) -> None:
-    """Raise ValueError or FileNotFoundError for a reference that cannot be meant; nothing is imported or fetched."""
+    """Raise ValueError or FileNotFoundError for a wrong reference; nothing is imported or fetched."""
     parsed = parse_reference(ref)
     if parsed.source == "file" and not Path(parsed.name).is_file():
         raise FileNotFoundError(f"no file {parsed.name} (from {ref!r})")
@@ -68,7 +68,7 @@ def load_reference(ref: str) -> Callable[..., Any]:
 def normalisation(ref: str, predictor: Any) -> Normalisation | None:
     """The mean and deviation per channel that a predictor was trained with; None for a file, whose inputs are in [0, 1].
 
-    timm and transformers say it themselves. torchvision's classifiers share ImageNet's, which stands in where nothing is said.
+    timm and transformers tell it. torchvision's classifiers share ImageNet's, which is also the default.
     """
     parsed = parse_reference(ref)
     if parsed.source == "file":
@@ -129,7 +129,7 @@ def _bars_for_terminals_only(logging: Any) -> Iterator[None]:
 
 @contextmanager
 def _told(ref: Reference) -> Iterator[None]:
-    """What a library raises where it has no such model, or cannot fetch it, as one ValueError: each has its own errors."""
+    """Any error of a library that has no such model, or cannot fetch it, as a ValueError."""
     try:
         yield
     except Exception as error:

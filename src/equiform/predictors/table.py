@@ -1,4 +1,4 @@
-"""Rows of tables that are looked up by the class of a predictor, without importing its library."""
+"""Tables that are looked up by the class of a predictor, without importing its library."""
 
 from collections.abc import Iterable
 from fnmatch import fnmatch

@@ -8,7 +8,7 @@ from .table import Adapter
 
 
 def feature_maps(extractor: Any) -> str | None:
-    """Maps (b, c, h, w); None for those that end with their channels, such as Swin's, which no kind describes."""
+    """Maps (b, c, h, w); None for channels last, such as Swin's, which no kind describes."""
     layout = getattr(extractor, "output_fmt", None)
     return "image" if layout is not None and layout.value == "NCHW" else None
 

@@ -9,20 +9,20 @@ from typing import Any
 from ..geometry.kinds import Boxes, Invariant, Kind, Likeliest, Logits, Points, Tokens
 from .table import Adapter
 
-SHARED = Invariant(axis=None)  # texts: the same for every image
+SHARED = Invariant(axis=None)  # texts, the same for every image
 SHARES = Boxes("cxcywh", normalized=True)
 
 IMAGES = {"pixel_values": "image"}
-LABELLED = IMAGES | {"labels": "invariant"}
+LABELLED = IMAGES | {"labels": Invariant()}
 MAPPED = IMAGES | {"labels": "mask", "prompt_depth": "image"}
 PADDED = IMAGES | {"pixel_mask": "mask"}
 TEXTS = IMAGES | dict.fromkeys(("input_ids", "attention_mask", "position_ids"), SHARED)
-PHRASED = PADDED | dict.fromkeys(("input_ids", "token_type_ids", "attention_mask"), "invariant")  # a text for each photo
-PROMPTS = IMAGES | {"input_points": "points", "input_labels": "invariant", "input_boxes": "boxes", "input_masks": "image"}
-# what the processor of SAM says beside, which the model does not look at
-PROMPTS |= dict.fromkeys(("original_sizes", "reshaped_input_sizes"), "invariant")
+PHRASED = PADDED | dict.fromkeys(("input_ids", "token_type_ids", "attention_mask"), Invariant())  # a text for each photo
+PROMPTS = IMAGES | {"input_points": "points", "input_labels": Invariant(), "input_boxes": "boxes", "input_masks": "image"}
+# also from the processor of SAM; the model ignores them
+PROMPTS |= dict.fromkeys(("original_sizes", "reshaped_input_sizes"), Invariant())
 
-# tokens before the patches, by the model type in the configuration; registers come on top
+# tokens before the patches, by the model type in the configuration, without registers
 PREFIXES = {
     "beit": 1,
     "clip_vision_model": 1,
@@ -49,7 +49,7 @@ def states(config: Any) -> Kind | None:
 
 
 def known(**kinds: Any) -> dict[str, Any]:
-    """Those that are; a field without a kind is an error when it comes."""
+    """The kinds that are not None; a field without a kind is an error when it comes."""
     return {name: kind for name, kind in kinds.items() if kind is not None}
 
 
@@ -60,9 +60,9 @@ def hidden(config: Any) -> dict[str, Any]:
 
 
 def scores(config: Any) -> Kind:
-    """What a classifier's logits are by its configuration: for a softmax, for a sigmoid a label, or the values of a regression.
+    """The kind of a classifier's logits by its configuration: a softmax, independent sigmoids, or the values of a regression.
 
-    One label without a word is a regression, as it is to transformers' own losses.
+    One label without a `problem_type` is a regression, as in transformers' own losses.
     """
     problem = getattr(config, "problem_type", None)
     if problem == "regression" or (problem is None and config.num_labels == 1):
@@ -97,7 +97,7 @@ def backbone(model: Any) -> dict[str, Any]:
 
 
 def zero_shot(model: Any) -> dict[str, Any]:
-    """Scores (images, texts) and their transpose: CLIP's are for a softmax over the texts, SigLIP's for a sigmoid a pair."""
+    """Scores (images, texts) and their transpose: logits of a softmax over texts (CLIP) or of independent sigmoids (SigLIP)."""
     sigmoid = model.config.model_type == "siglip"
     texts = {"text_embeds": SHARED, "text_model_output": SHARED}
     images = {"image_embeds": "invariant", "vision_model_output": features(model)}
@@ -105,13 +105,13 @@ def zero_shot(model: Any) -> dict[str, Any]:
 
 
 def stride(config: Any) -> int:
-    """How many pixels of the canvas lie between the places of the last feature map that a detector's backbone gives."""
+    """The stride in pixels of the last feature map of a detector's backbone."""
     inside = getattr(config, "backbone_config", None)
     if inside is None or inside.model_type == "timm_backbone":
         return 16 if getattr(config, "dilation", False) else 32
     if inside.model_type in PREFIXES:
         return inside.patch_size
-    first = inside.patch_size if hasattr(inside, "patch_size") else 4  # of a hierarchy of stages, each after it half as fine
+    first = inside.patch_size if hasattr(inside, "patch_size") else 4  # every later stage halves the resolution
     stages = inside.out_indices[-1] - 1 + bool(getattr(inside, "downsample_in_first_stage", False))
     return first * 2**stages
 
@@ -125,14 +125,14 @@ def detector(model: Any) -> dict[str, Any]:
 
 
 def yolos(model: Any) -> dict[str, Any]:
-    """The same of a vision transformer whose last tokens are the queries."""
+    """A detector whose queries are the last tokens of a vision transformer."""
     tokens = Tokens(model.config.patch_size, 1, model.config.num_detection_tokens)
     return Likeliest({"logits": "invariant", "pred_boxes": SHARES, "last_hidden_state": tokens, "hidden_states": tokens})
 
 
 def deformable(model: Any) -> dict[str, Any]:
-    """The same with the points, or boxes, that every layer refers to. What the encoder says stays in the frame of the
-    canonical form, grid after grid; so does, in Grounding DINO, what it says of the words."""
+    """A detector with reference points, or boxes, of every layer. The encoder's outputs stay in the frame of the canonical
+    form, grid after grid; so do Grounding DINO's outputs for words."""
     queries = ("logits", "last_hidden_state", "decoder_hidden_states", "intermediate_hidden_states", "encoder_logits")
     encoder = ("last_hidden_state", "hidden_states", "last_hidden_state_vision", "vision_hidden_states")
     texts = ("encoder_last_hidden_state_text", "encoder_text_hidden_states", "input_ids")
@@ -147,8 +147,8 @@ def deformable(model: Any) -> dict[str, Any]:
 
 
 def rt_detr(model: Any) -> dict[str, Any]:
-    """The same with every layer's boxes. What the encoder proposes stays in the frame of the canonical form: it is listed
-    grid after grid, and partly before the sigmoid."""
+    """A detector with the boxes of every layer. The encoder's proposals stay in the frame of the canonical form: they are
+    listed grid after grid, and partly before the sigmoid."""
     queries = ("logits", "last_hidden_state", "intermediate_hidden_states", "intermediate_logits", "decoder_hidden_states")
     proposals = ("init_reference_points", "enc_topk_logits", "enc_outputs_class", "enc_outputs_coord_logits")
     return Likeliest(
@@ -159,7 +159,7 @@ def rt_detr(model: Any) -> dict[str, Any]:
 
 
 def d_fine(model: Any) -> dict[str, Any]:
-    """The same with the boxes that every layer refines; how far it moves each side stays in the frame of the canonical form."""
+    """RT-DETR with boxes that every layer refines; its offsets of the sides stay in the frame of the canonical form."""
     more = {"initial_reference_points": SHARES, "intermediate_predicted_corners": "invariant"}
     return rt_detr(model) | Likeliest(more | {"intermediate_hidden_states": Invariant(axis=1)})
 

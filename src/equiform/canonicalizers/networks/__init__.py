@@ -1,4 +1,4 @@
-"""Networks that score poses, and one whose answers are vectors."""
+"""The networks inside canonicalizers."""
 
 from .groupconv import GroupConvNetwork
 from .mobile import PLANS, MobileNetwork

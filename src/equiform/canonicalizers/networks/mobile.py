@@ -4,7 +4,7 @@ MobileNet (Howard et al. 2017, arXiv 1704.04861), inverted residuals (Sandler et
 EfficientNet-Lite (EfficientNet, Tan & Le 2019, arXiv 1905.11946, without squeeze and excitation). Padding is symmetric.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -77,13 +77,15 @@ class NormedConv(nn.Module):
     def _folded(self, x: Tensor) -> Tensor:
         # one pass over the feature maps instead of two; the weights are small beside them
         norm, conv = self.norm, self.conv
-        scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+        mean: Any = norm.running_mean
+        variance: Any = norm.running_var
+        scale = norm.weight * torch.rsqrt(variance + norm.eps)
         weight = conv.weight * scale[:, None, None, None]
-        return F.conv2d(x, weight, norm.bias - norm.running_mean * scale, conv.stride, conv.padding, groups=conv.groups)
+        return F.conv2d(x, weight, norm.bias - mean * scale, conv.stride, conv.padding, groups=conv.groups)
 
 
 class Block(nn.Module):
-    """Widen, look at each channel alone, mix the channels; added to what came in where the shapes allow it."""
+    """Expansion, depthwise and pointwise convolution, with a residual connection where the shapes allow it."""
 
     def __init__(self, inputs: int, stage: Stage, stride: int):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Scores and refines poses of clouds by where, on a coarse grid about the centroid, their points lie."""
+"""Scores and refines poses of clouds from the occupancy of a coarse grid about the centroid."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Networks that give one score per view: a small one of our own, and any backbone with its last layer replaced."""
+"""Networks that give one score per view: a small one, and any backbone with its last layer replaced."""
 
 import copy
 
@@ -55,4 +55,5 @@ def scorer(backbone: nn.Module) -> nn.Module:
         raise ValueError(f"the last layer of {type(backbone).__name__}, {name!r}, is no linear layer: replace it yourself")
     parent, _, attribute = name.rpartition(".")
     setattr(network.get_submodule(parent), attribute, new.to(last.weight))
+    network.untrained = True  # pyright: ignore[reportArgumentType]  (until it is fitted)
     return network

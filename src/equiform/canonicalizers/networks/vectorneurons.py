@@ -1,8 +1,8 @@
 """Vector neurons: channels that are vectors of space and turn with the input. Exact for every rotation and reflection.
 
 After Deng et al. 2021, arXiv 2104.12229: linear maps over channels without a bias, a nonlinearity along learned directions,
-normalisation on the lengths alone. There are no neighbourhoods: points tell each other of themselves through means, which
-is cheap, does not depend on their order and has no ties.
+normalisation on the lengths alone. There are no neighbourhoods: points exchange information through means over the
+cloud, which is cheap, does not depend on their order and has no ties.
 """
 
 import torch
@@ -27,7 +27,7 @@ class VectorLinear(nn.Module):
 
 
 class VectorReLU(nn.Module):
-    """What points against a learned direction is taken away (Deng et al. 2021, eq. 6); `slope` of it stays."""
+    """Removes the component against a learned direction (Deng et al. 2021, eq. 6), all but `slope` of it."""
 
     def __init__(self, channels: int, slope: float = 0.2):
         super().__init__()
@@ -52,7 +52,7 @@ class VectorNorm(nn.Module):
 
 
 class VectorNetwork(nn.Module):
-    """From clouds to `outputs` vectors each, and how much of them the points agree on (0 where they cancel, 1 at most).
+    """From clouds to `outputs` vectors each, and the agreement of the points on them, 0 (they cancel) to 1.
 
     `vectors`, `features`: the further vectors and the numbers that each point comes with.
     """
