@@ -57,7 +57,7 @@ def slow():
     print("ready", flush=True)
     time.sleep(60)
 """
-COMMANDS = ("demo", "fit", "evaluate", "upright", "info")
+COMMANDS = ("demo", "fit", "evaluate", "diagnose", "upright", "info")
 
 
 def run(*arguments):
@@ -428,6 +428,39 @@ def test_debug_and_bugs(home, monkeypatch):
     monkeypatch.setattr("equiform.cli.turning.plan", lambda *_: {}["key"])
     result = run("upright", home / "photos", "--out", home / "out", "--adapter", home / "adapter")
     assert isinstance(result.exception, KeyError)
+
+
+# ----------------------------------------------------------------------------------------------------------- diagnose
+
+
+def test_diagnose_says_what_to_do(home, tmp_path):
+    """With an adapter and without, with labels and without."""
+    (tmp_path / "labels.json").write_text(json.dumps({"left": 0, "top": 1}))
+    call = ("diagnose", f"{home}/models.py:net", home / "photos", "--size", 16)
+    for options, metric in [
+        ((), "agreement"),
+        (("--group", "D4"), "agreement"),
+        (("--adapter", home / "adapter"), "agreement"),
+        (("--labels", tmp_path / "labels.json"), "accuracy"),
+    ]:
+        result = ok(*call, *options, "--out", tmp_path / "found.json")
+        assert "skipped 1 file:" in result.stderr
+        found = json.loads((tmp_path / "found.json").read_text())
+        assert (found["metric"], found["num_samples"]) == (metric, 8)
+        assert f"5. {found['recommendation']}" in result.stdout
+        assert found["group"] == ("D4" if "D4" in options else "C4")
+
+
+def test_diagnose_refuses_what_does_not_fit(home, tmp_path):
+    call = ("diagnose", f"{home}/models.py:net", home / "photos", "--size", 16)
+    assert "leave one of them out" in error_of(*call, "--adapter", home / "adapter", "--group", "D4")
+    assert "add --adapter" in error_of(*call, "--backbone", "timm:x")
+    assert "unknown group 'Q4'" in error_of(*call, "--group", "Q4")
+    assert "no file or folder" in error_of("diagnose", "timm:x", tmp_path / "no")
+    assert "SO2 is continuous" in error_of(*call, "--group", "SO2")
+    assert "--out" in error_of("diagnose", f"{home}/models.py:heavy", home / "photos", "--out", home)
+    for predictor, says in (("picky", "picky fails on an image of 16 x 16 pixels"), ("maps", "looks like a map")):
+        assert says in error_of("diagnose", f"{home}/models.py:{predictor}", home / "photos", "--size", 16)
 
 
 # ------------------------------------------------------------------------------------------------- upright and demo

@@ -3,6 +3,7 @@
 from ._moved import __getattr__ as __getattr__  # names that were here in 0.1
 from .canonicalizers import EnergyCanonicalizer, FrameCanonicalizer, GroupConvCanonicalizer, OrbitCanonicalizer
 from .equivariant import Equivariant, adapt, load
+from .evaluation.diagnose import diagnose
 from .evaluation.evaluate import evaluate
 from .geometry import E3, O2, O3, SE3, SO2, SO3, Boxes, Cyclic, Dihedral, Invariant, Logits, Points, Rows, act, group, inverse
 from .learning import fit
@@ -32,6 +33,7 @@ __all__ = [
     "Upright",
     "act",
     "adapt",
+    "diagnose",
     "evaluate",
     "fit",
     "group",

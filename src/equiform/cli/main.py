@@ -18,6 +18,7 @@ from ..geometry.groups import group as group_of
 from ..images.files import LabelledImages, find_images
 from ..learning.fitting import EPOCHS, LR, fit
 from ..predictors.references import check_reference, load_reference
+from .diagnose import diagnose_command
 from .info import contents, environment
 from .models import (
     NORMALISATIONS,
@@ -78,6 +79,7 @@ def common(
     equiform demo                                              see it work, in a minute or two, without a download
     equiform fit timm:resnet18 photos/ --out adapter           learn what upright photos look like
     equiform evaluate timm:resnet18 test/ --adapter adapter    what it gains: a table, and a report
+    equiform diagnose timm:resnet18 photos/                    what is worth doing: adapt, average, or leave it
     equiform upright scans/ --out straight/ --adapter adapter  turn image files upright
     """
 
@@ -302,6 +304,12 @@ def evaluate_command(
     for path in out:
         report.save(path)
         say(f"saved {path}")
+
+
+# ----------------------------------------------------------------------------------------------------------- diagnose
+
+
+app.command("diagnose")(diagnose_command)
 
 
 # ------------------------------------------------------------------------------------------------------------ upright

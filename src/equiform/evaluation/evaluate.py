@@ -83,12 +83,10 @@ def evaluate(
     clock = _Clock()
     samples: list[Sample] = []
     num_samples, x = 0, None
-    with _evaluating(methods.values()), torch.no_grad():
+    with evaluating(methods.values()), torch.no_grad():
         for batch in _progress(loader, progress):
             x, target = _pair(batch)
-            x = arguments(x, model.inputs)
-            x = getattr(model.predictor, "read_photos", _as_it_is)(x)
-            x = to_device(unstacked(x, fitting_kinds(model.inputs, x)), model.canonicalizer.device)
+            x = prepared(x, model)
             target = to_device(target, model.canonicalizer.device)
             samples = samples or _samples(model, x, elements, frame)
             num_rows = [tally.add(x, target) for tally in tallies]
@@ -140,11 +138,7 @@ def _is_any_angle(group: Group) -> bool:
 
 
 def _loader(data: Any, model: Equivariant, batch_size: int) -> Iterable[Any]:
-    pair = (
-        isinstance(data, (tuple, list))
-        and len(data) == 2
-        and all(isinstance(part, (Tensor, np.ndarray, list)) for part in data)
-    )
+    pair = is_pair(data)
     if pair and len(data[0]) != len(data[1]):
         raise ValueError(f"{len(data[0])} inputs and {len(data[1])} targets: one target per input is expected")
     if not pair and not isinstance(data, (Dataset, DataLoader)):
@@ -156,7 +150,19 @@ def _loader(data: Any, model: Equivariant, batch_size: int) -> Iterable[Any]:
     return batches(data, model.inputs, batch_size, lists=hasattr(model.predictor, "read_photos"))
 
 
-def _as_it_is(batch: Any) -> Any:
+def is_pair(data: Any) -> bool:
+    """Whether it is (inputs, targets), tensors or lists."""
+    several = isinstance(data, (tuple, list)) and len(data) == 2
+    return several and all(isinstance(part, (Tensor, np.ndarray, list)) for part in data)
+
+
+def prepared(x: Any, model: Equivariant) -> Any:
+    """The inputs of a batch of data as the predictor takes them, on the device of the model."""
+    x = getattr(model.predictor, "read_photos", as_it_is)(arguments(x, model.inputs))
+    return to_device(unstacked(x, fitting_kinds(model.inputs, x)), model.canonicalizer.device)
+
+
+def as_it_is(batch: Any) -> Any:
     return batch
 
 
@@ -196,7 +202,7 @@ def _baselines(model: Equivariant, names: Sequence[str]) -> dict[str, Callable[.
 
 
 @contextlib.contextmanager
-def _evaluating(methods: Iterable[Any]) -> Iterator[None]:
+def evaluating(methods: Iterable[Any]) -> Iterator[None]:
     """Everything in eval mode for the time being."""
     modules = {module for method in methods if isinstance(method, nn.Module) for module in method.modules()}
     training = [module for module in modules if module.training]

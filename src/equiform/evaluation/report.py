@@ -211,7 +211,7 @@ class OrbitReport:
         data: dict[str, Any] = {"format": FORMAT, "format_version": FORMAT_VERSION}
         data |= {item.name: getattr(self, item.name) for item in fields(self) if item.name != "samples"}
         data["methods"] = [asdict(method) for method in self.methods]
-        return json.dumps(_finite(data), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        return json.dumps(finite(data), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
     def _csv(self) -> str:
         """A row per method: the summary and the cost, then a column per element."""
@@ -222,7 +222,7 @@ class OrbitReport:
         for method in self.methods:
             row = [method.name, self.metric, self.group, self.num_samples, self.upright_of(method.name), method.mean]
             row += [method.worst, self.elements[method.worst_index], method.pose_accuracy, method.equivariance_error]
-            table.writerow(_finite([*row, method.passes, method.time, method.parameters, *method.values]))
+            table.writerow(finite([*row, method.passes, method.time, method.parameters, *method.values]))
         return "\ufeff" + file.getvalue()  # without the byte order mark spreadsheets misread the degree sign
 
     def _repr_html_(self) -> str:
@@ -256,12 +256,12 @@ def _best(values: list[float], higher_is_better: bool) -> list[bool]:
     return [_number(value) == best for value in values]
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """The value with None for NaN and infinite floats, which JSON and spreadsheets cannot hold."""
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

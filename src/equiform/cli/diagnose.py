@@ -1,0 +1,105 @@
+"""The command `equiform diagnose`."""
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from torch import Tensor
+from torch.utils.data import IterableDataset
+
+from .. import ready
+from .._files import write
+from ..evaluation.diagnose import diagnose
+from ..images.files import ImageFiles, LabelledImages, find_images
+from ..predictors.references import check_reference, load_reference
+from .models import (
+    NORMALISATIONS,
+    adapted,
+    check_adapter,
+    check_file,
+    check_predictor,
+    chosen_normalisation,
+    device_of,
+    first_answer,
+    named,
+)
+from .options import Adapter, Backbone, Predictor
+from .text import list_files, say
+
+
+class Alone(IterableDataset):
+    """The images of files without a label."""
+
+    def __init__(self, files: ImageFiles):
+        self.files = files
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (image for image, _ in self.files)
+
+
+def diagnose_command(
+    predictor: Predictor,
+    images: Annotated[
+        Path,
+        typer.Argument(metavar="IMAGES", help="A folder of images as they come; with --labels, a subfolder for each class."),
+    ],
+    adapter: Adapter = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.json",
+            help='Class index of each subfolder as JSON, {"cats": 281, ...}: accuracy is measured. [default: whether answers '
+            "change]",
+        ),
+    ] = None,
+    num: Annotated[int, typer.Option(metavar="N", min=1, help="Images to look at, drawn with the seed.")] = 200,
+    size: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Side in pixels to which images are squeezed for the predictor.")
+    ] = 224,
+    normalize: Annotated[
+        str, typer.Option(metavar="NAME", help="What the predictor wants instead of RGB in [0, 1]: imagenet, none, or auto.")
+    ] = "auto",
+    batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Images in a batch.")] = 20,
+    device: Annotated[str, typer.Option(metavar="NAME", help="Where to compute: cpu, cuda, cuda:1, mps, ...")] = "cpu",
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the random numbers.")] = 0,
+    out: Annotated[Path | None, typer.Option(metavar="FILE.json", help="Write what was found as JSON.")] = None,
+    backbone: Backbone = None,
+) -> None:
+    """Say whether turning hurts a classifier, and what to do.
+
+    On some images of a folder: does turning them hurt, do they have a pose at all, which group matters, what would be gained
+    at what cost, and what to do about it in one sentence. Textures, flat lays and images from a microscope have no pose.
+
+    \b
+    equiform diagnose timm:resnet18 photos/
+    equiform diagnose timm:resnet18 photos/ --adapter adapter --num 500
+    equiform diagnose timm:resnet18 test/ --labels labels.json --out diagnosis.json
+    """
+    normalize = named("normalization", normalize, NORMALISATIONS)
+    if out is not None:
+        check_file("--out", out)
+    if labels is None:
+        data = ImageFiles([(file, 0) for file in find_images(images)], size)
+    else:
+        data = LabelledImages(images, labels, size)
+    random.Random(seed).shuffle(data.files)
+    place = device_of(device)
+    check_reference(predictor)
+    adapter = adapter or ready.DEFAULTS["C4"]
+    check_adapter(adapter, backbone)
+    loaded = load_reference(predictor)
+    data.normalisation = chosen_normalisation(normalize, predictor, loaded)
+    model = adapted(loaded, adapter, backbone, None, None).to(place)
+    if isinstance(data, LabelledImages):
+        check_predictor(predictor, loaded, data, False, place)
+    else:
+        first_answer(predictor, loaded, data, place)
+    alone = data if isinstance(data, LabelledImages) else Alone(data)
+    found = diagnose(model, alone, num=num, batch_size=batch_size, seed=seed)
+    list_files("skipped", data.skipped)
+    say(found)
+    if out is not None:
+        write(out, found.to_json().encode())
+        say(f"saved {out}")
