@@ -113,8 +113,6 @@ SAMPLES: dict[str, list[Sample]] = {
     "edge_vectors": [("edge_vectors", lambda b, h, w: torch.randn(b, 5, 2))],
     "count": [("count", lambda b, h, w: torch.full((b,), b))],
     "batch": [("batch", lambda b, h, w: torch.arange(b) + 1)],
-    "edge_vectors": [("edge_vectors", lambda b, h, w: torch.randn(b, 2))],
-    "count": [("count", lambda b, h, w: torch.arange(b) + 1)],
     "edges": [("edges", lambda b, h, w: torch.arange(10).reshape(2, 5))],
 }
 EVERY = [pytest.param(*sample, id=f"{name}-{i}") for name, samples in SAMPLES.items() for i, sample in enumerate(samples)]
