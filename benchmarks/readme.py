@@ -44,6 +44,16 @@ def cifar10() -> str:
     return f"{'; '.join(parts)} ({c4.num_samples:,} images)"
 
 
+def ready() -> str:
+    parts = []
+    for name, measured in figures("ready")["files"].items():
+        found = ", ".join(
+            f"{row['pose_accuracy']:.3f} ({label}, {row['photos']} photos)" for label, row in measured["sets"].items()
+        )
+        parts.append(f"{name}: pose found{' within 10 degrees' if 'so2' in name else ''} {found}")
+    return "; ".join(parts)
+
+
 def peer() -> str:
     data = figures("peer-c4")
     parts = []
@@ -96,6 +106,7 @@ CELLS = {
     "exactness": exactness,
     "cifar10": cifar10,
     "peer": peer,
+    "ready": ready,
     "segmentation": lambda: of_photos("segmentation"),
     "detection": lambda: of_photos("detection"),
     "sam_overhead": sam_overhead,
@@ -108,7 +119,7 @@ def main() -> None:
     text = re.sub(r"(<!-- table: photos -->\n).*?(<!-- end -->)", lambda m: f"{m[1]}{photos}\n{m[2]}", text, flags=re.DOTALL)
     for name, function in CELLS.items():
         cell = function()
-        text = re.sub(rf"(<!-- {name} -->)[^|\n]* \|", lambda m, cell=cell: f"{m[1]} {cell} |", text)
+        text = re.sub(rf"(<!-- {name} -->)[^|\n]*\|", lambda m, cell=cell: f"{m[1]} {cell} |", text)
     README.write_text(text, encoding="utf-8")
     page = TEXT.read_text(encoding="utf-8")
     rows = table(figures("text"))

@@ -12,6 +12,7 @@ pose should be found.
 
 import argparse
 import io
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -121,7 +122,8 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     folders = {str(folder): folder for folder in args.photos or ()} or {name: common.shared(at) for name, at in SETS.items()}
-    figures: dict[str, Any] = {}
+    path = common.results("ready", args.out)
+    figures: dict[str, Any] = json.loads(path.read_text())["files"] if path.exists() else {}  # of names not measured now
     for name in args.names:
         canonicalizer = saving.restore(name, main, None)[0]
         measure = over_the_circle if canonicalizer.group.order is None else over_quarter_turns
@@ -133,7 +135,7 @@ def main() -> None:
             print(name, label, rows[label], flush=True)
         figures[name] = {"sets": rows, "noise": on_noise(canonicalizer)}
         print(name, "noise", figures[name]["noise"], flush=True)
-    print("figures in", common.keep("ready", figures, args.out))
+    print("figures in", common.keep("ready", {"files": figures}, args.out))
 
 
 if __name__ == "__main__":
