@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from . import ready
 from ._checks import reason
 from ._files import write
-from ._optional import optional
 from .canonicalizers.base import Canonicalizer
 from .canonicalizers.table import CANONICALIZERS
 from .geometry import kinds
@@ -105,7 +104,7 @@ def _check_numbers(weights: Mapping[str, Tensor], what: str) -> None:
 
 def push(repo_id: str, canonicalizer: Canonicalizer, settings: Mapping[str, Any], **options: Any) -> str:
     """Upload a save to the Hub, creating the repository where needed. Returns its address."""
-    hub = optional("huggingface_hub", "all")
+    import huggingface_hub as hub
     with tempfile.TemporaryDirectory() as folder:
         save(folder, canonicalizer, settings)
         api = hub.HfApi(token=options.pop("token", None))
@@ -235,7 +234,7 @@ def _download(repo: str) -> Path:
             f"no folder {name}, and not the name of a repository (owner/name) or of a ready-made adapter "
             f"({', '.join(ready.names())})"
         )
-    hub = optional("huggingface_hub", "all")
+    import huggingface_hub as hub
     try:
         return Path(hub.snapshot_download(repo, allow_patterns=[CONFIG, WEIGHTS]))
     except Exception as error:
