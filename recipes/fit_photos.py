@@ -37,6 +37,7 @@ from equiform.canonicalizers.ring import RingCanonicalizer
 from equiform.geometry.groups import turn
 from equiform.images.files import find_images, open_image, rgb
 from equiform.learning import calibrate
+from equiform.learning.fitting import quiet
 from photo_views import Views
 
 MAKE = {
@@ -113,15 +114,16 @@ class OneView(lightning.LightningModule):
 def fitted(canonicalizer: Any, data: Photos, epochs: int, lr: float, batch_size: int, teacher: nn.Module | None = None) -> None:
     """Train the network of a canonicalizer, in place; it ends with the moving average of its weights."""
     loader = DataLoader(data, batch_size, shuffle=True, drop_last=True, collate_fn=data.collate)
-    trainer = lightning.Trainer(
-        max_epochs=epochs,
-        gradient_clip_val=1.0,
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        callbacks=[EMAWeightAveraging(decay=0.999)],
-    )
-    trainer.fit(OneView(canonicalizer, lr, teacher), loader)
+    with quiet():
+        trainer = lightning.Trainer(
+            max_epochs=epochs,
+            gradient_clip_val=1.0,
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            callbacks=[EMAWeightAveraging(decay=0.999)],
+        )
+        trainer.fit(OneView(canonicalizer, lr, teacher), loader)
     canonicalizer.eval().fitted = True
 
 
