@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import equiform
 from equiform import EnergyCanonicalizer, Equivariant, adapt, evaluate
-from equiform.canonicalizers import Canonicalizer, UniformCanonicalizer
+from equiform.canonicalizers import Canonicalizer, PrincipalAxesCanonicalizer, UniformCanonicalizer
 from equiform.canonicalizers.images import Images
 from equiform.canonicalizers.poses import Pose, pose_of
 from equiform.evaluation.evaluate import _Clock
@@ -274,7 +274,7 @@ def test_the_upright_pose_counts_for_no_mean_over_drawn_elements():
         return x[..., 2].abs().mean(1)
 
     x = torch.randn(4, 20, 3) * torch.tensor([2.0, 1, 0.5])
-    model = adapt(height, "SO3", outputs="invariant", canonicalizer=equiform.PrincipalAxesCanonicalizer("SO3"))
+    model = adapt(height, "SO3", outputs="invariant", canonicalizer=PrincipalAxesCanonicalizer("SO3"))
     metric = lambda output, target: -(output - target).square().mean()  # noqa: E731
     report = evaluate(model, (x, height(x)), metric=metric, baselines=["bare"])
     bare = report["bare"]
