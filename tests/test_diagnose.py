@@ -9,11 +9,13 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 import equiform
 from equiform import EnergyCanonicalizer, Equivariant, OrbitCanonicalizer, Points, adapt, diagnose
-from equiform.canonicalizers import RingCanonicalizer, UniformCanonicalizer
+from equiform.canonicalizers import Canonicalizer, UniformCanonicalizer
 from equiform.canonicalizers.poses import pose_of
+from equiform.evaluation import significance
 from equiform.evaluation.agreement import same_answers
 from equiform.evaluation.diagnose import _drawn
 from equiform.evaluation.significance import binomial_tail, pose_test, sign_test, untied
+from equiform.geometry.groups import turn
 from equiform.geometry.kinds import as_kinds
 from test_evaluation import Marked, TopIsBright, pictures
 
@@ -28,46 +30,42 @@ def model(canonicalizer=None, predictor=None, outputs="logits", fitted=True):
     return Equivariant(predictor or TopIsBright(), canonicalizer, "image", outputs)
 
 
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(significance, "RESAMPLES", 40)
+    monkeypatch.setattr(significance, "DRAWS", 199)
+
+
 def test_every_figure_of_a_worked_example():
-    found = diagnose(model(), (X, Y))
-    assert (found.metric, found.num_samples, found.upright, found.group) == ("accuracy", 60, 1.0, "C4")
+    found = diagnose(model(), (X[:24], Y[:24]))
+    assert (found.metric, found.num_samples, found.upright, found.group) == ("accuracy", 24, 1.0, "C4")
     turned = {one.element: one for one in found.turned}
     assert list(turned) == ["90°", "180°", "270°", "flip 0°", "flip 90°", "flip 180°", "flip 270°"]
     assert (turned["180°"].value, turned["180°"].changed, turned["180°"].hurts) == (0.0, 1.0, True)
-    assert turned["180°"].p_value == pytest.approx(2 * 0.5**60)  # McNemar: 60 right answers became wrong, none right
+    assert turned["180°"].p_value == pytest.approx(2 * 0.5**24)  # McNemar: 24 right answers became wrong, none right
     flip = turned["flip 0°"]
     assert (flip.value, flip.p_value, flip.changed, flip.hurts, flip.changes) == (1.0, 1.0, 0.0, False, False)
-    assert (found.pose.statistic, found.pose.common, found.pose.share) == (180.0, "0°", 1.0)
-    assert found.pose.p_value < 1e-30
+    assert (found.pose.statistic, found.pose.common, found.pose.share) == (72.0, "0°", 1.0)
     assert found.needed == "C4", "a flip is harmless, and so is all that C4 leaves of D4"
     (adapted,) = found.options
     assert (adapted.mean, adapted.gain, adapted.passes) == (1.0, 1 - found.bare, 1.0)
     assert found.bare == pytest.approx((1 + turned["90°"].value + 0 + turned["270°"].value) / 4)
     assert found.recommendation.startswith("Adapt with C4")
-    text = str(found)
-    assert all(part in text for part in ("accuracy 0.000 (p < 0.001)", "chi-square 180.0", "of 100 resamples", "(60 inputs)"))
-    plain = json.loads(found.to_json())
-    assert plain["turned"][0]["element"] == "90°"
-    assert plain["advice"] == "adapt"
+    assert all(part in str(found) for part in ("accuracy 0.000 (p < 0.001)", "chi-square 72.0", "(24 inputs)"))
+    assert json.loads(found.to_json())["turned"][0]["element"] == "90°"
 
 
 def test_a_metric_whose_smaller_values_are_better():
-    centres = {"points": torch.full((60, 1, 2), 2.0)}  # a predictor that always says (2, 2), right about pictures as they came
-    found = diagnose(
-        model(predictor=lambda x: centres["points"][: len(x)], outputs="points"),
-        (X, centres["points"]),
-        metric="keypoint_error",
-    )
+    centres = torch.full((24, 1, 2), 2.0)  # a predictor that always says (2, 2), right about pictures as they came
+    about = model(predictor=lambda x: centres[: len(x)], outputs="points")
+    found = diagnose(about, (X[:24], centres), metric="keypoint_error")
     half_turn = next(one for one in found.turned if one.element == "180°")
-    assert half_turn.value == pytest.approx(math.sqrt(32))  # from (2, 2) to (6, 6)
-    assert half_turn.hurts
-    assert found.upright == 0
+    assert (half_turn.value, half_turn.hurts) == (pytest.approx(math.sqrt(32)), True)  # from (2, 2) to (6, 6)
+    assert (found.upright, found.advice) == (0, "adapt")
     assert found.options[0].gain == pytest.approx(found.bare)
-    assert found.advice == "adapt"
 
 
-def boxes(x):
-    return [{"boxes": torch.tensor([[0.0, 0.0, 2.0, 3.0]])} for _ in x]
+BOX = torch.tensor([[0.0, 0.0, 2.0, 3.0]])
 
 
 class Never(Marked):
@@ -76,39 +74,45 @@ class Never(Marked):
         return pose_of(pose.scores.roll(1, 1), self.elements)
 
 
+class Centroid(Canonicalizer):
+    num_poses = 1  # where the mass lies
+
+    def forward(self, images):
+        side, x = torch.linspace(-1, 1, images.shape[-1]), images[:, 0]
+        angles = torch.atan2(-(x.sum(2) * side).sum(1), (x.sum(1) * side).sum(1))
+        return pose_of(torch.zeros(len(x), 1), turn(angles)[:, None])
+
+
 ADVICE = {
-    "photos": (model(), (X, Y), "adapt", "C4"),
-    "photos without labels": (model(), X, "adapt", "C4"),
-    "turned without labels": (model(), TURNED, "average", "C4"),
-    "turned with labels, of no pose": (model(Never()), (TURNED, Y), "average", "C4"),
-    "noise": (model(OrbitCanonicalizer("C4", resolution=16, channels=1)), torch.rand(60, 1, 8, 8), "average", "C4"),
-    "lists have no mean": (model(predictor=boxes, outputs=[{"boxes": "boxes"}]), list(TURNED[:40]), "leave", "D4"),
+    "photos without labels": (model(), X[:24], "adapt", "C4"),
+    "turned without labels": (model(), TURNED[:40], "average", "C4"),
+    "turned with labels, of no pose": (model(Never()), (TURNED[:40], Y[:40]), "average", "C4"),
+    "boxes have no mean": (model(predictor=lambda x: BOX.repeat(len(x), 1, 1), outputs="boxes"), TURNED[:40], "leave", "D4"),
     "few turned": (model(), TURNED[:20], "more data", "C4"),
     "harmless": (model(predictor=lambda x: x.mean((2, 3)).repeat(1, 2)), X, "leave", "C1"),
     "few harmless": (model(predictor=lambda x: x.mean((2, 3)).repeat(1, 2)), X[:20], "more data", "C1"),
-    "not fitted": (model(fitted=False), X, "fit", "C4"),
-    "no poses": (model(UniformCanonicalizer("C4")), X, "fit", "C4"),
-    "wrong poses": (model(Never()), (X, Y), "fit", "C4"),
+    "not fitted": (model(fitted=False), X[:20], "fit", "C4"),
+    "no poses": (model(UniformCanonicalizer("C4")), X[:20], "fit", "C4"),
+    "wrong poses": (model(Never()), (X[:20], Y[:20]), "fit", "C4"),
 }
 
 
 @pytest.mark.parametrize("case", ADVICE)
 def test_advice(case):
     about, data, advice, needed = ADVICE[case]
-    found = diagnose(about, data)
+    found = diagnose(about, data, batch_size=60)
     assert (found.advice, found.needed) == (advice, needed), str(found)
     assert (found.pose is None) == (case in ("not fitted", "no poses"))
-    assert [one.name for one in found.options[1:]] == ["orbit averaging"] * ("turned" in case or case == "noise")
+    assert [one.name for one in found.options[1:]] == ["orbit averaging"] * ("turned" in case)
     assert str(found).endswith(found.recommendation)
 
 
 def test_turned_photos_are_told_from_textures_by_their_labels():
-    found = diagnose(model(), (TURNED, Y))
+    found = diagnose(model(), (TURNED[:40], Y[:40]), batch_size=40)
     assert not found.pose.found
     assert not any(one.hurts for one in found.turned), "every pose is there already"
     assert all(one.changes for one in found.turned if one.element != "flip 0°")
-    assert (found.advice, found.options[0].mean) == ("adapt", 1.0)
-    assert found.options[1].mean < 0.8
+    assert (found.advice, found.options[0].mean, found.options[1].mean < 0.8) == ("adapt", 1.0, True)
 
 
 def test_the_group_is_no_larger_than_what_hurts():
@@ -116,33 +120,23 @@ def test_the_group_is_no_larger_than_what_hurts():
         one, other = (sum(torch.rot90(x, k, (2, 3))[:, 0, i, j] for k in range(4)) for i, j in ((0, 1), (1, 0)))
         return torch.stack([one, other], 1)
 
-    assert diagnose(model(predictor=chiral), torch.rand(60, 1, 8, 8)).needed == "D1"
-    ring = RingCanonicalizer("SO2", resolution=32, channels=1)
-    found = diagnose(model(ring), torch.rand(20, 1, 16, 16))
+    assert diagnose(model(predictor=chiral), torch.rand(24, 1, 8, 8)).needed == "D1"
+    found = diagnose(model(Centroid("SO2")), torch.rand(8, 1, 8, 8))
     assert (found.needed, found.group, found.pose.test) == ("SO2", "SO2", "Rayleigh")
 
 
-# ----------------------------------------------------------------------------------------------------- is there a pose
-
-
-@pytest.mark.parametrize("name", ["C2", "C4", "D4", "C8", "SO2", "O2"])
-@pytest.mark.parametrize("n", [12, 200])
-def test_the_level_of_the_test(name, n):
-    """Of 400 data sets without a pose about 5 % are taken for one that has a pose; the control has one."""
+@pytest.mark.parametrize(("name", "n"), [("C4", 12), ("O2", 12), ("C4", 200), ("D4", 200), ("SO2", 200), ("O2", 200)])
+def test_the_level_of_the_test(name, n, monkeypatch):
+    """Of 200 data sets without a pose about 5 % are taken for one that has a pose; the control has one."""
+    monkeypatch.setattr(significance, "RESAMPLES", 200)
     group, generator = equiform.group(name), torch.Generator().manual_seed(0)
-    none = [pose_test(group, group.random(n, generator)[None], torch.ones(n), generator) for _ in range(4)]
-    assert 0.02 <= sum(test.false_positives for test in none) / len(none) <= 0.085
-    assert sum(test.found for test in none) <= 1
+    none = pose_test(group, group.random(n, generator)[None], torch.ones(n), generator)
+    assert (0.02 <= none.false_positives <= 0.085, none.found) == (True, False)
     near = group.random(n, generator)
     near[: n * 3 // 4] = group.identity()
     assert pose_test(group, near[None], torch.ones(n), generator).found
-
-
-def test_two_opposite_poses_are_seen_by_the_counts_alone():
-    for name, seen in (("C4", True), ("SO2", False)):
-        group, generator = equiform.group(name), torch.Generator().manual_seed(0)
-        g = C4.elements[::2].repeat(50, 1, 1)
-        assert pose_test(group, g[None], torch.ones(100), generator).found == seen
+    opposite = C4.elements[::2].repeat(n // 2, 1, 1)
+    assert pose_test(group, opposite[None], torch.ones(n), generator).found == (name != "SO2"), "of turns alone it is not seen"
 
 
 def test_symmetric_inputs_have_no_pose():
@@ -158,29 +152,20 @@ def test_a_canonicalizer_that_tells_poses_by_their_blur_is_found_out():
     def sharpness(x):  # surest of pixels that were not resampled, whatever they show
         return 20 * x.diff(dim=3).abs().mean((1, 2, 3))[:, None] * torch.tensor([1.0, -1.0])
 
-    found = diagnose(model(EnergyCanonicalizer("C8", sharpness)), torch.rand(40, 1, 16, 16))
-    assert found.pose.p_value < 0.05, "control: it seems to find one in noise"
-    assert found.pose.false_positives > 0.5
-    assert found.pose.found
-    assert not found.pose.trusted
+    found = diagnose(model(EnergyCanonicalizer("C8", sharpness)), torch.rand(40, 1, 12, 12), batch_size=40)
+    assert found.pose.found, "control: it seems to find one in noise"
+    assert (found.pose.false_positives > 0.5, found.pose.trusted) == (True, False)
     assert "of data sets without a pose" in found.unasked
     assert "Yes" not in str(found).partition("2. ")[2].partition("3. ")[0]
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_digits_have_a_pose_and_gravel_has_none(seed):
-    """Whatever the weights of a canonicalizer that is equivariant."""
-    digits = torch.tensor(pytest.importorskip("sklearn.datasets").load_digits().images[:196]).float()[:, None]
+def test_pictures_have_a_pose_and_gravel_has_none():
     gravel = torch.tensor(pytest.importorskip("skimage.data").gravel()).float()
     crops = gravel[:448, :448].unfold(0, 32, 32).unfold(1, 32, 32).reshape(-1, 1, 32, 32)
-    torch.manual_seed(seed)
     canonicalizer = OrbitCanonicalizer("C4", resolution=16, channels=1).eval()
-    for x, there in ((digits, True), (crops, False)):
-        generator, pose = torch.Generator().manual_seed(seed), canonicalizer(x)
+    for x, there in ((X, True), (crops, False)):
+        generator, pose = torch.Generator().manual_seed(0), canonicalizer(x)
         assert pose_test(C4, untied(pose, generator)[None], pose.confidence, generator).found == there
-
-
-# ------------------------------------------------------------------------------------------------------- small figures
 
 
 def test_exact_probabilities():
@@ -200,9 +185,8 @@ AGREEMENT = {
     "a label in sixteen": ("mask", ONES.long(), ONES.long().index_put((torch.zeros(1).long(),) * 3, torch.tensor(2)), True),
     "other labels": ("mask", ONES.long(), 2 * ONES.long(), False),
     "numbers": ("invariant", 1.05 * ONES, ONES, True),
-    "other numbers": ("invariant", 1.2 * ONES, ONES, False),
+    "others": ("invariant", 1.2 * ONES, ONES, False),
     "logits decide": ({"a": "logits", "b": "invariant"}, {"a": -ONES[0], "b": ONES}, {"a": -2 * ONES[0], "b": 2 * ONES}, True),
-    "words": ([{"text": "invariant"}], [{"text": "a"}], [{"text": "a"}], True),
     "other words": ([{"text": "invariant"}], [{"text": "a"}], [{"text": "b"}], False),
     "another number of boxes": ([{"boxes": "boxes"}], [{"boxes": torch.ones(2, 4)}], [{"boxes": torch.ones(1, 4)}], False),
     "none": (Points(), torch.zeros(1, 0, 2), torch.zeros(1, 0, 2), True),
@@ -215,12 +199,13 @@ def test_same_answers(case):
     assert bool(same_answers(got, expected, as_kinds(kinds), 0.1).all()) == same
 
 
-# ---------------------------------------------------------------------------------------------------------------- data
-
-
 class Stream(IterableDataset):
     def __iter__(self):
         return iter(X)
+
+
+def share_of_equal_boxes(found, expected):
+    return sum(torch.equal(a["boxes"], b["boxes"]) for a, b in zip(found, expected, strict=True)) / len(expected)
 
 
 def test_data_come_as_they_do():
@@ -229,15 +214,12 @@ def test_data_come_as_they_do():
         assert (sum(len(batch.x) for batch in drawn), drawn[0].labelled) == (20, False)
     for data in ((X, Y), (X.numpy(), Y.numpy()), [X, Y], TensorDataset(X, Y), DataLoader(TensorDataset(X, Y), 5)):
         drawn = _drawn(model(), data, 20, 10, 0)
-        assert all(len(batch.x) == len(batch.target) for batch in drawn)
-        assert all(
-            torch.equal(Y[(image == X).flatten(1).all(1)][0], label)
-            for b in drawn
-            for image, label in zip(b.x, b.target, strict=True)
-        )
-    ragged = [image[:, :, : 8 - i % 2] for i, image in enumerate(X)]
-    each = model(OrbitCanonicalizer("C4", resolution=16, channels=1), lambda x: torch.cat([TopIsBright()(i[None]) for i in x]))
-    assert diagnose(each, ragged, num=4, batch_size=2).num_samples == 4
+        for image, label in ((b.x[i], b.target[i]) for b in drawn for i in range(len(b.x))):
+            assert torch.equal(Y[(image == X).flatten(1).all(1)][0], label)
+    ragged = [image[:, :, : 8 - i % 2] for i, image in enumerate(X[:4])]
+    lists = model(UniformCanonicalizer("C4"), lambda x: [{"boxes": BOX} for _ in x], [{"boxes": "boxes"}])
+    found = diagnose(lists, (ragged, [{"boxes": BOX}] * 4), metric=share_of_equal_boxes)
+    assert (found.num_samples, found.upright, {one.value for one in found.turned}) == (4, 1.0, {0.0})
 
 
 def test_passes_are_bounded_and_nothing_is_left_behind():
@@ -249,12 +231,13 @@ def test_passes_are_bounded_and_nothing_is_left_behind():
             return super().forward(x)
 
     about = model(predictor=Counting().train())
-    first = diagnose(about, X, num=40, seed=1)
-    assert sum(seen) <= 40 * (1 + 8 + 3 * 4) + 20 * 5 * 2  # the last: timings, at least five
+    first = diagnose(about, X, num=20, seed=1)
+    assert sum(seen) <= 20 * (1 + 8 + 3 * 4) + 20 * 5 * 2  # the last: timings
     assert about.predictor.training
-    assert diagnose(about, X, num=40, seed=1).turned == first.turned
+    assert diagnose(about, X, num=20, seed=1).turned == first.turned
 
 
+CLOUDS = adapt(lambda p: p.mean((1, 2)), "SO3", outputs="invariant")
 ERRORS = {
     "predictor": (TopIsBright(), X, {}, TypeError, "equiform.adapt returns; got a TopIsBright"),
     "folder": (model(), "photos", {}, TypeError, "'photos'"),
@@ -264,13 +247,7 @@ ERRORS = {
     "tolerance": (model(), X, {"tolerance": -1}, ValueError, "tolerance must be a number above 0; got -1"),
     "metric": (model(), (X, Y), {"metric": "f1"}, ValueError, "unknown metric 'f1'; known: accuracy"),
     "no targets": (model(), X, {"metric": "miou"}, ValueError, "miou needs targets.*leave it out"),
-    "clouds": (
-        adapt(lambda p: p.mean((1, 2)), "SO3", outputs="invariant"),
-        torch.rand(4, 5, 3),
-        {},
-        ValueError,
-        "SO3 moves clouds: .*equiform.evaluate",
-    ),
+    "clouds": (CLOUDS, torch.rand(4, 5, 3), {}, ValueError, "SO3 moves clouds: .*equiform.evaluate"),
 }
 
 
