@@ -497,7 +497,6 @@ def test_diagnose_says_what_to_do(home, tmp_path):
     call = ("diagnose", f"{home}/models.py:net", home / "photos", "--size", 16)
     for options, metric in [
         ((), "agreement"),
-        (("--adapter", "photos-so2"), "agreement"),
         (("--adapter", home / "adapter"), "agreement"),
         (("--labels", tmp_path / "labels.json"), "accuracy"),
     ]:
@@ -506,7 +505,7 @@ def test_diagnose_says_what_to_do(home, tmp_path):
         found = json.loads((tmp_path / "found.json").read_text())
         assert (found["metric"], found["num_samples"]) == (metric, 8)
         assert f"5. {found['recommendation']}" in result.stdout
-        assert found["group"] == ("SO2" if "photos-so2" in options else "C4")
+        assert found["group"] == "C4"
 
 
 def test_diagnose_refuses_what_does_not_fit(home, tmp_path):
