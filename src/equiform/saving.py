@@ -60,7 +60,7 @@ def save(
         config["card"] = dict(card)
     text = _text(config)
     data = safetensors.torch.save(weights, {FORMAT: text})
-    data = safetensors.torch.save(weights, {FORMAT: text, CHECKSUM: _checksum(text, data)})
+    data = _in_order(safetensors.torch.save(weights, {FORMAT: text, CHECKSUM: _checksum(text, data)}))
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"{folder} is a file; save needs a folder")
@@ -85,6 +85,16 @@ def _text(config: Mapping[str, Any]) -> str:
     return json.dumps(config, indent=2, allow_nan=False)
 
 
+def _in_order(data: bytes) -> bytes:
+    """A safetensors file with its metadata in order, which safetensors leaves to chance: equal saves are equal files."""
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:start])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[start:]
+
+
 def _checksum(text: str, data: bytes) -> str:
     """The checksum of the config, the names, shapes and types of the tensors, and their numbers."""
     start = 8 + int.from_bytes(data[:8], "little")
@@ -105,6 +115,7 @@ def _check_numbers(weights: Mapping[str, Tensor], what: str) -> None:
 def push(repo_id: str, canonicalizer: Canonicalizer, settings: Mapping[str, Any], **options: Any) -> str:
     """Upload a save to the Hub, creating the repository where needed. Returns its address."""
     import huggingface_hub as hub
+
     with tempfile.TemporaryDirectory() as folder:
         save(folder, canonicalizer, settings)
         api = hub.HfApi(token=options.pop("token", None))
@@ -235,6 +246,7 @@ def _download(repo: str) -> Path:
             f"({', '.join(ready.names())})"
         )
     import huggingface_hub as hub
+
     try:
         return Path(hub.snapshot_download(repo, allow_patterns=[CONFIG, WEIGHTS]))
     except Exception as error:
