@@ -23,17 +23,26 @@ TILT = math.radians(10)  # of quarter-turn views
 
 @dataclass(frozen=True)
 class Views:
-    """Random views (size, size) of photos: `turned` by quarter turns, or at any angle in a disc (`any_angle`)."""
+    """Random views (size, size) of photos: by quarter turns, or at any angle in a disc (`any_angle`).
+
+    `mild`: larger crops, and less often grey, dark, or with something in front. `upright`: not turned.
+    """
 
     size: int
     any_angle: bool = False
+    mild: bool = False
+    upright: bool = False
+
+    @property
+    def _odds(self) -> float:
+        return 0.5 if self.mild else 1.0
 
     def draw(self, photo: np.ndarray, rng: random.Random) -> tuple[np.ndarray, float]:
         """One view, float32 (size, size, 3) in [0, 1], and its angle, counter-clockwise."""
         if self.any_angle:
             angle = rng.uniform(0, 2 * math.pi)
             return self._finished(self._cut(photo, rng, angle), rng, 0), angle
-        turns = rng.randrange(4)
+        turns = 0 if self.upright else rng.randrange(4)
         tilt = rng.uniform(-TILT, TILT) if rng.random() < 0.4 else 0.0
         return self._finished(self._cut(photo, rng, tilt), rng, turns), turns * math.pi / 2
 
@@ -50,6 +59,7 @@ class Views:
         width, height = image.size
         aspect = math.exp(rng.uniform(-0.15, 0.15) if self.any_angle else rng.uniform(-0.42, 0.42))
         area = rng.uniform(0.35, 1.0) if rng.random() < 0.7 else rng.uniform(0.15, 0.5)
+        area = rng.uniform(0.5, 1.0) if self.mild else area
         a, b = math.sqrt(aspect), 1 / math.sqrt(aspect)  # half the sides
         cos, sin = math.cos(angle), math.sin(angle)
         # how far the crop reaches: a turned ellipse of which the disc is cut, or a turned rectangle
@@ -85,7 +95,8 @@ class Views:
             image = image.resize((small, small), Image.Resampling.BILINEAR).resize(image.size, Image.Resampling.BICUBIC)
         if rng.random() < 0.4:
             image = saved_again(image, rng)
-        return in_front(dark(recoloured(np.asarray(image, dtype=np.float32) / 255, rng), rng), rng)
+        x = recoloured(np.asarray(image, dtype=np.float32) / 255, rng, self._odds)
+        return in_front(dark(x, rng, self._odds), rng, self._odds)
 
 
 QUARTER_TURNS = {1: Image.Transpose.ROTATE_90, 2: Image.Transpose.ROTATE_180, 3: Image.Transpose.ROTATE_270}
@@ -98,9 +109,9 @@ def saved_again(image: Image.Image, rng: random.Random) -> Image.Image:
     return Image.open(file).convert("RGB")
 
 
-def recoloured(x: np.ndarray, rng: random.Random) -> np.ndarray:
+def recoloured(x: np.ndarray, rng: random.Random, odds: float = 1.0) -> np.ndarray:
     """Grey, or with its channels mixed a little; then any gamma from 1/1.8 to 1.8."""
-    if rng.random() < 0.2:
+    if rng.random() < 0.2 * odds:
         x = np.repeat(x.mean(-1, keepdims=True), 3, -1)
     else:
         x = x @ (np.eye(3) + 0.12 * np.random.default_rng(rng.getrandbits(32)).standard_normal((3, 3))).astype(np.float32)
@@ -108,18 +119,18 @@ def recoloured(x: np.ndarray, rng: random.Random) -> np.ndarray:
     return ((x - low) / max(x.max() - low, 1e-6)) ** np.float32(1.8 ** rng.uniform(-1, 1))
 
 
-def dark(x: np.ndarray, rng: random.Random) -> np.ndarray:
+def dark(x: np.ndarray, rng: random.Random, odds: float = 1.0) -> np.ndarray:
     """Sometimes in low light, with its noise."""
-    if rng.random() >= 0.12:
+    if rng.random() >= 0.12 * odds:
         return x
     noise = np.random.default_rng(rng.getrandbits(32)).normal(0, rng.uniform(0.01, 0.05), x.shape).astype(np.float32)
     return np.clip(x * rng.uniform(0.1, 0.5) + noise, 0, 1)
 
 
-def in_front(x: np.ndarray, rng: random.Random) -> np.ndarray:
+def in_front(x: np.ndarray, rng: random.Random, odds: float = 1.0) -> np.ndarray:
     """Sometimes with one or two grey rectangles before it (random erasing, Zhong et al. 2017, arXiv 1708.04896)."""
     size = len(x)
-    for _ in range(rng.randrange(1, 3) if rng.random() < 0.25 else 0):
+    for _ in range(rng.randrange(1, 3) if rng.random() < 0.25 * odds else 0):
         height, width = rng.randrange(size // 8, size // 2), rng.randrange(size // 8, size // 2)
         y, left = rng.randrange(size - height), rng.randrange(size - width)
         x[y : y + height, left : left + width] = rng.random()

@@ -38,20 +38,10 @@ def test_ready_made_files_are_made_by_their_recipe(name, tmp_path, monkeypatch):
         folded[f"features.{index}.bias"] = norm.bias.detach().clone()
     save_file(folded, tmp_path / "folded.safetensors")
     backbone = ["--backbone", str(tmp_path / "folded.safetensors")] if name == "photos-c4-small" else []
-    fit_photos.main(
-        [
-            str(tmp_path / "photos"),
-            "--name",
-            name,
-            "--out",
-            str(tmp_path / "out"),
-            "--epochs",
-            "1",
-            "--batch-size",
-            "8",
-            *backbone,
-        ]
-    )
+    places = [str(tmp_path / "photos"), "--name", name, "--out", str(tmp_path / "out")]
+    fit_photos.main([*places, "--epochs", "1", "--batch-size", "8", *backbone])
+    if backbone:  # and further, over whole orbits
+        fit_photos.main([*places, "--start", str(tmp_path / "out"), "--orbits", "--epochs", "1", "--batch-size", "8"])
     card = json.loads((tmp_path / "out" / "config.json").read_text())["card"]
     assert card["sources"] == ["source0", "source1"]
     assert card["photos"] + card["kept_aside_for_the_temperature"] == 32
