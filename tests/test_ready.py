@@ -88,6 +88,8 @@ def test_untrained_ones_warn_and_trained_ones_do_not(tmp_path):
     plain = OrbitCanonicalizer("C4", resolution=16)
     assert "not fitted" in said(plain)
     assert "photos-c4" in said(plain)
+    adapt(classifier, "C4", outputs="logits", canonicalizer=plain).save(tmp_path / "plain")
+    assert "not fitted" in said(equiform.load(tmp_path / "plain", classifier).canonicalizer), "saved, it is no more fitted"
     scorer = equiform.canonicalizers.scorer(nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 9)))
     assert "not fitted" in said(OrbitCanonicalizer("C4", scorer))
     assert "not fitted" in said(equiform.canonicalizers.CascadeCanonicalizer(plain, OrbitCanonicalizer("C4", resolution=16)))

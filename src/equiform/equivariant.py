@@ -251,6 +251,12 @@ def load(
     single = _callable(predictor)
     canonicalizer, settings = saving.restore(path_or_repo, single, network)
     if settings["outputs"] is None:  # one for any predictor
+        if known_kinds(single)[1] is None:
+            name = canonicalizer.group.name
+            raise ValueError(
+                f"{path_or_repo} is for any predictor, and how the outputs of {_name(single)} move is not known: "
+                f"adapt(predictor, {name!r}, outputs='logits', canonicalizer={str(path_or_repo)!r}), or another kind"
+            )
         return adapt(single, canonicalizer.group, canonicalizer=canonicalizer)
     saved = settings["inputs"]
     of_pair = isinstance(saved, dict) and saved.get("images") == Rows(Kind("image"))

@@ -78,6 +78,7 @@ def _described(canonicalizer: Canonicalizer) -> dict[str, Any]:
         "arguments": canonicalizer.config(),
         "network": canonicalizer.given_network,
         "parts": {name: _described(part) for name, part in canonicalizer.parts.items()},
+        **({} if canonicalizer.fitted else {"fitted": False}),
     }
 
 
@@ -275,7 +276,7 @@ def restore(
     if dtype is not None and dtype != torch.float16:
         canonicalizer = canonicalizer.to(dtype=dtype)
     canonicalizer.load_state_dict(weights)
-    canonicalizer.fitted, canonicalizer.fitted_on = True, _fitted_on(path_or_repo, saved)
+    canonicalizer.fitted_on = _fitted_on(path_or_repo, saved)
     return canonicalizer.eval(), settings
 
 
@@ -361,7 +362,9 @@ def _built(described: Mapping[str, Any], networks: list[nn.Module], predictor: C
         arguments["predictor"] = predictor
     if described["network"] is not None:
         arguments["network"] = networks.pop(0)
-    return cls(**arguments)
+    canonicalizer = cls(**arguments)
+    canonicalizer.fitted = described.get("fitted", True) is True
+    return canonicalizer
 
 
 def _given_networks(described: Mapping[str, Any]) -> list[str]:

@@ -2,8 +2,8 @@
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -27,7 +27,7 @@ class Canonicalizer(nn.Module, ABC):
     name = ""  # in the table of canonicalizers
     learns = True  # whether there is anything to fit
     estimates = True  # whether its poses can be right or wrong
-    ready_made = ""  # those of the package that could stand in its place
+    ready_made: ClassVar[Mapping[str, str]] = {}  # those of the package that could stand in its place, by group
     needs_predictor = False  # whether its constructor takes the predictor, as `predictor`
     fitted = False  # whether its weights were learnt: set by `fit` and `load`; yours to set after a training of your own
     fitted_on = ""  # of a ready-made one: what it was fitted on, for errors
@@ -81,7 +81,11 @@ class Canonicalizer(nn.Module, ABC):
     def warn_untrained(self) -> None:
         """Warn where its poses would be those of random weights."""
         if self.untrained and not self.training:
-            made = f"; for photos there are ready-made ones, {known}" if (known := self.ready_made) else ""
+            made = (
+                f"; for photos there is a ready-made one, canonicalizer={known!r}"
+                if (known := self.ready_made.get(self.group.name))
+                else ""
+            )
             warnings.warn(
                 f"this {self.name} canonicalizer is not fitted, and its poses mean nothing: equiform.fit(model, inputs) in the "
                 f"poses the predictor knows{made}",

@@ -1,8 +1,8 @@
 """The base of canonicalizers of images."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ class ImageCanonicalizer(Canonicalizer):
     """
 
     continuous = False  # whether it is for continuous groups
-    ready_made = "canonicalizer='photos-c4' or 'photos-so2'"
+    ready_made: ClassVar[Mapping[str, str]] = {"C4": "photos-c4", "SO2": "photos-so2"}
 
     def __init__(self, group: str | Group, resolution: int = 64, channels: int = 3):
         super().__init__(group)
