@@ -12,7 +12,7 @@ from .batching.answers import can_average, merged
 from .batching.batch import Batch
 from .batching.calls import in_order, parameter_names
 from .batching.chosen import Chosen, choose, likeliest
-from .canonicalizers.base import Canonicalizer, Prior
+from .canonicalizers.base import Canonicalizer, Prior, refuse_tracing
 from .canonicalizers.orbit import OrbitCanonicalizer
 from .canonicalizers.poses import Pose, straight_through
 from .canonicalizers.ring import RingCanonicalizer
@@ -101,8 +101,7 @@ class Equivariant(nn.Module):
 
     def bind(self, args: tuple, kwargs: Mapping[str, Any]) -> Batch:
         """The arguments with their kinds, and the owner of every entry."""
-        if torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
-            raise RuntimeError("torch.jit.trace would keep the pose of its example for every input: use torch.compile")
+        refuse_tracing()
         return Batch.bind(self.predictor, self.inputs, args, kwargs, self.group.dim)
 
     def pose(self, seen: Any) -> Pose:

@@ -18,7 +18,11 @@ from .chosen import Chosen, reweighted
 from .lists import with_lists
 
 # what detectors call the image that a box belongs to, where the boxes of all images lie in one tensor
-IMAGE_IDS = {f"{what}_{id}" for what in ("image", "img", "batch") for id in ("id", "ids", "idx", "index", "indices", "inds")}
+IMAGE_IDS = {
+    f"{what}_{id}"
+    for what in ("image", "img", "photo", "sample", "batch")
+    for id in ("id", "ids", "idx", "index", "indices", "inds")
+}
 
 
 class Told(NamedTuple):
@@ -154,6 +158,8 @@ def averaged(x: Tensor, way: str, weight: Tensor, index: Tensor, ranks: Sequence
         return x[ranks[0].to(x.device)]
     if way == "mean":
         return _mean(x, weight, index, ranks)
+    if x.is_complex():
+        raise ValueError(f"logits are real numbers; got {x.dtype}: say 'invariant' for values that are averaged as they are")
     work = x.to(x.dtype if x.dtype == torch.float64 else torch.float32)
     if way == "sigmoid" or x.ndim < 2 or x.shape[-1] == 1:  # one class alone has no softmax
         yes, no = (_log_sum(F.logsigmoid(sign * work), weight, index, ranks) for sign in (1, -1))

@@ -47,6 +47,9 @@ class Batch:
         given = dict(zip(names, args, strict=False)) | dict(kwargs)
         wanted = kinds_by_name(inputs, names, given)
         for name, value in given.items():
+            if isinstance(value, Sequence) and not isinstance(value, (str, bytes, list, tuple)):
+                came = type(value).__name__
+                raise TypeError(f"the argument {name!r} is a {came}, which is not taken apart by rows: pass a list")
             if name not in wanted and not reads and (came := _without_kind(value)):
                 raise ValueError(
                     f"the argument {name!r} holds {came} but has no kind: pass inputs={{{name!r}: ...}} to adapt, "

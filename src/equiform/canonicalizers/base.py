@@ -47,6 +47,7 @@ class Canonicalizer(nn.Module, ABC):
 
     def posterior(self, inputs: Any, prior: Prior | None = None) -> Pose:
         """The pose of every row, given how likely each pose is before looking: scores + log prior, Bayes' rule."""
+        refuse_tracing()
         pose = self(inputs)
         if prior is None:
             return pose
@@ -136,3 +137,9 @@ def check_share(prior: Any) -> float:
     if not isinstance(prior, int | float) or isinstance(prior, bool) or not 0 < prior < 1:
         raise ValueError(f"prior is the share that is upright, between 0 and 1, such as 0.95; got {prior!r}")
     return float(prior)
+
+
+def refuse_tracing() -> None:
+    """Raise RuntimeError under `torch.jit.trace`, which bakes the pose of its example in."""
+    if torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
+        raise RuntimeError("torch.jit.trace would keep the pose of its example for every input: use torch.compile")
