@@ -239,6 +239,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--weights", type=Path, help="JSON: source -> how often its photos come, beside 1")
     parser.add_argument("--card", type=Path, help="JSON: what else the card says")
+    parser.add_argument("--resolution", type=int, help="side of the views, if another than that of the ready-made one")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--batch-size", type=int, default=48)
@@ -254,6 +255,7 @@ def main(given: Sequence[str] | None = None) -> None:
     paths = [path for path in find_images(args.photos) if path.parent.name not in args.without]
     aside = [path for i, path in enumerate(paths) if i % ASIDE == 7 % ASIDE]
     canonicalizer: Any = MAKE[args.name]()
+    canonicalizer.resolution = args.resolution or canonicalizer.resolution
     settings = (args.epochs, args.lr, args.batch_size)
     out = {args.photos / name for name in json.loads(args.leave_out.read_text())} if args.leave_out else set()
     if args.folds:

@@ -1,8 +1,10 @@
 """Ready-made canonicalizers: by name wherever one goes, by default for known models, and never untrained in silence."""
 
+import importlib
 import json
 import math
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -157,6 +159,18 @@ def test_ready_made_ones_for_photos_are_small_whole_and_sure_of_little_that_has_
     assert confidence.isfinite().all()
     assert (confidence < 0.8).all(), "tiny, of one colour, noise: low confidence and no error"
     assert math.isclose(float(confidence[1]), 1 / canonicalizer.num_poses, abs_tol=0.3)
+
+
+@pytest.mark.parametrize("name", PHOTOS)
+def test_neither_noise_nor_another_save_tells_the_pose(monkeypatch, name, shared):
+    """No shortcut by blocks or interpolation: on noise the pose is found by chance; one re-save moves next to no photo."""
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+    probe = importlib.import_module("ready")
+    canonicalizer = saving.restore(name, classifier, None)[0]
+    found = probe.on_noise(canonicalizer, 120)["found"]
+    assert abs(found - 0.25) < 4 * (0.25 * 0.75 / 120) ** 0.5
+    photos = probe.pictures(shared / "data" / "coco128" / "images")[:40]
+    assert abs(probe.after_a_save(canonicalizer, photos)) <= 2 / 40
 
 
 @pytest.mark.skipif("photos-c4" not in PHOTOS, reason="no ready-made canonicalizer for photos in this checkout")
