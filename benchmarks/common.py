@@ -106,12 +106,14 @@ def answered(predictor: Any, x: Tensor, pose: Pose, kind: Kind, coverage: float 
     return torch.zeros(len(x), shares.shape[1]).index_add_(0, chosen.row, shares)
 
 
-def photos(folder: Path, size: int | None = None) -> tuple[Tensor, list[str]]:
-    """All photos below a folder as uint8 (n, 3, h, w), and the name of the subfolder of each."""
+def photos(folder: Path, size: int | None = None, limit: int | None = None) -> tuple[Tensor, list[str]]:
+    """The photos below a folder, or `limit` of them, as uint8 (n, 3, h, w), and the name of the subfolder of each."""
     from PIL.Image import Resampling
 
     images, names = [], []
-    for path in find_images(folder):
+    paths = find_images(folder)
+    num = min(limit or len(paths), len(paths))
+    for path in (paths[i * len(paths) // num] for i in range(num)):
         image = open_image(path)
         if size is not None and image.size != (size, size):
             image = image.resize((size, size), Resampling.BICUBIC)
