@@ -9,7 +9,7 @@ images and those turned by 45 degrees stand for all eight. What is lost adds up 
 - corners: what the oracle loses more, turned inside the frame (what comes out where they were, the border says);
 - poses 45 degrees off, and poses further off.
 
-    python benchmarks/cifar10_oracle.py --epochs 8 --adapter /tmp/cifar10-c8
+    python benchmarks/cifar10_oracle.py --canonicalizer turns --epochs 30 --precision 32-true
 """
 
 import argparse
