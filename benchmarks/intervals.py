@@ -1,12 +1,13 @@
 """What each photo adds to a metric, kept while `evaluate` runs, and 95 % intervals from resampling the photos.
 
-The percentiles of a bootstrap (Efron & Tibshirani 1993, sec. 13.3): photos are drawn again with replacement, which is a weight
-for each of them. All methods and elements see the same weights, so that the differences of two methods are of pairs.
+A bootstrap (Efron & Tibshirani 1993, sec. 14.3): photos are drawn again with replacement, which is a weight for each of them.
+All methods and elements see the same weights, so that the differences of two methods are of pairs.
 """
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from equiform.evaluation.detections import AveragePrecision
 from equiform.evaluation.metrics import METRICS
 from equiform.evaluation.significance import sign_test
 
+NORMAL = NormalDist()
 RECALLS = np.linspace(0, 1, 101)  # at which COCO reads the precision
 
 
@@ -145,19 +147,32 @@ def _class_precision(photos: Sequence[dict[str, Any] | None], weights: np.ndarra
 # ---------------------------------------------------------------------------------------------------------- intervals
 
 
-def resamples(num_photos: int, num: int, seed: int = 0) -> Float[np.ndarray, "r n"]:
-    """Weights of `num` resamples of the photos."""
+def samples(num_photos: int, num: int, seed: int = 0) -> Float[np.ndarray, "1+n+r n"]:
+    """Weights of the photos as they are, of all but one for every photo, and of `num` resamples."""
     rng = np.random.default_rng(seed)
-    return rng.multinomial(num_photos, np.full(num_photos, 1 / num_photos), num).astype(float)
+    drawn = rng.multinomial(num_photos, np.full(num_photos, 1 / num_photos), num)
+    return np.concatenate([np.ones((1, num_photos)), 1 - np.eye(num_photos), drawn])
 
 
-def interval(values: Float[np.ndarray, " r"]) -> list[float]:
-    """From the 2.5th to the 97.5th percentile of what the resamples give."""
-    return [float(end) for end in np.nanpercentile(values, (2.5, 97.5))]
+def interval(values: Float[np.ndarray, " 1+n+r"], num_photos: int) -> list[float]:
+    """The 95 % interval of a value that was computed on `samples`: BCa, corrected for bias and skewness.
+
+    Both matter where the value is a mean over classes: a resample lacks some of those with few photos.
+    """
+    value, one_less, drawn = values[0], values[1 : 1 + num_photos], values[1 + num_photos :]
+    drawn, influence = np.sort(drawn[np.isfinite(drawn)]), np.nanmean(one_less) - one_less
+    below = ((drawn < value).mean() + (drawn <= value).mean()) / 2
+    spread = np.nansum(influence**2) ** 1.5
+    if spread == 0 or not 0 < below < 1:  # the same whatever is drawn, or nearly
+        return [float(end) for end in np.percentile(drawn, (2.5, 97.5))]
+    bias, skewness = NORMAL.inv_cdf(below), np.nansum(influence**3) / (6 * spread)
+    ends = [bias + NORMAL.inv_cdf(share) for share in (0.025, 0.975)]
+    shares = [NORMAL.cdf(bias + end / (1 - skewness * end)) for end in ends]
+    return [float(end) for end in np.quantile(drawn, shares)]
 
 
 def over_elements(copies: Sequence[PerPhoto], weights: np.ndarray) -> Float[np.ndarray, "elements r"]:
-    """The metric on every element, one row each."""
+    """The metric on every element, a row each, for each row of weights."""
     return np.stack([copy.weighted(weights) for copy in copies])
 
 

