@@ -54,9 +54,10 @@ def label_maps(n, generator):
 def detections(n, generator):
     """Objects, one of them a crowd, found moved a little or with another label, and a box where there is nothing."""
     found, there = [], []
-    for _ in range(n):
+    for i in range(n):
         corner = torch.randint(40, (4, 2), generator=generator).float()
         boxes, labels = torch.cat([corner, corner + 12], 1), torch.randint(2, (4,), generator=generator)
+        labels *= i > 0  # the first has one class alone
         there.append({"boxes": boxes[:3], "labels": labels[:3], "iscrowd": torch.tensor([0, 0, 1])})
         moved, guessed = boxes + torch.randint(6, (4, 1), generator=generator), labels.clone()
         guessed[0] = 2  # a class of no object
@@ -79,7 +80,7 @@ def test_a_weight_is_so_many_of_a_photo(name, named, drawn):
     kept = getattr(intervals, name)()
     kept.update(outputs[:3], targets[:3])
     kept.update(outputs[3:], targets[3:])
-    weights = np.array([[1] * n, [0, 2, 1, 0, 3, 0, 1], [0, 0, 0, 0, 0, 5, 2]])
+    weights = np.array([[1] * n, [0, 2, 1, 0, 3, 0, 1], [4, 0, 0, 0, 0, 0, 0]])
     values = kept.weighted(weights.astype(float))
     for row, value in zip(weights, values, strict=True):
         expected = metrics.METRICS[named].make(None)
