@@ -46,9 +46,10 @@ def classes(n, generator):
 
 def label_maps(n, generator):
     labels = torch.randint(3, (n, 6, 5), generator=generator)
+    scores = torch.randn(n, 3, 6, 5, generator=generator)
+    labels[0], scores[0, 2] = labels[0] % 2, -9  # a class that the first photo has nothing of
     labels[:, 0] = 255
-    labels[1][labels[1] == 2] = 0  # a class that not all photos have
-    return torch.randn(n, 3, 6, 5, generator=generator), labels
+    return scores, labels
 
 
 def detections(n, generator):
@@ -57,10 +58,10 @@ def detections(n, generator):
     for i in range(n):
         corner = torch.randint(40, (4, 2), generator=generator).float()
         boxes, labels = torch.cat([corner, corner + 12], 1), torch.randint(2, (4,), generator=generator)
-        labels *= i > 0  # the first has one class alone
+        labels *= i > 0  # the first has one class alone, and all of it is found
         there.append({"boxes": boxes[:3], "labels": labels[:3], "iscrowd": torch.tensor([0, 0, 1])})
-        moved, guessed = boxes + torch.randint(6, (4, 1), generator=generator), labels.clone()
-        guessed[0] = 2  # a class of no object
+        moved, guessed = boxes + (i > 0) * torch.randint(6, (4, 1), generator=generator), labels.clone()
+        guessed[0] += 2 * (i > 0)  # a class of no object
         found.append({"boxes": moved, "labels": guessed, "scores": torch.rand(4, generator=generator)})
     return found, there
 
@@ -106,12 +107,11 @@ def test_intervals_and_the_test_of_pairs():
     # resamples that are too low by half a deviation: a normal value's interval moves up by twice that (the bias is in both)
     biased = np.concatenate([means[: n + 1], means[n + 1 :] - half / 4])
     assert np.mean(intervals.interval(biased, n)) == pytest.approx(x.mean() + half / 4, abs=0.03)
-    # the variance of few is skewed: its interval reaches farther up (Efron & Tibshirani 1993, table 14.2 has such a one)
-    few = rng.normal(0, 1, 20)
-    drawn = intervals.samples(20, 4000)
-    variance = drawn @ few**2 / drawn.sum(1) - (drawn @ few / drawn.sum(1)) ** 2
-    low, high = intervals.interval(variance, 20)
-    plain = np.percentile(variance[21:], (2.5, 97.5))
+    # the mean of few skewed values reaches farther up
+    few, drawn = rng.exponential(1, 20), intervals.samples(20, 4000)
+    means = drawn @ few / drawn.sum(1)
+    low, high = intervals.interval(means, 20)
+    plain = np.percentile(means[21:], (2.5, 97.5))
     assert low > plain[0]
     assert high > plain[1]
 
