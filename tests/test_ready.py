@@ -116,6 +116,11 @@ def test_a_saved_one_goes_in_by_its_folder_and_carries_its_card(tmp_path):
         model = adapt(classifier, "C4", outputs="logits", canonicalizer=given)
         assert next(model.canonicalizer.parameters()).dtype == torch.float32, "stored in half, computed in full"
         assert torch.equal(model.predict(x).pose.scores, expected.scores)
+    model.save(tmp_path / "again")
+    assert saving.read(tmp_path / "again")[0]["card"] == {"photos": 14465}
+    equiform.fit(model, x, epochs=1, enable_progress_bar=False)
+    model.save(tmp_path / "again")
+    assert saving.read(tmp_path / "again")[0]["card"] == {"started_from": {"photos": 14465}}
     refused(ValueError, "C4, not for D4: adapt to", lambda: adapt(classifier, "D4", outputs="logits", canonicalizer=tmp_path))
     refused(ValueError, r"outputs of classifier.*outputs=", lambda: equiform.load(tmp_path, classifier))
     refused(FileNotFoundError, r"photos-c9.*text-c4", adapt, classifier, "C4", outputs="logits", canonicalizer="photos-c9")
