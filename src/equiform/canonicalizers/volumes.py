@@ -74,7 +74,7 @@ class VolumeCanonicalizer(Canonicalizer):
 
     def squares(self, volumes: Any, side: int) -> Tensor:
         """The cubes of volumes, which training keeps and draws views from."""
-        return cubes(volumes, side)
+        return cubes(volumes, side, self.channels)
 
     def scores(self, view: Float[Tensor, "b c r r r"]) -> Float[Tensor, "b n"]:
         """One score per element and row. Raises ValueError where the network gives another number of scores."""

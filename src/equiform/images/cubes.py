@@ -87,13 +87,13 @@ def orbit_cubes(view: Float[Tensor, "b c r r r"], group: Group) -> Float[Tensor,
     return torch.stack([act_volume(g.expand(len(view), 4, 4), view, None) for g in inverse(group.elements)])
 
 
-def cubes(volumes: Any, side: int) -> Float[Tensor, "b c s s s"]:
-    """Volumes reduced to cubes in float32, which training keeps. Raises ValueError for anything else."""
+def cubes(volumes: Any, side: int, channels: int = 1) -> Float[Tensor, "b c s s s"]:
+    """Volumes reduced to cubes in float32, which training keeps. Raises ValueError or TypeError for anything else."""
     if isinstance(volumes, list):
-        return torch.cat([cubes(volume[None], side) for volume in volumes])
-    if not isinstance(volumes, Tensor) or volumes.ndim != 5 or 0 in volumes.shape[1:]:
-        came = f"shape {tuple(volumes.shape)}" if isinstance(volumes, Tensor) else f"a {type(volumes).__name__}"
-        raise ValueError(f"training volumes have shape (b, channels, depth, height, width); got {came}")
-    if volumes.shape[2:] == (side,) * 3:
-        return volumes.float()
-    return torch.stack([reduced(volume, side).float() for volume in volumes])
+        return torch.cat([cubes(volume[None], side, channels) for volume in volumes])
+    if not isinstance(volumes, Tensor):
+        raise TypeError(f"training volumes are a tensor (b, channels, depth, height, width), or a list; got a {type(volumes).__name__}")
+    _check(volumes, channels)
+    if volumes.shape[2:] != (side,) * 3:
+        volumes = torch.stack([reduced(volume, side) for volume in volumes])
+    return volumes.float().expand(-1, channels, -1, -1, -1)

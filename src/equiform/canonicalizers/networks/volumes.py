@@ -11,7 +11,7 @@ def _conv(into: int, out: int, stride: int) -> nn.Sequential:
 class VolumeNetwork(nn.Module):
     """A small network from cubes (b, channels, r, r, r) to one score per row; every width halves the resolution."""
 
-    def __init__(self, channels: int = 1, widths: tuple[int, ...] = (16, 32, 64)):
+    def __init__(self, channels: int = 1, widths: tuple[int, ...] = (8, 16, 32)):
         super().__init__()
         self.widths = tuple(widths)
         inputs = (channels, *widths)
