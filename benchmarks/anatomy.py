@@ -14,7 +14,7 @@ CLASSES = ("background", "liver", "spleen", "kidney", "heart", "spine")
 
 
 class Organ(NamedTuple):
-    """An ellipsoid of a body that reaches from -1 to 1: its class (0: none of its own), centre and radii in x, y, z, brightness."""
+    """An ellipsoid of a body that reaches from -1 to 1: class (0: none of its own), centre, radii, brightness."""
 
     label: int
     centre: tuple[float, float, float]

@@ -1,4 +1,4 @@
-"""Volumes: equal to the bit over the symmetries of the cube, the orientation found, and the Dice of a segmenter, bare and adapted.
+"""Volumes: equal to the bit over the symmetries of the cube, orientations found, and the Dice of a segmenter, bare and adapted.
 
 The data is a synthetic anatomy (anatomy.py) without mirror symmetry; the segmenter, a small U-Net, is trained here on upright
 bodies, and the adapters are fitted on others of them, unlabelled. What is measured on was seen by none. With --real, files of
@@ -156,7 +156,10 @@ def cost(model: Equivariant) -> dict[str, Any]:
     found = {}
     for shape in COST:
         x = torch.rand(1, 1, *shape)
-        times = {"pose": least(lambda x=x: model.pose(x)), "move": least(lambda x=x: act(model.group.elements[5:6], x, "volume"))}
+        times = {
+            "pose": least(lambda x=x: model.pose(x)),
+            "move": least(lambda x=x: act(model.group.elements[5:6], x, "volume")),
+        }
         if x.numel() < 1 << 18:  # the U-Net takes seconds on larger ones
             times["segmenter"] = least(lambda x=x: model.predictor(x))
         found["x".join(map(str, shape))] = times

@@ -18,7 +18,7 @@ from .canonicalizers.poses import Pose, straight_through
 from .canonicalizers.ring import RingCanonicalizer
 from .canonicalizers.search import SearchCanonicalizer
 from .canonicalizers.volumes import VolumeCanonicalizer
-from .geometry import groups, nested
+from .geometry import groups
 from .geometry.actions import ACTIONS
 from .geometry.groups import Group
 from .geometry.kinds import Kind, Rows, as_kinds, looked_at, plain

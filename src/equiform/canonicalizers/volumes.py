@@ -53,7 +53,9 @@ class VolumeCanonicalizer(Canonicalizer):
 
     def _check_voxels(self) -> None:
         if self.group.dim != 3:
-            raise ValueError(f"the volume canonicalizer needs a group of space, O, Oh, D2h, C4z or C2z; {self.group.name} turns pictures")
+            raise ValueError(
+                f"the volume canonicalizer needs a group of space, O, Oh, D2h, C4z or C2z; {self.group.name} turns pictures"
+            )
         try:
             voxel_moves(self.group.elements)
         except ValueError:
@@ -69,7 +71,9 @@ class VolumeCanonicalizer(Canonicalizer):
         """What the canonicalizer looks at: a standardised cube of the whole volume."""
         volumes = as_tensor(volumes) if isinstance(volumes, np.ndarray) else volumes
         if not isinstance(volumes, (Tensor, list, tuple)):
-            raise TypeError(f"volumes are a tensor (b, channels, depth, height, width), or a list; got a {type(volumes).__name__}")
+            raise TypeError(
+                f"volumes are a tensor (b, channels, depth, height, width), or a list; got a {type(volumes).__name__}"
+            )
         return cube_view(volumes, self.resolution, self.channels).to(self.device)
 
     def squares(self, volumes: Any, side: int) -> Tensor:

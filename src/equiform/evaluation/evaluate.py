@@ -113,8 +113,10 @@ def _elements(model: Equivariant, which: str | Group | Sequence[float] | None) -
     if which is None:
         which = model.group
     if model.group.dim == 3 and not isinstance(which, (str, Group)):
-        what = "volumes are turned by a group of space, such as O" if looked_at(model.inputs) == "volume" else (
-            f"clouds are turned by a group of space or a protocol ({', '.join(PROTOCOLS)})"
+        what = (
+            "volumes are turned by a group of space, such as O"
+            if looked_at(model.inputs) == "volume"
+            else (f"clouds are turned by a group of space or a protocol ({', '.join(PROTOCOLS)})")
         )
         raise ValueError(f"{what}; got {which!r}")
     if isinstance(which, (str, Group)):

@@ -230,7 +230,9 @@ def _dice(predicted: Tensor, target: Tensor) -> Tensor:
     n = max(int(labels.max()) + 1 if len(labels) else 1 for labels in (predicted, target))
     both, a, b = (x.bincount(minlength=n)[1:] for x in (target[target == predicted], predicted, target))
     there = a + b > 0
-    return (2 * both / (a + b).clamp(min=1))[there].double().mean() if bool(there.any()) else torch.ones((), dtype=torch.float64)
+    return (
+        (2 * both / (a + b).clamp(min=1))[there].double().mean() if bool(there.any()) else torch.ones((), dtype=torch.float64)
+    )
 
 
 def point_accuracy(output: Any, target: Tensor) -> float:

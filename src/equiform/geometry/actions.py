@@ -4,8 +4,8 @@ Frame: x right, y down; pixel (i, j) covers [j, j+1] x [i, i+1]; g acts about th
 Convention: g moves the content, (g.f)(p) = f(g^-1 p), so act(g, act(h, x)) == act(g @ h, x).
 Quarter turns and flips move pixels by index (exact for any dtype) and swap height and width for odd turns;
 everything else is resampled on an unchanged canvas.
-In three dimensions (elements (b, 4, 4)) points are metric, about the origin, and there is no canvas; or there is a volume, whose
-canvas (depth, height, width) the points and boxes live on, in voxels from its corner, as on that of an image: see `voxels`.
+In three dimensions (elements (b, 4, 4)) points are metric, about the origin, and there is no canvas; or there is a volume, on
+whose canvas (depth, height, width) points and boxes lie, in voxels from its corner, as on that of an image: see `voxels`.
 """
 
 from collections.abc import Callable

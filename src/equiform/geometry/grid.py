@@ -40,7 +40,7 @@ Move = tuple[tuple[int, bool], ...]
 
 
 def voxel_moves(g: Float[Tensor, "b 4 4"]) -> list[Move]:
-    """Per element and axis of the moved volume (d, h, w): the axis of the volume that it was, 0 to 2, and whether it is flipped.
+    """Per element and axis of the moved volume (d, h, w): the axis that it was, 0 to 2, and whether it is flipped.
 
     Raises ValueError for an element that is no symmetry of the cube about the centre, a signed permutation of x, y and z.
     """

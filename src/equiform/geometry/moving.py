@@ -30,8 +30,8 @@ def act(
 
     Row i moves by g[i]; one element moves every row. `canvas` is the (height, width) that points and boxes live on, before
     the move, or a list with that of every row; without it, the size of the first image in x. In space it is the (depth, height,
-    width) of a volume, and without one there is none: points are metric. `batch` is the row of every point of a flat batch of clouds, whose points, vectors and matrices are (N, ...). `name`: what errors
-    call x.
+    width) of a volume; without one there is none, and points are metric. `batch` is the row of every point of a flat batch of
+    clouds, whose points, vectors and matrices are (N, ...). `name`: what errors call x.
 
     >>> import torch
     >>> from equiform import group
@@ -101,9 +101,7 @@ def act_leaf(g: Tensor, sizes: list[Size], kind: Leaf, x: Any, path: str, on_gri
     several = row.on_canvas and canvas is None and (bool(sizes) or g.shape[-1] == 3 or not row.in_space)
     if several and (not sizes or len(sizes) != len(tensor)):
         axes = "height, width" if g.shape[-1] == 3 else "depth, height, width"
-        raise ValueError(
-            f"{path}: {kind!r} needs the canvas it lives on: pass canvas=({axes}), or a list of them by row"
-        )
+        raise ValueError(f"{path}: {kind!r} needs the canvas it lives on: pass canvas=({axes}), or a list of them by row")
     g = g.to(tensor.device).expand(len(tensor), -1, -1)
     options = dict(kind.options) | ({"on_grid": True} if on_grid and row.pixels else {})
     try:

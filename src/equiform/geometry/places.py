@@ -54,7 +54,7 @@ def act_points(
     index: bool = False,
     absent: int | float | None = None,
 ) -> Tensor:
-    """Move (x, y) points in pixels, or in shares of the canvas; in a volume (x, y, z) in voxels; in space metric, without canvas.
+    """Move (x, y) points in pixels, or in shares of the canvas; (x, y, z) in voxels; without a canvas, metric ones in space.
 
     `index`: they are indices of pixels. `extra` numbers behind them (a visibility) stay. `absent`: points stay whose first
     extra number equals it, or without extra numbers every coordinate.

@@ -16,6 +16,8 @@ from .pixels import STAND_INS, one_canvas
 def act_volume(g: Float[Tensor, "b 4 4"], x: Tensor, size: Size | None) -> Tensor:
     """Permute and flip the last three axes of (b, ..., d, h, w), and its canvas with them. `size` is not needed.
 
+    One element moves all rows.
+
     Raises ValueError for an element that is no symmetry of the cube, and where rows would end with different canvases.
     """
     if x.ndim < 4:

@@ -38,15 +38,15 @@ def _check(volumes: Tensor, channels: int) -> None:
     if volumes.ndim != 5 or volumes.is_complex():
         came = f"{tuple(volumes.shape)} of {volumes.dtype}"
         way_out = "pictures: a group of the plane, such as C4, and inputs='image'"
-        raise ValueError(
-            f"volumes have shape (b, channels, depth, height, width); got {came} (one volume: x[None]; {way_out})"
-        )
+        raise ValueError(f"volumes have shape (b, channels, depth, height, width); got {came} (one volume: x[None]; {way_out})")
     if volumes.shape[1] not in (1, channels):
         last = volumes.shape[4] in (1, channels)
         build = f"build it for them, VolumeCanonicalizer(group, channels={volumes.shape[1]})"
         way_out = "the axis of channels comes before depth, height and width: x.movedim(-1, 1)" if last else build
         seen = "1 channel" if channels == 1 else f"{channels} channels (or 1)"
-        raise ValueError(f"the canonicalizer looks at {seen}, the volumes {tuple(volumes.shape)} have {volumes.shape[1]}: {way_out}")
+        raise ValueError(
+            f"the canonicalizer looks at {seen}, the volumes {tuple(volumes.shape)} have {volumes.shape[1]}: {way_out}"
+        )
     if 0 in volumes.shape[2:]:
         raise ValueError(f"volumes are empty: {tuple(volumes.shape)}")
 
@@ -84,7 +84,7 @@ def _filled(part: Tensor, fill: Tensor | None) -> Tensor:
 
 def orbit_cubes(view: Float[Tensor, "b c r r r"], group: Group) -> Float[Tensor, "n b c r r r"]:
     """The view turned back by every element, g^-1.x, by index."""
-    return torch.stack([act_volume(g.expand(len(view), 4, 4), view, None) for g in inverse(group.elements)])
+    return torch.stack([act_volume(g, view, None) for g in inverse(group.elements).split(1)])
 
 
 def cubes(volumes: Any, side: int, channels: int = 1) -> Float[Tensor, "b c s s s"]:
@@ -92,7 +92,9 @@ def cubes(volumes: Any, side: int, channels: int = 1) -> Float[Tensor, "b c s s 
     if isinstance(volumes, list):
         return torch.cat([cubes(volume[None], side, channels) for volume in volumes])
     if not isinstance(volumes, Tensor):
-        raise TypeError(f"training volumes are a tensor (b, channels, depth, height, width), or a list; got a {type(volumes).__name__}")
+        raise TypeError(
+            f"training volumes are a tensor (b, channels, depth, height, width), or a list; got a {type(volumes).__name__}"
+        )
     _check(volumes, channels)
     if volumes.shape[2:] != (side,) * 3:
         volumes = torch.stack([reduced(volume, side) for volume in volumes])

@@ -38,7 +38,11 @@ STILL = VolumeAugmentation((1.0, 1.0), 0.0, 1.0, 0.0)
 
 
 def training_cubes(
-    cubes: Float[Tensor, "b c s s s"], group: Group, side: int, augmentation: VolumeAugmentation | None, generator: torch.Generator
+    cubes: Float[Tensor, "b c s s s"],
+    group: Group,
+    side: int,
+    augmentation: VolumeAugmentation | None,
+    generator: torch.Generator,
 ) -> Float[Tensor, "b c r r r"]:
     """Standardised views of cubes in the canonical pose. Crop, stretch and turn are one resampling, alike for every view."""
     augmentation = STILL if augmentation is None else augmentation

@@ -39,7 +39,7 @@ class VolumeObjective(Objective):
         return SquareCollate(self.side, self.inputs, self.canonicalizer.squares)
 
     def in_memory(self, data: Any) -> tuple[Any, list[str]]:
-        """A tensor or a list of volumes as one tensor of cubes, other data as they are. Raises ValueError for what is not finite."""
+        """A tensor or a list of volumes as one tensor of cubes, other data as they are. Raises ValueError for NaN in them."""
         volumes = torch.from_numpy(data) if isinstance(data, np.ndarray) else data
         listed = isinstance(volumes, list) and bool(volumes) and all(isinstance(x, Tensor) for x in volumes)
         if not isinstance(volumes, Tensor) and not listed:
