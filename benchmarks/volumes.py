@@ -58,11 +58,11 @@ def trained(num: int, passes: int, batch: int = 2) -> UNet:
     torch.manual_seed(0)
     network, (x, y) = UNet(), bodies(num, seed=1)
     steps = passes * num // batch
-    optimizer = torch.optim.AdamW(network.parameters(), 3e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
+    optimizer = torch.optim.AdamW(network.parameters(), 6e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 6e-3, total_steps=steps)
     for step in range(steps):
         rows = torch.randint(num, (batch,))
-        loss = F.cross_entropy(network(x[rows]), y[rows].long())
+        loss = overlap_loss(network(x[rows]), y[rows].long())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -70,6 +70,13 @@ def trained(num: int, passes: int, batch: int = 2) -> UNet:
         if step % 20 == 0:
             print(f"segmenter {step}/{steps}: loss {float(loss.detach()):.3f}", flush=True)
     return network.eval()
+
+
+def overlap_loss(scores: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy, and one minus the soft Dice of the organs, which are few of the voxels."""
+    shares, target = scores.softmax(1), F.one_hot(labels, scores.shape[1]).movedim(-1, 1).float()
+    both, either = (shares * target).sum((0, 2, 3, 4)), (shares + target).sum((0, 2, 3, 4))
+    return F.cross_entropy(scores, labels) + 1 - (2 * both / (either + 1))[1:].mean()
 
 
 # ------------------------------------------------------------------------------------------------------ to the bit
@@ -152,7 +159,7 @@ def segmentation(model: Equivariant, num: int, folder: Path) -> dict[str, Any]:
 
 
 def cost(model: Equivariant) -> dict[str, Any]:
-    """Milliseconds of the pose and of the segmenter, by the size of the volume: the least of five."""
+    """Milliseconds of the processor for the pose and for the segmenter, by the size of the volume: the least of five."""
     found = {}
     for shape in COST:
         x = torch.rand(1, 1, *shape)
@@ -169,20 +176,20 @@ def cost(model: Equivariant) -> dict[str, Any]:
 def least(run: Callable[[], Any]) -> float:
     times = []
     for _ in range(5):
-        start = time.perf_counter()
+        start = time.process_time()
         run()
-        times.append(1000 * (time.perf_counter() - start))
+        times.append(1000 * (time.process_time() - start))
     return round(min(times), 1)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train", type=int, default=150, help="bodies that the segmenter is trained on")
-    parser.add_argument("--passes", type=int, default=4, help="passes over them")
+    parser.add_argument("--passes", type=int, default=5, help="passes over them")
     parser.add_argument("--fit", type=int, default=160, help="unlabelled bodies that the adapters are fitted on")
     parser.add_argument("--val", type=int, default=32)
     parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--test", type=int, default=6, help="bodies whose Dice is measured over every element")
+    parser.add_argument("--test", type=int, default=5, help="bodies whose Dice is measured over every element")
     parser.add_argument("--poses", type=int, default=200, help="bodies whose orientation is found")
     parser.add_argument("--folder", type=Path, default=Path("volumes-report"), help="where adapters and HTML reports go")
     parser.add_argument("--out", type=Path)

@@ -273,9 +273,9 @@ def test_fit_save_load_and_evaluate(tmp_path):
     x, labels = scene(24)
     labels[:, 4:] = 0
     model = adapt(Threshold(), "O", inputs="volume", outputs="volume_mask", canonicalizer=VOLUMES["volume"]("O"))
-    history = equiform.fit(model, list(x[:16]), val=x[16:], epochs=30, lr=1e-2, batch_size=8, **QUIET).history
+    history = equiform.fit(model, list(x[:16]), val=x[16:], epochs=12, lr=3e-3, batch_size=4, **QUIET).history
     assert history[-1]["loss"] < history[0]["loss"] / 3
-    report = equiform.evaluate(model, (x[16:20], labels[16:20]), metric="dice", baselines=["bare", "orbit averaging"])
+    report = equiform.evaluate(model, (x[16:20], labels[16:20]), metric="dice", baselines=["bare"])
     assert (report.pose_accuracy, report.upright, report.mean, report.equivariance_error) == (1, 1, 1, 0)
     assert report["bare"].worst < 0.7 < 1 == report.upright_of("bare")
     assert len(set(report.elements)) == 24
@@ -310,7 +310,7 @@ X = torch.rand(2, 1, 6, 7, 8)
 REFUSED = {
     "channels last": (lambda: small()(X.movedim(1, -1)), r"\(2, 6, 7, 8, 1\) have 6: the axis of channels comes before depth"),
     "channels": (lambda: small()(X.expand(-1, 2, -1, -1, -1)), r"looks at 1 channel, .* have 2: build it.*channels=2"),
-    "one volume": (lambda: small()(X[0]), r"volumes have shape .*; got \(1, 6, 7, 8\) \(one volume: x\[None\]; pictures: .*C4"),
+    "one volume": (lambda: small()(X[0]), r"volumes have shape .*; got \(1, 6, 7, 8\) of torch.float32 \(one volume: x\[None\]; pictures: .*C4"),
     "a slice": (
         lambda: small()(X[0, 0]),
         r"volumes have shape .*; got \(6, 7, 8\) \(one volume of one channel: x\[None, None\]",

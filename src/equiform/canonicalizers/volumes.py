@@ -101,8 +101,9 @@ class VolumeCanonicalizer(Canonicalizer):
         return act_regular(g, prior.to(g).expand(len(g), -1), None, group=self.group.name)
 
     def right(self, scores: Float[Tensor, "b n"], target: Float[Tensor, "b n"]) -> Bool[Tensor, " b"]:
-        """Whether the likeliest pose is the right one."""
-        return pose_of(scores, self.elements).index == target.argmax(1)
+        """Whether the right pose is the likeliest one, and no other is as likely: of equal scores the first is the identity."""
+        likeliest = scores == scores.amax(1, keepdim=True)
+        return likeliest[torch.arange(len(scores)), target.argmax(1)] & (likeliest.sum(1) == 1)
 
     def forward(self, inputs: Volumes) -> Pose:
         """The pose of every volume."""

@@ -69,7 +69,7 @@ def act_axial_vectors(g: Float[Tensor, "b n n"], x: Tensor, size: Size | None) -
     return act_pseudoscalars(g, act_vectors(g, x, size) if g.shape[-1] == 4 else x, size)
 
 
-def act_regular(g: Float[Tensor, "b 3 3"], x: Tensor, size: Size | None, *, group: str | None = None) -> Tensor:
+def act_regular(g: Float[Tensor, "b m m"], x: Tensor, size: Size | None, *, group: str | None = None) -> Tensor:
     """Permute group channels, axis 1 of (b, order, ...): (g.f)(h) = f(g^-1 h). Exact; g must be in the group."""
     if group is None:
         raise ValueError("regular channels need their group: use equiform.geometry.Regular('C4'), or the group of the model")
