@@ -2,10 +2,10 @@
 
     python recipes/orient_volume.py scan.nii.gz --adapter adapter/ --segmenter mine.py:network --out mask.nii.gz
 
-The adapter is a canonicalizer fitted on volumes in the orientation that the segmenter knows (`equiform.fit`, then `model.save`).
-The segmenter takes a float32 tensor (1, 1, d, h, w) and answers with labels (1, d, h, w) or scores (1, k, d, h, w); a second
-parameter called `spacing` is given the size of a voxel along x, y, z. Axes i, j, k of the file are x, y, z here: w, h, d. The mask
-comes back in the file's own frame, with its affine.
+The adapter is a model fitted on volumes in the orientation that the segmenter knows: `equiform.fit`, then `model.save`. The
+segmenter takes a float32 tensor (1, 1, d, h, w) and answers with labels (1, d, h, w) or scores (1, k, d, h, w); a second
+parameter called `spacing` is given the size of a voxel along x, y, z. Axes i, j, k of the file are x, y, z here: w, h, d. The
+mask comes back in the file's own frame, with its affine.
 """
 
 import argparse
@@ -37,8 +37,9 @@ def read(path: Path, oblique: bool = False) -> tuple[Any, torch.Tensor, torch.Te
         raise ValueError(f"{path}: one volume of three axes is expected; got the shape {image.shape}: pass one of its volumes")
     if not oblique and (tilt := tilt_of(image.affine)) > TILT:
         raise ValueError(
-            f"{path}: the affine is oblique, its axes are {tilt:.1f} degrees off those of the scanner; a signed permutation times "
-            "the spacing is expected: resample it (nibabel.processing.resample_to_output), or say --oblique to take it as it lies"
+            f"{path}: the affine is oblique, its axes are {tilt:.1f} degrees off those of the scanner; a signed permutation "
+            "times the spacing is expected: resample it (nibabel.processing.resample_to_output), or take it as it lies with "
+            "--oblique"
         )
     data = torch.from_numpy(np.asarray(image.dataobj, dtype=np.float32).transpose(2, 1, 0).copy())
     return image, data[None, None], torch.tensor(image.header.get_zooms()[:3])[None].float()
@@ -65,20 +66,16 @@ def segmented(model: Equivariant, volume: torch.Tensor, spacing: torch.Tensor) -
     with torch.no_grad():
         output, pose = model.predict(volume, spacing) if len(model.inputs) > 1 else model.predict(volume)
     output = torch.as_tensor(output)
-    labels = (
-        output.argmax(1)
-        if output.dtype.is_floating_point and output.ndim == 5
-        else output.reshape(output.shape[0], *output.shape[-3:])
-    )
-    if labels.shape[1:] != volume.shape[2:]:
-        raise ValueError(
-            f"labels (1, d, h, w) or scores (1, k, d, h, w) of the volume's {tuple(volume.shape[2:])} are expected; got {tuple(output.shape)}"
-        )
+    scores = output.dtype.is_floating_point and output.ndim == 5
+    labels = (output.argmax(1) if scores else output).flatten(0, -4)
+    if labels.shape != volume.shape[1:]:
+        expected = f"labels (1, d, h, w) or scores (1, k, d, h, w) of {tuple(volume.shape[2:])}"
+        raise ValueError(f"{expected} are expected of the segmenter; got {tuple(output.shape)}")
     return labels[0].numpy().astype(np.uint8).transpose(2, 1, 0), pose
 
 
 def content_codes(pose: Pose, canonical: str) -> str:
-    """Which way axes i, j, k of the file point in the body, such as LPS, where they point to `canonical` in the upright pose."""
+    """Which way axes i, j, k of the file point in the body, such as LPS; those of upright volumes point to `canonical`."""
     opposite = dict(zip("RLAPSI", "LRPAIS", strict=True))
     codes = []
     for row in pose.g[0, :3, :3].round().long().tolist():  # row: axis i of the file is this axis of the upright volume

@@ -2,6 +2,7 @@
 
 import itertools
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -310,7 +311,10 @@ X = torch.rand(2, 1, 6, 7, 8)
 REFUSED = {
     "channels last": (lambda: small()(X.movedim(1, -1)), r"\(2, 6, 7, 8, 1\) have 6: the axis of channels comes before depth"),
     "channels": (lambda: small()(X.expand(-1, 2, -1, -1, -1)), r"looks at 1 channel, .* have 2: build it.*channels=2"),
-    "one volume": (lambda: small()(X[0]), r"volumes have shape .*; got \(1, 6, 7, 8\) of torch.float32 \(one volume: x\[None\]; pictures: .*C4"),
+    "one volume": (
+        lambda: small()(X[0]),
+        r"volumes have shape .*; got \(1, 6, 7, 8\) of torch.float32 \(one volume: x\[None\]; pictures: .*C4",
+    ),
     "a slice": (
         lambda: small()(X[0, 0]),
         r"volumes have shape .*; got \(6, 7, 8\) \(one volume of one channel: x\[None, None\]",
@@ -360,3 +364,87 @@ def test_other_types_are_refused(unchecked):
     )
     refused(TypeError, "training volumes are .*got a str", VolumeCanonicalizer("O").squares, "volume", 8)
     assert np.array_equal(small()(X.numpy()), small()(X).numpy())
+
+
+# ----------------------------------------------------------------------------------------------- recipes/orient_volume.py
+@pytest.fixture
+def nibabel():
+    return pytest.importorskip("nibabel", reason="NIfTI files need nibabel: pip install 'equiform[volumes]'")
+
+
+def nifti(nibabel, path: Path, element: Tensor | None = None):
+    """A file whose axes point to R, A and S; with an element, its voxels and its affine moved alike."""
+    x = torch.rand(8, 10, 12, generator=torch.Generator().manual_seed(0)).numpy()
+    image = nibabel.Nifti1Image(x.transpose(2, 1, 0), np.diag([2.0, 3.0, 4.0, 1.0]))
+    if element is not None:
+        to, flip = element[:3, :3].abs().argmax(0), element[:3, :3].sum(0)  # by axis of the file
+        image = image.as_reoriented(np.stack([to.numpy(), flip.numpy()], -1))
+    nibabel.save(image, path)
+    return image
+
+
+def test_a_mask_comes_back_in_the_frame_of_the_file(nibabel, tmp_path):
+    from recipes.orient_volume import content_codes, oriented, read, segmented
+
+    def low(volume: Tensor, spacing: Tensor) -> Tensor:
+        """Bright voxels in the first millimetres of x: of no turned volume the same ones."""
+        near = (torch.arange(volume.shape[-1]) + 0.5) * spacing[0, 0] < 9
+        return ((volume[:, 0] > 0.5) & near).long()
+
+    small("Oh").save(tmp_path / "adapter")
+    model = oriented(low, tmp_path / "adapter")
+    nifti(nibabel, tmp_path / "upright.nii")
+    _, x, s = read(tmp_path / "upright.nii")
+    upright, pose = segmented(model, x, s)
+    bare = []
+    for g in OH[[0, 5, 11, 29, 40]].split(1):
+        image = nifti(nibabel, tmp_path / "turned.nii", g[0])
+        _, volume, spacing = read(tmp_path / "turned.nii")
+        assert torch.equal(volume, act(g, x, "volume"))
+        assert torch.equal(spacing, act(g, s, "spacing"))
+        mask, moved = segmented(model, volume, spacing)
+        expected = act(g, torch.from_numpy(upright.transpose(2, 1, 0).copy())[None], "volume_mask")
+        assert np.array_equal(mask, expected[0].numpy().transpose(2, 1, 0))
+        assert torch.equal(moved.g, g @ pose.g)
+        bare.append(torch.equal(low(volume, spacing), act(g, low(x, s), "volume_mask")))
+        # what an upright volume shows moves as the axes that the header tells
+        as_told = replace(pose, g=g)
+        assert content_codes(as_told, "RAS") == "".join(nibabel.aff2axcodes(image.affine))
+    assert bare == [True, True, False, False, False], "control: but for the identity and a turn about x"
+    assert content_codes(replace(pose, g=OH[:1]), "LPS") == "LPS"
+
+
+def test_the_recipe_runs_and_refuses_in_one_line(nibabel, tmp_path, monkeypatch, capsys):
+    from recipes import orient_volume
+
+    small("O").save(tmp_path / "adapter")
+    (tmp_path / "mine.py").write_text("def network():\n    return lambda volume: (volume[:, 0] > 0.5).long()\n")
+    nifti(nibabel, tmp_path / "scan.nii.gz")
+    tilted = np.diag([1.0, 1, 1, 1])
+    tilted[:2, :2] = [[np.cos(0.2), -np.sin(0.2)], [np.sin(0.2), np.cos(0.2)]]
+    nibabel.save(nibabel.Nifti1Image(torch.rand(6, 7, 8).numpy(), tilted), tmp_path / "oblique.nii")
+    nibabel.save(nibabel.Nifti1Image(np.zeros((6, 7, 8, 2), np.float32), np.eye(4)), tmp_path / "series.nii")
+    adapt(lambda x: x, "O", outputs="invariant").save(tmp_path / "clouds")
+
+    def run(file: str, *more: str, adapter: str = "adapter") -> str:
+        arguments = ["--adapter", str(tmp_path / adapter), "--segmenter", f"{tmp_path / 'mine.py'}:network"]
+        arguments += ["--out", str(tmp_path / "mask.nii.gz"), *more]
+        monkeypatch.setattr(sys, "argv", ["orient_volume.py", str(tmp_path / file), *arguments])
+        orient_volume.main()
+        return capsys.readouterr().out
+
+    assert "the header says RAS" in run("scan.nii.gz") or "as the header says" in run("scan.nii.gz")
+    mask, scan = nibabel.load(tmp_path / "mask.nii.gz"), nibabel.load(tmp_path / "scan.nii.gz")
+    assert np.array_equal(mask.affine, scan.affine)
+    assert np.array_equal(np.asarray(mask.dataobj), np.asarray(scan.dataobj) > 0.5)
+    assert "confidence" in run("oblique.nii", "--oblique")
+    for file, options, message in [
+        (
+            "oblique.nii",
+            {},
+            r"oblique, .* 11\.5 degrees off .*signed permutation.*resample_to_output.*as it lies with --oblique",
+        ),
+        ("series.nii", {}, r"one volume of three axes is expected; got the shape \(6, 7, 8, 2\)"),
+        ("scan.nii.gz", {"adapter": "clouds"}, "is an adapter of 'search'; one of volumes is expected"),
+    ]:
+        refused(SystemExit, message, run, file, **options)
