@@ -1,6 +1,6 @@
 """The canvas of pixels or voxels under an element: which elements keep to the grid, and the size of the canvas afterwards."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
@@ -28,9 +28,9 @@ def moved_size(code: int, size: Size) -> Size:
     return (size[1], size[0]) if code % 4 % 2 and code >= 0 else size
 
 
-def moved_sizes(g: Float[Tensor, "b n n"], size: Size | Sequence[Size]) -> list[Size]:
+def moved_sizes(g: Float[Tensor, "b n n"], size: Size | list[Size]) -> list[Size]:
     """The canvas of every row after its element. `size`: the canvas of all rows before, or a list with that of each."""
-    sizes = size if isinstance(size, list) else [size] * len(g)
+    sizes: list[Size] = size if isinstance(size, list) else [size] * len(g)
     if g.shape[-1] == 4:
         return [tuple(before[axis] for axis, _ in move) for move, before in zip(voxel_moves(g), sizes, strict=True)]
     return [moved_size(code, before) for code, before in zip(grid_code(g), sizes, strict=True)]
