@@ -31,6 +31,7 @@ class Canonicalizer(nn.Module, ABC):
     needs_predictor = False  # whether its constructor takes the predictor, as `predictor`
     fitted = False  # whether its weights were learnt: set by `fit` and `load`; yours to set after a training of your own
     fitted_on = ""  # of a ready-made one: what it was fitted on, for errors
+    card: Mapping[str, Any] | None = None  # a model card in plain JSON values: data, licences, figures, limits
     given_network: str | None = None  # the class of the network that its constructor was given, as `network`
     _place: Tensor
 

@@ -26,6 +26,7 @@ from ..geometry.groups import PROTOCOLS, Cyclic, Dihedral, Group, PlaneGroup, in
 from ..geometry.kinds import Kind, are_sigmoids, as_kinds, looked_at
 from ..geometry.moving import act, first_image, image_sizes, precision, unstacked
 from ..learning.data import batches
+from .confidence import Confidence
 from .frames import FRAMES, check_frame, framed
 from .report import OrbitReport
 from .results import Method, Sample
@@ -244,7 +245,9 @@ class _Tally:
         self.targets = None if targets is None else as_kinds(targets, reference.group)
         self.metrics = [metrics.make(metric, reference.outputs, self.targets) for _ in elements]
         self.error: float | None = None
-        self.right = self.num_poses = self.passes = self.num_answers = 0
+        self.passes = self.num_answers = 0
+        self.right: list[Tensor] = []
+        self.confidence: list[Tensor] = []
 
     def add(self, x: Any, target: Any) -> int:
         """Take a batch in; returns its number of rows."""
@@ -283,8 +286,8 @@ class _Tally:
         group = self.model.group
         estimates = self.model.canonicalizer.estimates and (group.order is not None or _is_any_angle(group))
         if estimates and float((group.nearest(g) - g).abs().max()) < 1e-3:
-            self.right += int(_found(group, pose, g).sum())
-            self.num_poses += b
+            self.right.append(_found(group, pose, g).cpu())
+            self.confidence.append(pose.confidence.float().cpu())
         return output
 
     def _compare(self, output: Any, expected: Any) -> None:
@@ -295,16 +298,18 @@ class _Tally:
     def method(self, ratio: float, mean_from: int) -> Method:
         """The row of the table."""
         canonicalizer = self.model.canonicalizer if isinstance(self.model, Equivariant) else None
+        right = torch.cat(self.right) if self.right else None
         return Method(
             name=self.name,
             values=[float(metric.compute()) for metric in self.metrics],
-            pose_accuracy=self.right / self.num_poses if self.num_poses else None,
+            pose_accuracy=None if right is None else float(right.double().mean()),
             equivariance_error=self.error,
             passes=self.passes / self.num_answers,
             time=ratio,
             parameters=_added_parameters(self.reference.predictor, canonicalizer),
             higher_is_better=metrics.is_better_higher(self.metrics[0]),
             mean_from=mean_from,
+            confidence=None if right is None else Confidence.of(torch.cat(self.confidence), right),
         )
 
 

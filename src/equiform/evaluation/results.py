@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
+from .confidence import Confidence
+
 
 @dataclass(frozen=True)
 class Method:
@@ -15,7 +17,7 @@ class Method:
     (None where unknown); `pose_accuracy`: None where there is no pose; `equivariance_error`: the greatest absolute difference
     between f(g.x) and g.f(x), None where the outputs cannot be compared; `higher_is_better`: whether greater
     values are better; `mean_from`: the mean is of the values from this index on, 1 where the first is the upright pose and the
-    others are of elements that were drawn.
+    others are of elements that were drawn; `confidence`: whether it knows when a pose is wrong, None where there is no pose.
     """
 
     name: str
@@ -27,6 +29,7 @@ class Method:
     parameters: float | None = None
     higher_is_better: bool = True
     mean_from: int = 0
+    confidence: Confidence | None = None
 
     @property
     def mean(self) -> float:

@@ -130,6 +130,8 @@ def fit(
             )
         training.run(module, loader, held_out, patience, checkpoint, trainer_options)
     model.canonicalizer.fitted = True
+    if model.canonicalizer.card is not None:  # its figures are of the weights that were
+        model.canonicalizer.card = {"started_from": dict(model.canonicalizer.card)}
     return Fit(module.history, skipped)
 
 
