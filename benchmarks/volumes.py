@@ -182,6 +182,19 @@ def least(run: Callable[[], Any]) -> float:
     return round(min(times), 1)
 
 
+def table(figures: dict[str, Any]) -> str:
+    """A row for every group and method: the Dice over the elements, the poses found, passes of the segmenter, and the time."""
+    lines = ["| group | method | upright | mean | worst | poses found | passes | time |"]
+    lines += ["| --- | --- | --- | --- | --- | --- | --- | --- |"]
+    for name in (name for name in ("O", "Oh") if name in figures):
+        found = f"{figures[name]['poses']['right']} of {figures[name]['poses']['bodies']}"
+        for method, row in figures[name]["dice"].items():
+            numbers = " | ".join(f"{row[key]:.3f}" for key in ("upright", "mean", "worst"))
+            poses = "-" if method == "bare" else found
+            lines.append(f"| {name} | {method} | {numbers} | {poses} | {row['passes']:.2f} | {row['time']:.2f}x |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train", type=int, default=150, help="bodies that the segmenter is trained on")

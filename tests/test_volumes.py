@@ -102,7 +102,7 @@ def test_groups_of_the_cube_are_closed_and_distinct(name):
 @pytest.mark.parametrize(("kind", "make"), EVERY)
 def test_identity_composition_and_inverse_to_the_bit(kind, make, canvas, unchecked):
     x = snap(make(1, *canvas), as_kinds(kind), canvas)
-    one, other = OH[torch.randperm(48)[:12]].split(1), OH.split(1)
+    one, other = OH[torch.randperm(48)[:4]].split(1), OH.split(1)
     assert torch.equal(act(torch.eye(4)[None], x, kind, canvas), x)
     for h in one:
         turned, between = act(h, x, kind, canvas), moved_sizes(h, canvas)[0]
@@ -205,8 +205,7 @@ OUTPUTS = {"scores": "volume", "labels": "volume_mask", "logits": "logits", "poi
 OUTPUTS |= {"spacing": "spacing"}
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.uint8], ids=str)
-@pytest.mark.parametrize("canvas", [(6, 6, 6), (5, 8, 6)], ids=str)
+@pytest.mark.parametrize(("canvas", "dtype"), [((6, 6, 6), torch.uint8), ((5, 8, 6), torch.float32)], ids=str)
 @pytest.mark.parametrize("name", GROUPS)
 def test_adapted_models_are_equivariant_to_the_bit(name, canvas, dtype, unchecked):
     predictor, x = Everything().eval(), {"volume": voxels(1, *canvas, dtype=dtype)[:, :1], "spacing": torch.rand(1, 3)}
