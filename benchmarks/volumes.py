@@ -6,6 +6,7 @@ volumes (NIfTI, needs nibabel) are counted too. Times are of one thread.
 """
 
 import argparse
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -204,26 +205,37 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--test", type=int, default=5, help="bodies whose Dice is measured over every element")
     parser.add_argument("--poses", type=int, default=200, help="bodies whose orientation is found")
+    parser.add_argument("--groups", nargs="*", default=["O", "Oh"])
+    parser.add_argument("--segmenter", type=Path, help="weights of an earlier run, whose figures of other groups are kept")
     parser.add_argument("--folder", type=Path, default=Path("volumes-report"), help="where adapters and HTML reports go")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(1)
+    args.folder.mkdir(parents=True, exist_ok=True)
+    figures, predictor = begun(args)
+    for name in args.groups:
+        model, seconds = adapter(name, predictor, args)
+        model.save(args.folder / name)
+        with torch.no_grad():
+            row = {"fit": args.fit, "epochs": args.epochs, "test": args.test, "fit_seconds": round(seconds)}
+            row |= {"poses": poses(model, args.poses), "cost_ms": cost(model)}
+            print(name, row, flush=True)
+            figures[name] = row | {"dice": segmentation(model, args.test, args.folder)}
+        print("figures in", common.keep("volumes", figures, args.out), flush=True)
+
+
+def begun(args: argparse.Namespace) -> tuple[dict[str, Any], UNet]:
+    """The figures so far, and the segmenter: those of an earlier run, or of a new one."""
+    if args.segmenter is not None:
+        predictor = UNet().eval()
+        predictor.load_state_dict(torch.load(args.segmenter, weights_only=True))
+        return json.loads(common.results("volumes", args.out).read_text()), predictor
     with torch.no_grad():
         figures: dict[str, Any] = {"equal_of_total": exactness(), "shapes": SHAPES}
     print(figures, flush=True)
     predictor = trained(args.train, args.passes)
-    args.folder.mkdir(parents=True, exist_ok=True)
     torch.save(predictor.state_dict(), args.folder / "segmenter.pt")
-    numbers = ("train", "passes", "fit", "val", "epochs", "test")
-    figures["options"] = {name: getattr(args, name) for name in numbers}
-    for name in ("O", "Oh"):
-        model, seconds = adapter(name, predictor, args)
-        model.save(args.folder / name)
-        with torch.no_grad():
-            row = {"fit_seconds": round(seconds), "poses": poses(model, args.poses), "cost_ms": cost(model)}
-            print(name, row, flush=True)
-            figures[name] = row | {"dice": segmentation(model, args.test, args.folder)}
-        print("figures in", common.keep("volumes", figures, args.out), flush=True)
+    return figures | {"train": args.train, "passes": args.passes}, predictor
 
 
 if __name__ == "__main__":

@@ -279,8 +279,9 @@ def test_fit_save_load_and_evaluate(tmp_path):
     assert (report.pose_accuracy, report.upright, report.mean, report.equivariance_error) == (1, 1, 1, 0)
     assert report["bare"].worst < 0.7 < 1 == report.upright_of("bare")
     assert len(set(report.elements)) == 24
-    picture = report.samples[1].image
-    assert picture.shape == (max(8, 12), sum(sorted((8, 10, 12))) + 2, 3) or picture.shape[2] == 3
+    d, h, w = moved_sizes(group("O").elements[1:2], (8, 10, 12))[0]
+    assert report.samples[1].image.shape == (max(d, h), w + w + h + 2, 3), "three slices, across d, h and w"
+    assert report.samples[1].canonical.shape == (10, 12 + 12 + 10 + 2, 3)
     report.save(tmp_path / "report.html")
     assert "4 inputs and canonical forms, 0 wrong" in (tmp_path / "report.html").read_text("utf-8")
     model.save(tmp_path / "adapter")
