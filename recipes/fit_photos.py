@@ -48,7 +48,7 @@ from photo_views import Views
 MAKE = {
     "photos-c4": lambda: OrbitCanonicalizer("C4", "efficientnet-lite0", resolution=192),
     "photos-c4-small": lambda: OrbitCanonicalizer("C4", "mobilenet-v1-0.25", resolution=112),
-    "photos-so2": lambda: RingCanonicalizer("SO2", "efficientnet-lite0", resolution=128),
+    "photos-so2": lambda: RingCanonicalizer("SO2", "efficientnet-lite0", resolution=192),
 }
 ASIDE = 25  # one photo in so many
 EPSILON = 1e-3  # in the norms of EfficientNet-Lite
