@@ -1,4 +1,4 @@
-"""One small canonicalizer of every row of the table, for all tests: of images, and of clouds of points."""
+"""One small canonicalizer of every row of the table, for all tests: of images, of clouds of points, and of volumes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +16,7 @@ from equiform.canonicalizers import (
     SearchCanonicalizer,
     TileCanonicalizer,
     UniformCanonicalizer,
+    VolumeCanonicalizer,
 )
 from equiform.canonicalizers.poses import Pose, pose_of
 from equiform.geometry import Group
@@ -43,6 +44,9 @@ CLOUDS: dict[str, Make] = {
     "frame": equiform.FrameCanonicalizer,
     "principal-axes": PrincipalAxesCanonicalizer,
     "search": lambda group: SearchCanonicalizer(group, side=4, width=32),
+}
+VOLUMES: dict[str, Make] = {
+    "volume": lambda group: VolumeCanonicalizer(group, resolution=8),
 }
 
 

@@ -120,7 +120,8 @@ MOVING = [p for p in EVERY if ACTIONS[p.id.rpartition("-")[0]].act is not act_in
 
 
 def test_every_kind_has_a_sample_and_vorticity_its_sign():
-    assert set(SAMPLES) == set(ACTIONS), "a kind in the table of actions needs a row of sample data here"
+    in_plane = {name for name, row in ACTIONS.items() if row.in_plane}
+    assert set(SAMPLES) == in_plane, "a kind in the table of actions needs a row of sample data here"
 
     def vorticity(flow: torch.Tensor) -> torch.Tensor:
         return (flow[:, 1:, 1:-1, 2:] - flow[:, 1:, 1:-1, :-2]) - (flow[:, :1, 2:, 1:-1] - flow[:, :1, :-2, 1:-1])

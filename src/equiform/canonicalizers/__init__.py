@@ -1,4 +1,4 @@
-"""What finds the pose of an input: images and clouds of points."""
+"""What finds the pose of an input: images, volumes and clouds of points."""
 
 from .base import Canonicalizer
 from .cascade import CascadeCanonicalizer
@@ -16,6 +16,7 @@ from .search import SearchCanonicalizer
 from .table import CANONICALIZERS
 from .tiles import TileCanonicalizer
 from .uniform import UniformCanonicalizer
+from .volumes import VolumeCanonicalizer
 
 __all__ = [
     "CANONICALIZERS",
@@ -33,5 +34,6 @@ __all__ = [
     "SearchCanonicalizer",
     "TileCanonicalizer",
     "UniformCanonicalizer",
+    "VolumeCanonicalizer",
     "scorer",
 ]

@@ -36,7 +36,8 @@ class ImageCanonicalizer(Canonicalizer):
         if self.group.dim != 2:
             name = self.group.name
             raise ValueError(
-                f"the {self.name} canonicalizer looks at images, {name} moves clouds: use SearchCanonicalizer({name!r})"
+                f"the {self.name} canonicalizer looks at images, {name} moves clouds: use SearchCanonicalizer({name!r}), or of "
+                f"volumes VolumeCanonicalizer({name!r})"
             )
         if not self.continuous:
             self._check_finite()

@@ -11,6 +11,7 @@ from .ring import RingCanonicalizer
 from .search import SearchCanonicalizer
 from .tiles import TileCanonicalizer
 from .uniform import UniformCanonicalizer
+from .volumes import VolumeCanonicalizer
 
 CANONICALIZERS: dict[str, type[Canonicalizer]] = {
     cls.name: cls
@@ -25,5 +26,6 @@ CANONICALIZERS: dict[str, type[Canonicalizer]] = {
         PrincipalAxesCanonicalizer,
         SearchCanonicalizer,
         RingCanonicalizer,
+        VolumeCanonicalizer,
     )
 }

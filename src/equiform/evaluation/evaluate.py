@@ -22,13 +22,13 @@ from ..equivariant import Equivariant
 from ..evaluation import metrics
 from ..geometry import kinds, nested
 from ..geometry.groups import PROTOCOLS, Cyclic, Dihedral, Group, PlaneGroup, inverse, protocol, turn
-from ..geometry.kinds import Kind, are_sigmoids, as_kinds
+from ..geometry.kinds import Kind, are_sigmoids, as_kinds, looked_at
 from ..geometry.moving import act, first_image, image_sizes, precision, unstacked
 from ..learning.data import batches
 from .confidence import Confidence
 from .frames import FRAMES, check_frame, framed
 from .report import OrbitReport
-from .results import Method, Sample
+from .results import Method, Sample, picture
 
 BASELINES = ("bare", "orbit averaging", "training-free")
 NUM_SAMPLES_SHOWN = 8
@@ -113,7 +113,12 @@ def _elements(model: Equivariant, which: str | Group | Sequence[float] | None) -
     if which is None:
         which = model.group
     if model.group.dim == 3 and not isinstance(which, (str, Group)):
-        raise ValueError(f"clouds are turned by a group of space or a protocol ({', '.join(PROTOCOLS)}); got {which!r}")
+        what = (
+            "volumes are turned by a group of space, such as O"
+            if looked_at(model.inputs) == "volume"
+            else (f"clouds are turned by a group of space or a protocol ({', '.join(PROTOCOLS)})")
+        )
+        raise ValueError(f"{what}; got {which!r}")
     if isinstance(which, (str, Group)):
         chosen = protocol(which, 1)
         if chosen.dim != model.group.dim:
@@ -246,7 +251,7 @@ class _Tally:
     def add(self, x: Any, target: Any) -> int:
         """Take a batch in; returns its number of rows."""
         inputs = fitting_kinds(self.reference.inputs, x)
-        cloud = seen_cloud(x, inputs) if self.reference.group.dim == 3 else None
+        cloud = seen_cloud(x, inputs) if looked_at(self.reference.inputs) == "points" else None
         sizes = image_sizes(x, inputs) or []
         b = len(sizes) if cloud is None else len(cloud)
         moving = self.targets
@@ -361,26 +366,15 @@ def _found(group: Group, pose: Pose, g: Tensor) -> Tensor:
 
 def _samples(model: Equivariant, x: Any, elements: Tensor, frame: str) -> list[Sample]:
     """A few inputs, each moved by another element, with their canonical forms."""
-    images = first_image(x, fitting_kinds(model.inputs, x))
+    images, kind = first_image(x, fitting_kinds(model.inputs, x)), Kind(looked_at(model.inputs))
     chosen: list[Sample] = []
     for i in range(min(NUM_SAMPLES_SHOWN, len(images) if images is not None else 0)):
         g = elements[i % len(elements)][None].to(model.canonicalizer.device, torch.get_default_dtype())
-        image = act(g, images[i][None])  # pyright: ignore[reportOptionalSubscript]  (the range is empty without images)
-        image = framed(image, Kind("image"), frame)
+        image = act(g, images[i][None], kind)  # pyright: ignore[reportOptionalSubscript]  (the range is empty without images)
+        image = framed(image, kind, frame)
         pose = model.pose(image)
         right = bool(_found(model.group, pose, g)[0])
-        picture, canonical = _picture(image), _picture(act(inverse(pose.g), image))
+        shown, canonical = picture(image), picture(act(inverse(pose.g), image, kind))
         label = model.group.label(elements[i % len(elements)])
-        chosen.append(Sample(picture, canonical, label, float(pose.confidence[0]), right))
+        chosen.append(Sample(shown, canonical, label, float(pose.confidence[0]), right))
     return chosen
-
-
-def _picture(image: Tensor) -> Tensor:
-    """uint8 (h, w, 3) of a (1, c, h, w) image in any range."""
-    x = image[0].float().cpu()
-    x = x[:3] if len(x) >= 3 else x[:1].expand(3, -1, -1)
-    if image.dtype == torch.uint8:
-        x = x / 255
-    elif bool((x.min() < 0) | (x.max() > 1)):
-        x = (x - x.min()) / (x.max() - x.min()).clamp(min=1e-6)
-    return (x * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous()

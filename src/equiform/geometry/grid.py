@@ -1,4 +1,4 @@
-"""The canvas of pixels under an element: which elements keep to the grid, and what size the canvas has afterwards."""
+"""The canvas of pixels or voxels under an element: which elements keep to the grid, and the size of the canvas afterwards."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-Size = tuple[int, int]
+Size = tuple[int, ...]  # (height, width); of a volume (depth, height, width)
 GRID_TOLERANCE = 1e-5
 
 
@@ -28,9 +28,31 @@ def moved_size(code: int, size: Size) -> Size:
     return (size[1], size[0]) if code % 4 % 2 and code >= 0 else size
 
 
-def moved_sizes(g: Float[Tensor, "b 3 3"], size: Size) -> list[Size]:
-    """The canvas of every row after its element."""
-    return [moved_size(code, size) for code in grid_code(g)]
+def moved_sizes(g: Float[Tensor, "b n n"], size: Size | list[Size]) -> list[Size]:
+    """The canvas of every row after its element. `size`: the canvas of all rows before, or a list with that of each."""
+    sizes: list[Size] = size if isinstance(size, list) else [size] * len(g)
+    if g.shape[-1] == 4:
+        return [tuple(before[axis] for axis, _ in move) for move, before in zip(voxel_moves(g), sizes, strict=True)]
+    return [moved_size(code, before) for code, before in zip(grid_code(g), sizes, strict=True)]
+
+
+Move = tuple[tuple[int, bool], ...]
+
+
+def voxel_moves(g: Float[Tensor, "b 4 4"]) -> list[Move]:
+    """Per element and axis of the moved volume (d, h, w): the axis that it was, 0 to 2, and whether it is flipped.
+
+    Raises ValueError for an element that is no symmetry of the cube about the centre, a signed permutation of x, y and z.
+    """
+    near = g.detach().round()
+    linear = near[:, :3, :3]
+    is_symmetry = (linear.abs().sum(-1) == 1).all(-1) & (linear.abs().sum(-2) == 1).all(-1) & (near[:, :3, 3] == 0).all(-1)
+    if not bool((is_symmetry & ((g - near).abs().amax((-2, -1)) < GRID_TOLERANCE)).all()):
+        raise ValueError("volumes move by index, by the symmetries of the cube about their centre: groups O, Oh, D2h, C4z, C2z")
+    # coordinates are (x, y, z), the axes of a volume (z, y, x)
+    rows = linear.flip(-2, -1)
+    axes, signs = rows.abs().argmax(-1).tolist(), (rows.sum(-1) < 0).tolist()
+    return [tuple(zip(*one, strict=True)) for one in zip(axes, signs, strict=True)]
 
 
 def parity(g: Float[Tensor, "b n n"], x: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .isometries import Group, check_turns, homogeneous, inverse, turn
-from .space_groups import E3, O3, SE3, SO3, AboutZ, Icosahedral, Octahedral, SpaceGroup
+from .space_groups import E3, O3, SE3, SO3, AboutZ, Flips, Icosahedral, Octahedral, SpaceGroup
 
 __all__ = [
     "E3",
@@ -23,6 +23,7 @@ __all__ = [
     "AboutZ",
     "Cyclic",
     "Dihedral",
+    "Flips",
     "Group",
     "Icosahedral",
     "Octahedral",
@@ -135,6 +136,7 @@ GROUPS: dict[str, Callable[..., Group]] = {
     "Oh": lambda: Octahedral(True),
     "I": Icosahedral,
     "Ih": lambda: Icosahedral(True),
+    "D2h": Flips,
 }
 
 
@@ -170,7 +172,7 @@ def group(name: "str | Group") -> Group:
         found = re.fullmatch(r"(\D+)([1-9]\d{0,3})(\D*)", name)
         if found and f"{found[1]}n{found[3]}" in GROUPS:
             return GROUPS[f"{found[1]}n{found[3]}"](int(found[2]))
-    alike = {known.lower(): known for known in GROUPS} | {"z": "SO2z"}
+    alike = {known.lower(): known for known in GROUPS} | {"z": "SO2z", "flips": "D2h"}
     meant = alike.get(re.sub(r"\W", "", str(name)).lower())
     hint = f" (do you mean {meant}?)" if meant else " (a protocol is for fit and evaluate)" if str(name) in PROTOCOLS else ""
     raise ValueError(f"unknown group {name!r}{hint}; known groups: {known_groups()}")

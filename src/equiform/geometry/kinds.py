@@ -95,6 +95,8 @@ def Mask(border: str = "zeros") -> Kind:
 def Points(normalized: bool = False, extra: int = 0, index: bool = False, absent: int | float | None = None) -> Kind:
     """(x, y) points in pixels (b, ..., 2), or in shares of width and height; (b, ..., 2 + extra) with numbers that stay.
 
+    Beside a volume (x, y, z) in voxels from its corner, (b, ..., 3).
+
     Keypoints with a visibility are `Points(extra=1)`; with `absent=0` those of visibility 0 stay as they are. Without extra
     numbers, points whose x and y both equal `absent` stay. `index`: x and y are indices of pixels, 0 to W - 1.
     """
@@ -111,6 +113,8 @@ def Boxes(
     format: str = "xyxy", normalized: bool = False, extra: int = 0, inclusive: bool = False, padding: int | float | None = None
 ) -> Kind:
     """Axis-aligned boxes (b, ..., 4) as xyxy, yxyx, xywh or cxcywh, in pixels or in shares of width and height.
+
+    Beside a volume (b, ..., 6), with three numbers where these have two: x, y, z, x, y, z; yxyx is z, y, x, z, y, x.
 
     `extra`: how many numbers follow the four and stay (confidence, class). `inclusive`: the second corner is the last pixel
     inside the box, not its end. `padding`: boxes whose four numbers all equal it fill up the batch, and stay as they are.
@@ -249,6 +253,24 @@ def as_kinds(kinds: Any, group: Group | None = None) -> Any:
     if kinds == Kind("regular") and group is not None:
         return Regular(group.name)
     return kinds
+
+
+def plain(kinds: Any) -> list[Kind]:
+    """All kinds of a structure, those of an entry of a list among them."""
+    found: list[Kind] = []
+    nested.map_kinds(lambda kind: found.extend(plain(kind.kinds) if isinstance(kind, Rows) else [kind]), kinds)
+    return found
+
+
+def looked_at(kinds: Any) -> str:
+    """The kind that canonicalizers look at: "volume" or "image", or "points" where there is neither."""
+    names = {kind.name for kind in plain(kinds) if isinstance(kind, Kind)}
+    return "volume" if "volume" in names else "points" if "points" in names and "image" not in names else "image"
+
+
+def axes_of(kinds: Any) -> int:
+    """The number of axes of the canvas: 2 of images, 3 of volumes, 0 of clouds, which have none."""
+    return ACTIONS[looked_at(kinds)].axes
 
 
 def are_sigmoids(kinds: Any) -> bool:

@@ -59,7 +59,7 @@ def _move_pixels(g: Tensor, x: Tensor, interpolation: str, border: str) -> Tenso
         _move_rows([code], x[i : i + 1]) if code >= 0 else _resample(g[i : i + 1], x[i : i + 1], interpolation, border)
         for i, code in enumerate(codes)
     ]
-    _one_canvas({tuple(row.shape[-2:]) for row in rows}, x)
+    one_canvas({tuple(row.shape[-2:]) for row in rows}, x)
     return torch.cat(rows)
 
 
@@ -71,11 +71,13 @@ def act_mask(
     return act_image(g, x, size, interpolation="nearest", border=border, on_grid=on_grid)
 
 
-def _one_canvas(canvases: set, x: Tensor) -> None:
+def one_canvas(canvases: set, x: Tensor, axes: int = 2) -> None:
+    """Raise ValueError where the rows of x, whose canvas is its last axes, would end with different canvases."""
     if len(canvases) > 1:
         raise ValueError(
-            f"the rows of a batch with canvas {tuple(x.shape[-2:])} would end with different canvases {sorted(canvases)}: "
-            "move rows with equal canvases together, or pass a list of images with equiform.Rows('image')"
+            f"the rows of a batch with canvas {tuple(x.shape[-axes:])} would end with different canvases {sorted(canvases)}: "
+            f"move rows with equal canvases together, or pass a list of {'images' if axes == 2 else 'volumes'} with "
+            f"equiform.Rows({'image' if axes == 2 else 'volume'!r})"
         )
 
 
@@ -101,7 +103,7 @@ def _move_rows(codes: list[int], x: Tensor) -> Tensor:
         result = moved(x, codes[0]) if codes and codes[0] else x.clone()
     else:
         height, width = x.shape[rows], x.shape[columns]
-        _one_canvas({moved_size(code, (height, width)) for code in codes}, x)
+        one_canvas({moved_size(code, (height, width)) for code in codes}, x)
         result = torch.cat([moved(x[i : i + 1], code) for i, code in enumerate(codes)])
     result = result.contiguous()
     return result.permute(0, 3, 1, 2) if channels_last else result
