@@ -156,7 +156,7 @@ def test_ready_made_ones_for_photos_are_small_whole_and_sure_of_little_that_has_
     card = json.loads((folder / "config.json").read_text())["card"]
     assert {"photos", "sources", "backbone", "licence", "figures", "limits"} <= set(card)
     canonicalizer, settings = saving.restore(name, classifier, None)
-    assert settings["outputs"] is None
+    assert (settings["outputs"], canonicalizer.fitted) == (None, True)
     if name == "photos-c4-small":
         assert sum(p.numel() for p in canonicalizer.parameters()) <= 0.3e6
     odd = [torch.rand(3, 20, 20), torch.full((3, 64, 64), 0.4), torch.rand(3, 200, 200), torch.rand(1, 64, 64)]
