@@ -16,6 +16,7 @@ from .canonicalizers.base import Canonicalizer, Prior, refuse_tracing
 from .canonicalizers.orbit import OrbitCanonicalizer
 from .canonicalizers.poses import Pose, straight_through
 from .canonicalizers.ring import RingCanonicalizer
+from .canonicalizers.seam import SeamCanonicalizer
 from .canonicalizers.search import SearchCanonicalizer
 from .geometry import groups, nested
 from .geometry.actions import ACTIONS
@@ -172,7 +173,8 @@ def adapt(
     a dict, list or tuple of kinds shaped like them. Left out, they are looked up by the predictor's class.
     canonicalizer: one of your own, the name of a ready-made one ("photos-c4", "photos-c4-small", "photos-so2"), or the folder
     or repository of a saved one. Left out, known models of images take the ready-made one for their group, which needs no
-    `fit`; all others an `OrbitCanonicalizer` (in space a `SearchCanonicalizer`), to be fitted.
+    `fit`; all others an `OrbitCanonicalizer` (in space a `SearchCanonicalizer`), to be fitted. Shifts take a
+    `SeamCanonicalizer`, which has nothing to fit.
     `top_k`: answer with the mean over that many likeliest poses; `coverage`: with as many as cover that share of the posterior.
     `prior`: how likely each pose is before looking: the share of inputs that is upright, the rest spread over the other poses
     alike, or a number for each element. With one that is not uniform the model is no longer exactly equivariant: a photo that
@@ -200,6 +202,7 @@ def adapt(
 def _chosen(given: Any, group: Group, predictor: Callable[..., Any], is_known: bool) -> Canonicalizer:
     """The canonicalizer given, as a module or by name, else the default for this predictor and group."""
     make = SearchCanonicalizer if group.dim == 3 else RingCanonicalizer if group.order is None else OrbitCanonicalizer
+    make = SeamCanonicalizer if group.wraps else make
     if given is None:
         given = (ready.default(group.name) if is_known else None) or make(group)
         parameter = next(predictor.parameters(), None) if isinstance(predictor, nn.Module) else None

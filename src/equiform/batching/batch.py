@@ -222,7 +222,7 @@ def _by_canvas(
     if len(set(sizes)) == 1 and sizes[0][0] == sizes[0][1]:
         return [(sizes[0], sizes[0], part) for part in torch.arange(len(rows)).split(len(sizes))]
     found: dict[tuple[Size, Size], list[int]] = {}
-    for i, (code, row) in enumerate(zip(grid_code(back), rows.tolist(), strict=True)):
+    for i, (code, row) in enumerate(zip(grid_code(back, shifted=True), rows.tolist(), strict=True)):
         found.setdefault((sizes[row], moved_size(code, sizes[row])), []).append(i)
     return [(*pair, part) for pair, pairs in found.items() for part in torch.tensor(pairs).split(len(sizes))]
 

@@ -351,28 +351,29 @@ def _found(group: Group, pose: Pose, g: Tensor) -> Tensor:
     """Whether the pose of every row is g; of a continuous group within 10 degrees."""
     if group.order is None:
         return PlaneGroup.distance(pose.g, g.to(pose.g).expand_as(pose.g)) <= math.radians(WITHIN) + 1e-4
-    return pose.index == group.index(g)
+    return group.index(pose.g) == group.index(g)
 
 
 def _samples(model: Equivariant, x: Any, elements: Tensor, frame: str) -> list[Sample]:
     """A few inputs, each moved by another element, with their canonical forms."""
     images = first_image(x, fitting_kinds(model.inputs, x))
+    kind = as_kinds("image", model.group)
     chosen: list[Sample] = []
     for i in range(min(NUM_SAMPLES_SHOWN, len(images) if images is not None else 0)):
         g = elements[i % len(elements)][None].to(model.canonicalizer.device, torch.get_default_dtype())
-        image = act(g, images[i][None])  # pyright: ignore[reportOptionalSubscript]  (the range is empty without images)
+        image = act(g, images[i][None], kind)  # pyright: ignore[reportOptionalSubscript]  (the range is empty without images)
         image = framed(image, Kind("image"), frame)
         pose = model.pose(image)
         right = bool(_found(model.group, pose, g)[0])
-        picture, canonical = _picture(image), _picture(act(inverse(pose.g), image))
+        picture, canonical = _picture(image), _picture(act(inverse(pose.g), image, kind))
         label = model.group.label(elements[i % len(elements)])
         chosen.append(Sample(picture, canonical, label, float(pose.confidence[0]), right))
     return chosen
 
 
 def _picture(image: Tensor) -> Tensor:
-    """uint8 (h, w, 3) of a (1, c, h, w) image in any range."""
-    x = image[0].float().cpu()
+    """uint8 (h, w, 3) of a (1, c, h, w) image in any range, or of the first frame of a clip."""
+    x = image.flatten(0, -4)[0].float().cpu()
     x = x[:3] if len(x) >= 3 else x[:1].expand(3, -1, -1)
     if image.dtype == torch.uint8:
         x = x / 255

@@ -2,8 +2,9 @@
 
 Frame: x right, y down; pixel (i, j) covers [j, j+1] x [i, i+1]; g acts about the canvas centre (W/2, H/2).
 Convention: g moves the content, (g.f)(p) = f(g^-1 p), so act(g, act(h, x)) == act(g @ h, x).
-Quarter turns and flips move pixels by index (exact for any dtype) and swap height and width for odd turns;
-everything else is resampled on an unchanged canvas.
+Quarter turns, flips and shifts of whole pixels move pixels by index (exact for any dtype), and swap height and width for odd
+turns; everything else is resampled on an unchanged canvas. What comes in over an edge is zero, unless the kind has another
+border: with border="wrap" it comes from the opposite edge, points count modulo the canvas, and shifts are cyclic.
 In three dimensions (elements (b, 4, 4)) points are metric, about the origin, and there is no canvas.
 """
 
@@ -87,7 +88,7 @@ class Row(NamedTuple):
 
     `averaging` over several poses: "mean", "softmax" (a mean of probabilities), or "likeliest" (the answer of the MAP pose).
     `places`: how many numbers of the last axis are coordinates on the canvas, which `snap` rounds. `pixels`: the action takes
-    `on_grid`.
+    `on_grid`. `border`: it takes `border`, which is "wrap" where shifts are cyclic.
     """
 
     act: Callable[..., Any]
@@ -96,20 +97,21 @@ class Row(NamedTuple):
     places: int = 0
     pixels: bool = False
     in_space: bool = False
+    border: bool = False
 
 
 ACTIONS = {
-    "image": Row(act_image, pixels=True),
-    "mask": Row(act_mask, pixels=True),
-    "points": Row(act_points, on_canvas=True, places=2, in_space=True),
+    "image": Row(act_image, pixels=True, border=True),
+    "mask": Row(act_mask, pixels=True, border=True),
+    "points": Row(act_points, on_canvas=True, places=2, in_space=True, border=True),
     "vectors": Row(act_vectors, in_space=True),
     "axial_vectors": Row(act_axial_vectors, in_space=True),
     "pseudoscalars": Row(act_pseudoscalars, in_space=True),
     "matrices": Row(act_matrices, in_space=True),
-    "boxes": Row(act_boxes, "likeliest", on_canvas=True, places=4),
-    "rotated_boxes": Row(act_rotated_boxes, "likeliest", on_canvas=True, places=4),
-    "field": Row(act_field),
-    "tokens": Row(act_tokens, on_canvas=True),
+    "boxes": Row(act_boxes, "likeliest", on_canvas=True, places=4, border=True),
+    "rotated_boxes": Row(act_rotated_boxes, "likeliest", on_canvas=True, places=4, border=True),
+    "field": Row(act_field, border=True),
+    "tokens": Row(act_tokens, on_canvas=True, border=True),
     "regular": Row(act_regular),
     "invariant": Row(act_invariant, in_space=True),
     "logits": Row(act_invariant, "softmax", in_space=True),
