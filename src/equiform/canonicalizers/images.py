@@ -120,16 +120,17 @@ def canvases(images: Images, group: Group) -> list[Tensor]:
     Raises ValueError where a canvas is smaller than the shifts of the group.
     """
     batches = [image[None] for image in images] if isinstance(images, (list, tuple)) else [as_tensor(images)]
+    most = group.n if isinstance(group, Shift) else 1
     for x in batches:
         if x.ndim not in (4, 5) or 0 in x.shape[1:]:
             raise ValueError(f"images have shape (b, channels, height, width); got {tuple(x.shape)}")
         h, w = x.shape[-2:]
-        if (most := group.n if isinstance(group, Shift) else 1) > min(h, w):
+        if most > min(h, w):
             raise ValueError(
                 f"{group.name} shifts by up to {most - 1} pixels, more than a canvas of {h} x {w}: take Shift(n), n at most "
                 f"{min(h, w)}"
             )
-    return [x.flatten(1, -3) for x in batches]
+    return [x.flatten(1, -3) for x in batches] or [torch.zeros(0, 1, most, most)]
 
 
 def check_shifts(canonicalizer: Canonicalizer) -> None:

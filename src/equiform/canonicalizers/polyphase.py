@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from ..geometry.shifts import MAX_STRIDE
@@ -38,7 +38,7 @@ class PolyphaseCanonicalizer(ImageCanonicalizer):
         scores = [self._power(images) for images in canvases(inputs, self.group)]
         return pose_of(torch.cat(scores).to(self.device), self.elements)
 
-    def _power(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n"]:
+    def _power(self, images: Shaped[Tensor, "b c h w"]) -> Float[Tensor, "b n"]:
         """The power of every phase, in shares of their mean. Sums of whole steps, exact in any order."""
         n, (h, w) = round(len(self.elements) ** 0.5), images.shape[-2:]
         if h % n or w % n:

@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from ..geometry.shifts import MAX_STRIDE, shift
@@ -54,15 +54,15 @@ class SeamCanonicalizer(ImageCanonicalizer):
         # the share of all shifts of the canvas that these few have
         return pose_of(scores.float(), shift(t.float()), scores.logsumexp(1).exp().clamp(max=1).float())
 
-    def _found(self, images: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b n 2"], Float[Tensor, "b n"]]:
+    def _found(self, images: Shaped[Tensor, "b c h w"]) -> tuple[Int[Tensor, "b n 2"], Float[Tensor, "b n"]]:
         """The shifts (x, y) of the best lines, the likeliest first, with the logarithms of their shares."""
-        ranged_pixels = ranged(filled(images))
-        (x, of_x), (y, of_y) = best_lines(ranged_pixels), best_lines(ranged_pixels.mT)
-        t = torch.stack([x[:, :, None].expand(-1, -1, y.shape[1]), y[:, None].expand(-1, x.shape[1], -1)], -1)
-        return t.flatten(1, 2), (of_x[:, :, None] + of_y[:, None]).flatten(1)
+        pixels = ranged(filled(images))
+        (x, of_x), (y, of_y) = best_lines(pixels), best_lines(pixels.mT)
+        both = torch.stack([x[:, :, None].expand(-1, -1, LINES), y[:, None].expand(-1, LINES, -1)], -1)
+        return both.flatten(1, 2), (of_x[:, :, None] + of_y[:, None]).flatten(1)
 
 
-def best_lines(x: Float[Tensor, "b c h w"]) -> tuple[Tensor, Tensor]:
+def best_lines(x: Float[Tensor, "b c h w"]) -> tuple[Int[Tensor, "b n"], Float[Tensor, "b n"]]:
     """The columns before which the seam most likely lies (b, LINES), the likeliest first, and the logs of their shares."""
     apart = (x - x.roll(1, -1)).abs().mean(1)
     strength = ((apart + FLOOR).log() / STEP).round().sum(1)

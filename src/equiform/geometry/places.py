@@ -15,16 +15,21 @@ FAR = 1000  # a warning where a turn about the origin moves a cloud by this many
 ROUNDING = 1e-12  # extents below this share are rounding
 
 
-def _affine(g: Tensor, size: Size, normalized: bool, like: Tensor, index: bool = False) -> tuple[Tensor, Tensor]:
+def _affine(
+    g: Tensor, size: Size, normalized: bool, like: Tensor, index: bool = False, border: str | None = None
+) -> tuple[Tensor, Tensor]:
     """A (b, 2, 2) and t (b, 2) with p -> A p + t in pixels, or in shares of the canvas. Whole numbers on the grid.
 
-    `index`: of pixel indices, whose canvas reaches from 0 to W - 1.
+    `index`: of pixel indices, whose canvas reaches from 0 to W - 1. `border`: with "wrap" t is less than a canvas.
     """
     a = g[:, :2, :2].double()
     before, after = torch.tensor([size[1], size[0]], dtype=torch.float64, device=g.device), _extents(g, size)
+    extent = after
     if index:
         before, after = before - 1, after - 1
     t = g[:, :2, 2].double() + after / 2 - (a * (before / 2)).sum(-1)
+    if border == "wrap":  # before it is rounded to the precision of places
+        t = torch.remainder(t, extent)
     if normalized:
         a, t = a * before / after[:, :, None], t / after
     return a.to(like), t.to(like)
@@ -78,7 +83,7 @@ def act_points(
         if size is None:
             raise ValueError("points in the plane need the canvas they live on")
         before = _floating(x[..., :2])
-        a, t = _affine(g, size, normalized, before, index)
+        a, t = _affine(g, size, normalized, before, index, border)
         place = _apply(a, before) + _beside(t, x)
         place = _like(place - _beyond(g, size, normalized, place) if border == "wrap" else place, x)
     moved = torch.cat([place, x[..., d:]], -1)
@@ -146,7 +151,7 @@ def act_boxes(
     """
     _last_axis("boxes", x, 4, extra)
     before = _floating(x[..., :4])
-    a, t = _affine(g, size, normalized, before)
+    a, t = _affine(g, size, normalized, before, border=border)
     t = _beside(t, x)
     if format == "cxcywh":  # centre and size move apart, so that halves never round
         centre, sides = before.split(2, -1)

@@ -24,7 +24,7 @@ def as_frames(inputs: Any, channels: int) -> tuple[Any, int]:
     if not shapes or any(len(shape) != 4 for shape in shapes):
         return inputs, 1
     for shape in shapes:
-        if shape[1] not in (1, channels) or 0 in shape:
+        if shape[1] not in (1, 3, channels) or 0 in shape:
             raise ValueError(
                 f"clips have shape (b, frames, channels, height, width); got (b, {', '.join(map(str, shape))}) for a "
                 f"canonicalizer of {channels} channels. Where the predictor wants the channels first: adapt(lambda x: "

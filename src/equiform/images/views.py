@@ -150,7 +150,7 @@ def standardise(x: Tensor, inside: Tensor | None = None) -> Float[Tensor, "*b h 
     return ((scaled / VIEW_STEP).round() * VIEW_STEP).float()
 
 
-def ranged(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+def ranged(x: Shaped[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
     """Pixels in shares of the range of their channel, in float64; a constant channel becomes 0. Whatever the normalisation."""
     x = x.to(working_dtype(x))
     low, high = x.amin((-2, -1), keepdim=True), x.amax((-2, -1), keepdim=True)
