@@ -1,11 +1,12 @@
 """Classes that change when a photo is shifted by a few pixels: classifiers bare, and adapted to cyclic shifts.
 
-Three classifiers: MobileNetV2 on Imagenette, a small vision transformer trained here on CIFAR-10, and one without position
-embeddings, which a shift by whole patches leaves alone. Cyclic shifts move what leaves at one edge to the other; true shifts
-move the window of a crop, so that new pixels come in. Both by 1 to 15 pixels in x and in y (of CIFAR-10, whose photos leave
-less room, true ones by 1 to 4), drawn with a seed.
+Four classifiers: MobileNetV2 on Imagenette, a small vision transformer trained here on CIFAR-10, one without position
+embeddings, which a shift by whole patches leaves alone, and one of MNIST's digits on a plain ground. Cyclic shifts move what
+leaves at one edge to the other; true shifts move the window of a crop, so that new pixels come in. Both by 1 to 15 pixels in x
+and in y (of CIFAR-10, whose photos leave less room, and of MNIST true ones by 1 to 4), drawn with a seed.
 
     python benchmarks/shifts.py
+    python benchmarks/shifts.py --tables digits --out benchmarks/results/shifts-digits.json
     python benchmarks/shifts.py --photos 20 --epochs 1 --out /tmp/shifts.json
 """
 
@@ -23,21 +24,24 @@ from torch import Tensor, nn
 import common
 import equiform
 from equiform import adapt
-from equiform.canonicalizers import PolyphaseCanonicalizer
+from equiform.canonicalizers import PolyphaseCanonicalizer, SeamCanonicalizer
 from equiform.images.files import find_images, open_image, to_tensor
 
 SIDE, LARGER, MOST = 224, 256, 15  # pixels: of a crop, of the shorter side of the photo it is cut from, of a shift
-SMALL, PATCH, ROOM = 24, 4, 4  # of CIFAR-10: pixels of a crop and of a patch, and how far its window may move
+PATCH, ROOM = 4, 4  # of the small sets: pixels of a patch, and how far the window of a crop may move
 
 
 class SmallViT(nn.Module):
-    """A vision transformer of four layers. `places`: whether it has position embeddings; without them the mean over patches is
-    invariant to their order, and so to cyclic shifts by whole patches."""
+    """A vision transformer of four layers for squares of `side` pixels.
 
-    def __init__(self, places: bool, width: int = 64, depth: int = 4, classes: int = 10):
+    `places`: whether it has position embeddings; without them the mean over patches does not depend on their order, and so not
+    on cyclic shifts by whole patches.
+    """
+
+    def __init__(self, side: int, channels: int, places: bool, width: int = 64, depth: int = 4, classes: int = 10):
         super().__init__()
-        self.patches = nn.Conv2d(3, width, PATCH, PATCH)
-        self.places = nn.Parameter(0.02 * torch.randn(1, (SMALL // PATCH) ** 2, width)) if places else None
+        self.patches = nn.Conv2d(channels, width, PATCH, PATCH)
+        self.places = nn.Parameter(0.02 * torch.randn(1, (side // PATCH) ** 2, width)) if places else None
         layer = nn.TransformerEncoderLayer(width, 4, 2 * width, 0.0, "gelu", batch_first=True, norm_first=True)
         self.layers = nn.TransformerEncoder(layer, depth, enable_nested_tensor=False)
         self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, classes))
@@ -47,29 +51,29 @@ class SmallViT(nn.Module):
         return self.head(self.layers(tokens if self.places is None else tokens + self.places).mean(1))
 
 
-def trained(places: bool, images: Tensor, labels: Tensor, epochs: int, seed: int) -> nn.Module:
-    """A transformer trained on random crops and mirror images."""
+def trained(places: bool, images: Tensor, labels: Tensor, room: int, epochs: int, seed: int) -> nn.Module:
+    """A transformer trained on random crops, with that much room on every side, and mirror images; of digits as they are."""
     torch.manual_seed(seed)
-    model = SmallViT(places)
+    model, digits = SmallViT(images.shape[-1] - 2 * room, images.shape[1], places), images.shape[1] == 1
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.05)
     batches = len(images) // 100
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=epochs * batches)
     for epoch in range(epochs):
         for rows in torch.randperm(len(images))[: 100 * batches].split(100):
-            top, left = torch.randint(2 * ROOM + 1, (2,)).tolist()
-            x = images[rows, :, top : top + SMALL, left : left + SMALL].float() / 255
-            x = torch.where(torch.rand(len(x), 1, 1, 1) < 0.5, x, x.flip(-1))
+            by = (room - torch.randint(2 * room + 1, (2,))).flip(0) * (not digits)
+            x = window(images[rows], by.expand(len(rows), 2), room).float() / 255
+            x = torch.where(torch.rand(len(x), 1, 1, 1) < (1 if digits else 0.5), x, x.flip(-1))
             loss = nn.functional.cross_entropy(model(x), labels[rows], label_smoothing=0.1)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
-        print(f"epoch {epoch + 1}: loss {loss.item():.3f}", flush=True)
+        print("epoch", epoch + 1, flush=True)
     return model.eval()
 
 
 def larger_photos(folder: Path, most: int) -> tuple[Tensor, Tensor]:
-    """Centres of photos, with room for shifts on every side, uint8 (n, 3, s, s), evenly spread over the folder; their classes."""
+    """Centres of photos spread evenly over a folder, with room for shifts on every side, uint8 (n, 3, s, s); their classes."""
     paths, images, folders, side = list(find_images(folder)), [], [], SIDE + 2 * MOST
     for path in paths[:: max(1, len(paths) // most)][:most]:
         photo = open_image(path)
@@ -137,14 +141,15 @@ def cost(model: Any, predictor: Any, images: Tensor) -> float:
 def table(predictor: Any, stride: int, larger: Tensor, labels: Tensor, room: int, args: argparse.Namespace) -> dict[str, Any]:
     """The figures of every method around one predictor."""
     group = f"Shift{stride}"
+    seam = SeamCanonicalizer(group, plain=larger.shape[1] == 1)
     methods = {
         "bare": predictor,
-        "seam": adapt(predictor, group, outputs="logits"),
-        "seam, coverage 0.9": adapt(predictor, group, outputs="logits", coverage=0.9),
+        "seam": adapt(predictor, group, outputs="logits", canonicalizer=seam),
+        "seam, coverage 0.9": adapt(predictor, group, outputs="logits", canonicalizer=seam, coverage=0.9),
         "polyphase": adapt(predictor, group, outputs="logits", canonicalizer=PolyphaseCanonicalizer(group)),
     }
     still = window(larger, torch.zeros(len(larger), 2, dtype=torch.long), room)
-    place = methods["seam"].canonicalizer(still).g[:, :2, 2]
+    place = seam(still).g[:, :2, 2]
     figures: dict[str, Any] = {"photos": len(larger), "shifts_a_photo": args.rounds, "stride": stride}
     figures |= {"true_shifts": [1, min(room, MOST)], "seam_found": float((place == 0).all(1).float().mean())}
     for name, model in methods.items():
@@ -154,11 +159,40 @@ def table(predictor: Any, stride: int, larger: Tensor, labels: Tensor, room: int
     return figures
 
 
+def photos(args: argparse.Namespace) -> dict[str, Any]:
+    larger, labels = larger_photos(common.shared("data/imagenette/val"), args.photos)
+    print("MobileNetV2 on Imagenette")
+    return {"MobileNetV2, Imagenette": table(common.predictor("mobilenet_v2"), 32, larger, labels, MOST, args)}
+
+
+def transformers(name: str, pad: int, places: tuple[bool, ...], args: argparse.Namespace) -> dict[str, Any]:
+    """The figures of transformers trained on 10,000 images of one of the small sets, padded with zeros."""
+    data, figures = common.arrays(common.shared(f"data/{name.lower().replace('-', '')}.npz"), 32), {}
+    images = {part: torch.from_numpy(data[f"{part}_images"][:10000]) for part in ("train", "test")}
+    images = {part: x[:, None] if x.ndim == 3 else x.permute(0, 3, 1, 2) for part, x in images.items()}
+    train, test = (nn.functional.pad(images[part], (pad,) * 4) for part in ("train", "test"))
+    labels = {part: torch.from_numpy(data[f"{part}_labels"]).long() for part in ("train", "test")}
+    num = 4 * args.photos
+    for with_places in places:
+        print(title := f"ViT{'' if with_places else ' without positions'}, {name}", flush=True)
+        model = trained(with_places, train, labels["train"], ROOM, args.epochs, args.seed)
+        figures[title] = table(model, PATCH, test[:num], labels["test"][:num], ROOM, args) | {"epochs": args.epochs}
+    return figures
+
+
+TABLES: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
+    "photos": photos,
+    "small photos": lambda args: transformers("CIFAR-10", 0, (True, False), args),
+    "digits": lambda args: transformers("MNIST", 2 * ROOM, (True,), args),
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=int, default=250, help="of Imagenette; of CIFAR-10 four times as many")
     parser.add_argument("--rounds", type=int, default=3, help="shifts of every photo")
     parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--tables", nargs="+", choices=TABLES, default=list(TABLES))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path)
@@ -166,17 +200,8 @@ def main() -> None:
     common.keep_memory()
     torch.set_num_threads(args.threads)
     figures: dict[str, Any] = {"equiform": equiform.__version__}
-    larger, labels = larger_photos(common.shared("data/imagenette/val"), args.photos)
-    print("MobileNetV2 on Imagenette")
-    figures["MobileNetV2, Imagenette"] = table(common.predictor("mobilenet_v2"), 32, larger, labels, MOST, args)
-    data = common.arrays(common.shared("data/cifar10.npz"), 32)
-    train, test = (torch.from_numpy(data[f"{part}_images"]).permute(0, 3, 1, 2) for part in ("train", "test"))
-    train_labels, test_labels = (torch.from_numpy(data[f"{part}_labels"]) for part in ("train", "test"))
-    num = 4 * args.photos
-    for name, places in (("ViT, CIFAR-10", True), ("ViT without positions, CIFAR-10", False)):
-        print(name)
-        model = trained(places, train, train_labels, args.epochs, args.seed)
-        figures[name] = table(model, PATCH, test[:num], test_labels[:num], ROOM, args) | {"epochs": args.epochs}
+    for name in args.tables:
+        figures |= TABLES[name](args)
     print("figures in", common.keep("shifts", figures, args.out))
 
 

@@ -197,7 +197,9 @@ def test_whole_pixels_shift_by_index_whatever_lies_beyond_the_border(border, dty
         assert moved.dtype == dtype
         assert torch.equal(moved.double(), torch.from_numpy(np.stack(rows)))
         if dtype == torch.float32:
-            near = act(g + 1e-3 * torch.eye(3).roll(1, 1)[None] * torch.tensor([[0.0], [1], [0]]), x / 200, Image(border=border))
+            near = act(
+                g + 1e-3 * torch.eye(3).roll(1, 1)[None] * torch.tensor([[0.0], [1], [0]]), x / 200, Image(border=border)
+            )
             assert torch.allclose(near[..., 1:-1, 1:-1], (moved / 200)[..., 1:-1, 1:-1], atol=0.01)
 
 

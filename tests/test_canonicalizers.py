@@ -43,7 +43,9 @@ LEARNING = ["orbit", "group-conv", "tiles"]
 
 
 def test_every_canonicalizer_is_here():
-    assert set(IMAGES) | set(CONTINUOUS) | set(SHIFTS) | set(CLOUDS) == set(CANONICALIZERS), "a canonicalizer in the table needs a row"
+    assert set(IMAGES) | set(CONTINUOUS) | set(SHIFTS) | set(CLOUDS) == set(CANONICALIZERS), (
+        "a canonicalizer in the table needs a row"
+    )
     assert all(cls.name == name for name, cls in CANONICALIZERS.items())
     assert [name for name in IMAGES if CANONICALIZERS[name].learns] == LEARNING
     for name, cls in CANONICALIZERS.items():

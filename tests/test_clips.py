@@ -76,7 +76,11 @@ def test_continuous_poses_of_clips():
 def test_no_more_frames_are_looked_at_than_it_takes():
     long = torch.arange(40.0).reshape(1, 40, 1, 1, 1).expand(2, -1, 3, 4, 4)
     frames, num = as_frames(long, 3)
-    assert (num, len(frames), frames[:MAX_FRAMES, 0, 0, 0].tolist()) == (MAX_FRAMES, 2 * MAX_FRAMES, [2, 7, 12, 17, 22, 27, 32, 37])
+    assert (num, len(frames), frames[:MAX_FRAMES, 0, 0, 0].tolist()) == (
+        MAX_FRAMES,
+        2 * MAX_FRAMES,
+        [2, 7, 12, 17, 22, 27, 32, 37],
+    )
     assert as_frames(long[:, :3], 3)[0].equal(long[:, :3].flatten(0, 1)), "all of a few"
     listed, num = as_frames([long[0], long[0, :4]], 3)
     assert (num, [float(frame[0, 0, 0]) for frame in listed]) == (4, [5, 15, 25, 35, 0, 1, 2, 3])

@@ -51,7 +51,10 @@ def test_unknown_kinds_and_options_list_the_known_ones(unchecked):
         (lambda: Field(border="round"), "unknown border 'round'"),
         (lambda: Mask("round"), "unknown border 'round'"),
         (lambda: Tokens(border="round"), "unknown border 'round'"),
-        *[(lambda make=make: make(border="edge"), "unknown border 'edge'; known: None, wrap") for make in (Points, Boxes, RotatedBoxes)],
+        *[
+            (lambda make=make: make(border="edge"), "unknown border 'edge'; known: None, wrap")
+            for make in (Points, Boxes, RotatedBoxes)
+        ],
         (lambda: Tokens(0), "patch is a whole number from 1 on; got 0"),
         (lambda: Tokens(2, prefix=-1), "prefix is a whole number from 0 on; got -1"),
         (lambda: Invariant(axis=-1), "axis is a number from 0 on, or None where .*; got -1"),

@@ -1,6 +1,7 @@
-"""Models of cyclic shifts: exact to the bit, whichever answer and whatever the predictor, and what each canonicalizer leaves open."""
+"""Models of cyclic shifts: exact to the bit, whatever the answer and the predictor; what each canonicalizer leaves open."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,13 +12,14 @@ import equiform
 from asserting import refused, same
 from equiform import OrbitCanonicalizer, act, adapt, group
 from equiform.canonicalizers import PolyphaseCanonicalizer, SeamCanonicalizer, UniformCanonicalizer
+from equiform.canonicalizers.seam import margins
 from equiform.geometry import Image, Rows, Shift
 from equiform.geometry.kinds import as_kinds
 from equiform.geometry.pixels import _gathered
 from equiform.geometry.shifts import shift
 from equiform.testing import check_equivariant, equivariance_error
 from small_photos import coarse, noise
-from small_predictors import KINDS, Attention, Classifier, Convolutions
+from small_predictors import KINDS, Attention, Classifier, Convolutions, Only
 
 ALL = KINDS | {"rotated": "rotated_boxes"}
 
@@ -48,7 +50,7 @@ def test_any_model_is_equivariant_to_every_shift_to_the_bit(predictor, canvas, d
     bare, x = WithRotated(predictor().eval()), coarse(3, *canvas, dtype)
     model = adapt(bare, "Shift4", outputs=ALL)
     check_equivariant(model, x, "Shift4")
-    assert float(equivariance_error(bare, x, Shift(4), model.inputs, model.outputs)[1:].min()) > 0, "control"
+    assert float(equivariance_error(bare, x, "Shift4", model.inputs, model.outputs)[1:].min()) > 0, "control"
     far = shift(torch.tensor([[7.0, 5], [11, 3], [-2, 100]]))
     answer, moved = model(x), model(act(far, x, model.inputs))
     assert same(moved, act(far, answer, model.outputs, canvas))
@@ -59,9 +61,11 @@ def test_lists_of_photos_of_many_sizes_and_several_poses(unchecked):
     x = [coarse(1, *size)[0] for size in ((8, 14), (9, 9), (14, 8))]
     far = shift(torch.tensor([[7.0, 5], [11, 3], [2, 6]]))
     wrapped = as_kinds(Rows("image"), Shift(4))
-    for options in ({}, {"top_k": 4}, {"coverage": 0.9}):
+    several: list[dict[str, Any]] = [{}, {"top_k": 4}, {"coverage": 0.9}]
+    for options in several:
         model = adapt(lambda images: [image.float().cumsum(-1) for image in images], "Shift4", outputs=Rows("image"), **options)
         assert same(model(act(far, x, wrapped)), act(far, model(x), wrapped))
+        assert [as_kinds(kind, Shift(4)).averaging for kind in ("image", "points")] == ["mean", "likeliest"]
         model, y = adapt(Classifier().eval(), "Shift4", outputs="logits", **options), coarse(3, 12, 15)
         assert torch.equal(model(act(far, y, model.inputs)), model(y))
 
@@ -99,6 +103,25 @@ def test_the_seam_is_found_and_put_back_to_the_edge():
     plain = canonicalizer(torch.full((1, 3, 24, 24), 7.0))
     assert float(plain.confidence) < 0.02, "a plain picture has no seam"
     assert torch.equal(plain.g, torch.eye(3)[None]), "where lines tie, the first"
+
+
+def test_objects_on_a_plain_ground_go_to_the_middle():
+    """Shifts that bring in plain ground are undone too, whatever was at the edge, until the object is cut."""
+    x = torch.zeros(3, 1, 20, 30)
+    x[:, :, 4:9, 6:12] = torch.rand(3, 1, 5, 6) + 0.5
+    canonicalizer = SeamCanonicalizer("Shift8", plain=True)
+    middle = [(30 - 6) // 2 - 6, (20 - 5) // 2 - 4]
+    assert bool(((canonicalizer(x).g[:, :2, 2] + torch.tensor(middle)) % torch.tensor([30, 20]) <= 1).all())
+    model = adapt(Only(Convolutions(1).eval(), "logits"), "Shift8", outputs="logits", canonicalizer=canonicalizer)
+    for right, down in ((5, 11), (-6, -4), (18, 0)):
+        moved = act(shift(torch.tensor([[float(right), down]])), x)
+        assert torch.equal(moved, x.roll((down, right), (-2, -1))), "nothing is cut"
+        assert torch.equal(model(moved), model(x))
+        assert not torch.equal(model.predictor(moved), model.predictor(x)), "control"
+    cut = act(shift(torch.tensor([[20.0, 0]])), x)
+    assert not torch.equal(model(cut), model(x)), "control"
+    runs = torch.tensor([[1, 1, 0, 1, 1, 1, 0, 1], [1, 1, 1, 0, 0, 1, 1, 1]], dtype=torch.bool)
+    assert margins(runs).tolist() == [[5, 2, 0, 3, 5, 2, 0, 3], [6, 4, 2, 0, 0, 3, 5, 7]], "about the edge"
 
 
 class Patches(nn.Module):
@@ -158,6 +181,7 @@ def test_saved_evaluated_and_as_compiled(tmp_path):
         (lambda: adapt(Classifier(), "Shift16", outputs="logits")(noise(1, 12, 40)), "up to 15 pixels, more than a canvas of "
          "12 x 40: take Shift"),
         (lambda: PolyphaseCanonicalizer("Shift4")(noise(1, 12, 14)), "4 x 4 pixels; got 12 x 14: crop .* SeamCanonicalizer"),
+        (lambda: SeamCanonicalizer("Shift4", plain="yes"), "plain is True for objects on .* got 'yes'"),  # pyright: ignore
         (lambda: SeamCanonicalizer("C4"), "finds cyclic shifts, such as Shift.16.; got C4"),
         (lambda: PolyphaseCanonicalizer("D4"), "finds cyclic shifts, such as Shift.16.; got D4"),
         (lambda: OrbitCanonicalizer("Shift4"), "thumbnails, which do not show the shifts of Shift4 .* SeamCanonicalizer"),

@@ -26,7 +26,8 @@ MAX_RESOLUTION, MAX_CHANNELS, MAX_WIDTH = 2048, 512, 4096
 class ImageCanonicalizer(Canonicalizer):
     """From images (b, c, h, w), or a list of (c, h, w), to a `Pose`. Subclasses define `scores` of views and `config`.
 
-    Clips (b, t, c, h, w) have one pose for all frames. A view is what `view` makes of an image, usually a thumbnail. Training keeps thumbnails of the whole data set in memory.
+    Clips (b, t, c, h, w) have one pose for all frames. A view is what `view` makes of an image, usually a thumbnail. Training
+    keeps thumbnails of the whole data set in memory.
     """
 
     continuous = False  # whether it is for continuous groups

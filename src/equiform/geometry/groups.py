@@ -158,7 +158,9 @@ def protocol(which: "str | Group", part: int) -> "Group":
 
 
 def group(name: "str | Group") -> Group:
-    """The group of that name: "C4", "D4", "SO2", "SO3", "E3", "C4z" (about z), "O" (the cube), "Shift16" (cyclic shifts), ... A `Group` comes back.
+    """The group of that name: "C4", "D4", "SO2", "SO3", "E3", "C4z" (about z), "O" (the cube), "Shift16" (cyclic shifts), ...
+
+    A `Group` comes back.
 
     >>> group("C4").order
     4

@@ -33,10 +33,12 @@ class Kind:
     def averaging(self) -> str:
         """How answers of several poses become one: "mean", "softmax" or "sigmoid" (of probabilities), or "likeliest".
 
-        Coordinates with a mark for absent ones are not averaged: the mean of a mark and a place is neither.
+        Coordinates with a mark for absent ones are not averaged: the mean of a mark and a place is neither. Nor are those that
+        wrap: the middle of two places on either side of an edge is at the edge, not in the middle of the canvas.
         """
         options = dict(self.options)
-        if not self.averaged or {"absent", "padding"} & set(options):
+        wraps = "border" in options and ACTIONS[self.name].places
+        if not self.averaged or wraps or {"absent", "padding"} & set(options):
             return "likeliest"
         return "sigmoid" if options.get("sigmoid") else ACTIONS[self.name].averaging
 
@@ -74,7 +76,8 @@ def _kind(name: str, axis: int | None = 0, **options: tuple[Any, Any]) -> Kind:
 def Image(interpolation: str = "bilinear", border: str = "zeros", pseudoscalar: bool = False) -> Kind:
     """Pixels (b, ..., h, w). Off the grid: bilinear, bicubic or nearest; beyond the border zeros, edge, reflect or wrap.
 
-    With border="wrap" shifts are cyclic; models of groups of cyclic shifts say so themselves, of every kind. `pseudoscalar`: reflections also change the sign, as of vorticity.
+    With border="wrap" shifts are cyclic; models of groups of cyclic shifts say so themselves, of every kind. `pseudoscalar`:
+    reflections also change the sign, as of vorticity.
     """
     _among("interpolation", interpolation, INTERPOLATIONS)
     _among("border", border, BORDERS)
@@ -87,7 +90,7 @@ def Image(interpolation: str = "bilinear", border: str = "zeros", pseudoscalar: 
 
 
 def Mask(border: str = "zeros") -> Kind:
-    """Labels (b, ..., h, w), never interpolated; beyond the border label 0, the edge's, reflected ones, or the opposite edge's."""
+    """Labels (b, ..., h, w), never interpolated; beyond the border label 0, the edge's, reflected ones, or the opposite's."""
     _among("border", border, BORDERS)
     return _kind("mask", border=(border, "zeros"))
 
@@ -266,7 +269,9 @@ def _among(what: str, value: str | None, known: Sequence[str | None] | dict) -> 
 def as_kinds(kinds: Any, group: Group | None = None) -> Any:
     """Names turned into kinds, in the same structure. A list of one dict is one dict per row (`Rows`).
 
-    group: of the model whose kinds they are; those of a group of cyclic shifts wrap. Raises ValueError for an unknown kind, TypeError for something that is not one.
+    group: of the model whose kinds they are; those of a group of cyclic shifts wrap.
+
+    Raises ValueError for an unknown kind, TypeError for something that is not one.
     """
     if isinstance(kinds, list) and len(kinds) == 1 and isinstance(kinds[0], dict):
         return Rows(as_kinds(kinds[0], group))

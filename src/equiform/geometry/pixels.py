@@ -29,7 +29,8 @@ def act_image(
 ) -> Tensor:
     """Move the last two axes of (b, ..., h, w). Exact on the grid, resampled elsewhere; `size` is not needed.
 
-    `border`: what lies beyond the edge; with "wrap" the opposite one, so that shifts are cyclic. `pseudoscalar`: reflections turn the sign too. `on_grid`: all elements are known to keep to the grid.
+    `border`: what lies beyond the edge; with "wrap" the opposite one, so that shifts are cyclic. `pseudoscalar`:
+    reflections turn the sign too. `on_grid`: all elements are known to keep to the grid.
     """
     if x.ndim < 3:
         raise ValueError(f"an image or mask has shape (b, ..., h, w); got {tuple(x.shape)}")

@@ -70,7 +70,8 @@ def act_points(
     """Move (x, y) points in pixels, or in shares of the canvas; in space metric (x, y, z), which need no canvas.
 
     `index`: they are indices of pixels. `extra` numbers behind them (a visibility) stay. `absent`: points stay whose first
-    extra number equals it, or without extra numbers every coordinate. `border`: with "wrap" coordinates count modulo the canvas.
+    extra number equals it, or without extra numbers every coordinate. With the `border`
+    "wrap" coordinates count modulo the canvas.
     Exact up to rounding; see `snap` for bit-exactness in the plane.
     """
     d = g.shape[-1] - 1

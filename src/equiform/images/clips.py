@@ -18,9 +18,8 @@ def as_frames(inputs: Any, channels: int) -> tuple[Any, int]:
     inputs: images (b, c, h, w) or clips (b, t, c, h, w), or a list of them without the batch axis. Raises ValueError where the
     frames come after the channels.
     """
-    axes = 4 if isinstance(inputs, (list, tuple)) else 5
-    clips = inputs if isinstance(inputs, (list, tuple)) else as_tensor(inputs) if isinstance(inputs, np.ndarray) else inputs
-    shapes = [clip.shape for clip in clips] if axes == 4 else [clips.shape[1:]]
+    clips = as_tensor(inputs) if isinstance(inputs, np.ndarray) else inputs
+    shapes = [clips.shape[1:]] if isinstance(clips, Tensor) else [clip.shape for clip in clips]
     if not shapes or any(len(shape) != 4 for shape in shapes):
         return inputs, 1
     for shape in shapes:
