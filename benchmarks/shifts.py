@@ -187,6 +187,21 @@ TABLES: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
 }
 
 
+METHODS = ("bare", "seam", "seam, coverage 0.9", "polyphase")
+COLUMNS = ("accuracy", "accuracy_cyclic", "changes_cyclic", "accuracy_true", "changes_true")
+
+
+def markdown(figures: dict[str, Any]) -> str:
+    """The figures as the table of docs/guide.md."""
+    head = ["model", "photos as they are", "shifted cyclically", "classes that change", "true shifts", "classes that change"]
+    rows = [head, ["---"] * len(head)]
+    for title, one in figures.items():
+        if isinstance(one, dict) and "stride" in one:
+            for method in METHODS:
+                rows.append([f"{title}: {method}", *(f"{100 * one[method][column]:.1f} %" for column in COLUMNS)])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=int, default=250, help="of Imagenette; of CIFAR-10 four times as many")

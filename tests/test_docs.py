@@ -46,6 +46,16 @@ def test_the_table_is_the_committed_one(tmp_path):
     assert table[1].strip() == OrbitReport.load(tmp_path / "report.json").to_markdown().strip()
 
 
+def test_the_table_of_shifts_is_the_committed_one(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    benchmark, page = importlib.import_module("shifts"), (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
+    table = re.search(r"<!-- table: shifts -->\n(.*?)<!-- end -->", page, re.DOTALL)
+    assert table
+    paths = [ROOT / "benchmarks" / "results" / f"{name}.json" for name in ("shifts", "shifts-digits")]
+    figures = json.loads(paths[0].read_text(encoding="utf-8")) | json.loads(paths[1].read_text(encoding="utf-8"))
+    assert table[1].strip() == benchmark.markdown(figures)
+
+
 def test_the_text_table_is_the_committed_one(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     benchmark, page = importlib.import_module("text"), (ROOT / "docs" / "text.md").read_text(encoding="utf-8")
