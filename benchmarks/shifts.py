@@ -6,11 +6,12 @@ leaves at one edge to the other; true shifts move the window of a crop, so that 
 and in y (of CIFAR-10, whose photos leave less room, and of MNIST true ones by 1 to 4), drawn with a seed.
 
     python benchmarks/shifts.py
-    python benchmarks/shifts.py --tables digits --out benchmarks/results/shifts-digits.json
+    python benchmarks/shifts.py --tables digits --epochs 3
     python benchmarks/shifts.py --photos 20 --epochs 1 --out /tmp/shifts.json
 """
 
 import argparse
+import json
 import statistics
 import time
 from collections.abc import Callable
@@ -217,6 +218,8 @@ def main() -> None:
     figures: dict[str, Any] = {"equiform": equiform.__version__}
     for name in args.tables:
         figures |= TABLES[name](args)
+    if (path := common.results("shifts", args.out)).exists():  # tables made before stay
+        figures = json.loads(path.read_text("utf-8")) | figures
     print("figures in", common.keep("shifts", figures, args.out))
 
 

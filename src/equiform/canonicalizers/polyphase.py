@@ -7,7 +7,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from ..geometry.shifts import MAX_STRIDE
-from ..images.views import filled, standardise
+from ..images.views import filled, standardise, working_dtype
 from .images import ImageCanonicalizer, Images, canvases, check_shifts
 from .poses import Pose, pose_of
 
@@ -46,6 +46,7 @@ class PolyphaseCanonicalizer(ImageCanonicalizer):
                 f"polyphase selection is for canvases of whole strides, {n} x {n} pixels; got {h} x {w}: crop or resize them, "
                 f"or take SeamCanonicalizer({self.group.name!r})"
             )
-        power = (standardise(filled(images).double()).double() - 0.5).square().sum(1)
+        dtype = working_dtype(images)
+        power = (standardise(filled(images).to(dtype)).to(dtype) - 0.5).square().sum(1)
         phases = power.unflatten(2, (-1, n)).unflatten(1, (-1, n)).sum((1, 3)).flatten(1)
         return phases / phases.sum(1, keepdim=True).clamp(min=torch.finfo(phases.dtype).tiny) * phases.shape[1]
