@@ -166,25 +166,23 @@ def photos(args: argparse.Namespace) -> dict[str, Any]:
     return {"MobileNetV2, Imagenette": table(common.predictor("mobilenet_v2"), 32, larger, labels, MOST, args)}
 
 
-def transformers(name: str, pad: int, places: tuple[bool, ...], args: argparse.Namespace) -> dict[str, Any]:
-    """The figures of transformers trained on 10,000 images of one of the small sets, padded with zeros."""
-    data, figures = common.arrays(common.shared(f"data/{name.lower().replace('-', '')}.npz"), 32), {}
+def transformer(name: str, pad: int, places: bool, args: argparse.Namespace) -> dict[str, Any]:
+    """The figures of a transformer trained on 10,000 images of one of the small sets, padded with zeros."""
+    data = common.arrays(common.shared(f"data/{name.lower().replace('-', '')}.npz"), 32)
     images = {part: torch.from_numpy(data[f"{part}_images"][:10000]) for part in ("train", "test")}
     images = {part: x[:, None] if x.ndim == 3 else x.permute(0, 3, 1, 2) for part, x in images.items()}
     train, test = (nn.functional.pad(images[part], (pad,) * 4) for part in ("train", "test"))
     labels = {part: torch.from_numpy(data[f"{part}_labels"]).long() for part in ("train", "test")}
-    num = 4 * args.photos
-    for with_places in places:
-        print(title := f"ViT{'' if with_places else ' without positions'}, {name}", flush=True)
-        model = trained(with_places, train, labels["train"], ROOM, args.epochs, args.seed)
-        figures[title] = table(model, PATCH, test[:num], labels["test"][:num], ROOM, args) | {"epochs": args.epochs}
-    return figures
+    print(title := f"ViT{'' if places else ' without positions'}, {name}", flush=True)
+    model, num = trained(places, train, labels["train"], ROOM, args.epochs, args.seed), 4 * args.photos
+    return {title: table(model, PATCH, test[:num], labels["test"][:num], ROOM, args) | {"epochs": args.epochs}}
 
 
 TABLES: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "photos": photos,
-    "small photos": lambda args: transformers("CIFAR-10", 0, (True, False), args),
-    "digits": lambda args: transformers("MNIST", 2 * ROOM, (True,), args),
+    "small photos": lambda args: transformer("CIFAR-10", 0, True, args),
+    "without positions": lambda args: transformer("CIFAR-10", 0, False, args),
+    "digits": lambda args: transformer("MNIST", 2 * ROOM, True, args),
 }
 
 
@@ -215,12 +213,11 @@ def main() -> None:
     args = parser.parse_args()
     common.keep_memory()
     torch.set_num_threads(args.threads)
-    figures: dict[str, Any] = {"equiform": equiform.__version__}
+    path = common.results("shifts", args.out)
     for name in args.tables:
-        figures |= TABLES[name](args)
-    if (path := common.results("shifts", args.out)).exists():  # tables made before stay
-        figures = json.loads(path.read_text("utf-8")) | figures
-    print("figures in", common.keep("shifts", figures, args.out))
+        figures = {"equiform": equiform.__version__} | TABLES[name](args)
+        before = json.loads(path.read_text("utf-8")) if path.exists() else {}  # tables made before stay
+        print("figures in", common.keep("shifts", before | figures, args.out))
 
 
 if __name__ == "__main__":
