@@ -11,8 +11,10 @@ from equiform import GroupConvCanonicalizer, OrbitCanonicalizer
 from equiform.canonicalizers import (
     Canonicalizer,
     CascadeCanonicalizer,
+    PolyphaseCanonicalizer,
     PrincipalAxesCanonicalizer,
     RingCanonicalizer,
+    SeamCanonicalizer,
     SearchCanonicalizer,
     TileCanonicalizer,
     UniformCanonicalizer,
@@ -39,6 +41,10 @@ IMAGES: dict[str, Make] = {
 }
 CONTINUOUS: dict[str, Make] = {  # of images, for continuous groups alone
     "ring": lambda group: RingCanonicalizer(group, resolution=32, num_bins=24),
+}
+SHIFTS: dict[str, Make] = {  # of images, for cyclic shifts alone
+    "seam": SeamCanonicalizer,
+    "polyphase": PolyphaseCanonicalizer,
 }
 CLOUDS: dict[str, Make] = {
     "frame": equiform.FrameCanonicalizer,

@@ -46,6 +46,15 @@ def test_the_table_is_the_committed_one(tmp_path):
     assert table[1].strip() == OrbitReport.load(tmp_path / "report.json").to_markdown().strip()
 
 
+def test_the_table_of_shifts_is_the_committed_one(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    benchmark, page = importlib.import_module("shifts"), (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
+    table = re.search(r"<!-- table: shifts -->\n(.*?)<!-- end -->", page, re.DOTALL)
+    assert table
+    figures = json.loads((ROOT / "benchmarks" / "results" / "shifts.json").read_text(encoding="utf-8"))
+    assert table[1].strip() == benchmark.markdown(figures)
+
+
 @pytest.mark.parametrize("name", ["text", "volumes"])
 def test_a_table_of_the_docs_is_the_committed_one(name, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))

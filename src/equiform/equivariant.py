@@ -16,6 +16,7 @@ from .canonicalizers.base import Canonicalizer, Prior, refuse_tracing
 from .canonicalizers.orbit import OrbitCanonicalizer
 from .canonicalizers.poses import Pose, straight_through
 from .canonicalizers.ring import RingCanonicalizer
+from .canonicalizers.seam import SeamCanonicalizer
 from .canonicalizers.search import SearchCanonicalizer
 from .canonicalizers.volumes import VolumeCanonicalizer
 from .geometry import groups
@@ -177,7 +178,7 @@ def adapt(
     canonicalizer: one of your own, the name of a ready-made one ("photos-c4", "photos-c4-small", "photos-so2"), or the folder
     or repository of a saved one. Left out, known models of images take the ready-made one for their group, which needs no
     `fit`; all others an `OrbitCanonicalizer` (in space a `SearchCanonicalizer`, of volumes a `VolumeCanonicalizer`), to be
-    fitted.
+    fitted. Shifts take a `SeamCanonicalizer`, which has nothing to fit.
     `top_k`: answer with the mean over that many likeliest poses; `coverage`: with as many as cover that share of the posterior.
     `prior`: how likely each pose is before looking: the share of inputs that is upright, the rest spread over the other poses
     alike, or a number for each element. With one that is not uniform the model is no longer exactly equivariant: a photo that
@@ -210,6 +211,7 @@ def _chosen(given: Any, group: Group, predictor: Callable[..., Any], is_known: b
     make = SearchCanonicalizer if group.dim == 3 else RingCanonicalizer if group.order is None else OrbitCanonicalizer
     if group.dim == 3 and seen == "volume":
         make = VolumeCanonicalizer
+    make = SeamCanonicalizer if group.wraps else make
     if given is None:
         given = (ready.default(group.name) if is_known else None) or make(group)
         parameter = next(predictor.parameters(), None) if isinstance(predictor, nn.Module) else None

@@ -9,9 +9,11 @@ from .group_conv import GroupConvCanonicalizer
 from .images import ImageCanonicalizer
 from .networks import scorer
 from .orbit import OrbitCanonicalizer
+from .polyphase import PolyphaseCanonicalizer
 from .poses import Pose
 from .principal_axes import PrincipalAxesCanonicalizer
 from .ring import RingCanonicalizer
+from .seam import SeamCanonicalizer
 from .search import SearchCanonicalizer
 from .table import CANONICALIZERS
 from .tiles import TileCanonicalizer
@@ -28,9 +30,11 @@ __all__ = [
     "GroupConvCanonicalizer",
     "ImageCanonicalizer",
     "OrbitCanonicalizer",
+    "PolyphaseCanonicalizer",
     "Pose",
     "PrincipalAxesCanonicalizer",
     "RingCanonicalizer",
+    "SeamCanonicalizer",
     "SearchCanonicalizer",
     "TileCanonicalizer",
     "UniformCanonicalizer",

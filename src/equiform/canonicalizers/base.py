@@ -26,6 +26,7 @@ class Canonicalizer(nn.Module, ABC):
 
     name = ""  # in the table of canonicalizers
     learns = True  # whether there is anything to fit
+    max_order = MAX_ORDER
     estimates = True  # whether its poses can be right or wrong
     ready_made: ClassVar[Mapping[str, str]] = {}  # those of the package that could stand in its place, by group
     needs_predictor = False  # whether its constructor takes the predictor, as `predictor`
@@ -38,8 +39,9 @@ class Canonicalizer(nn.Module, ABC):
     def __init__(self, group: str | Group):
         super().__init__()
         self.group = groups.group(group)
-        if self.group.order is not None and self.group.order > MAX_ORDER:
-            raise ValueError(f"canonicalizers score groups of at most {MAX_ORDER} elements; {group} has {self.group.order}")
+        if self.group.order is not None and self.group.order > self.max_order:
+            most = self.max_order
+            raise ValueError(f"canonicalizers score groups of at most {most} elements; {group} has {self.group.order}")
         self.register_buffer("_place", torch.zeros(1), persistent=False)  # follows the module from device to device
 
     @abstractmethod

@@ -6,8 +6,10 @@ from .energy import EnergyCanonicalizer
 from .frames import FrameCanonicalizer
 from .group_conv import GroupConvCanonicalizer
 from .orbit import OrbitCanonicalizer
+from .polyphase import PolyphaseCanonicalizer
 from .principal_axes import PrincipalAxesCanonicalizer
 from .ring import RingCanonicalizer
+from .seam import SeamCanonicalizer
 from .search import SearchCanonicalizer
 from .tiles import TileCanonicalizer
 from .uniform import UniformCanonicalizer
@@ -27,5 +29,7 @@ CANONICALIZERS: dict[str, type[Canonicalizer]] = {
         SearchCanonicalizer,
         RingCanonicalizer,
         VolumeCanonicalizer,
+        SeamCanonicalizer,
+        PolyphaseCanonicalizer,
     )
 }

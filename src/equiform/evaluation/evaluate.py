@@ -361,12 +361,13 @@ def _found(group: Group, pose: Pose, g: Tensor) -> Tensor:
     """Whether the pose of every row is g; of a continuous group within 10 degrees."""
     if group.order is None:
         return PlaneGroup.distance(pose.g, g.to(pose.g).expand_as(pose.g)) <= math.radians(WITHIN) + 1e-4
-    return pose.index == group.index(g)
+    return group.index(pose.g) == group.index(g)
 
 
 def _samples(model: Equivariant, x: Any, elements: Tensor, frame: str) -> list[Sample]:
     """A few inputs, each moved by another element, with their canonical forms."""
-    images, kind = first_image(x, fitting_kinds(model.inputs, x)), Kind(looked_at(model.inputs))
+    images = first_image(x, fitting_kinds(model.inputs, x))
+    kind = as_kinds(looked_at(model.inputs), model.group)
     chosen: list[Sample] = []
     for i in range(min(NUM_SAMPLES_SHOWN, len(images) if images is not None else 0)):
         g = elements[i % len(elements)][None].to(model.canonicalizer.device, torch.get_default_dtype())
@@ -374,7 +375,12 @@ def _samples(model: Equivariant, x: Any, elements: Tensor, frame: str) -> list[S
         image = framed(image, kind, frame)
         pose = model.pose(image)
         right = bool(_found(model.group, pose, g)[0])
-        shown, canonical = picture(image), picture(act(inverse(pose.g), image, kind))
+        shown, canonical = (_drawn(y, kind) for y in (image, act(inverse(pose.g), image, kind)))
         label = model.group.label(elements[i % len(elements)])
         chosen.append(Sample(shown, canonical, label, float(pose.confidence[0]), right))
     return chosen
+
+
+def _drawn(image: Tensor, kind: Kind) -> Tensor:
+    """The picture of an image, of the first frame of a clip, or of a volume."""
+    return picture(image if kind.name == "volume" else image.flatten(0, -4)[:1])

@@ -2,8 +2,9 @@
 
 Frame: x right, y down; pixel (i, j) covers [j, j+1] x [i, i+1]; g acts about the canvas centre (W/2, H/2).
 Convention: g moves the content, (g.f)(p) = f(g^-1 p), so act(g, act(h, x)) == act(g @ h, x).
-Quarter turns and flips move pixels by index (exact for any dtype) and swap height and width for odd turns;
-everything else is resampled on an unchanged canvas.
+Quarter turns, flips and shifts of whole pixels move pixels by index (exact for any dtype), and swap height and width for odd
+turns; everything else is resampled on an unchanged canvas. What comes in over an edge is zero, unless the kind has another
+border: with border="wrap" it comes from the opposite edge, points count modulo the canvas, and shifts are cyclic.
 In three dimensions (elements (b, 4, 4)) points are metric, about the origin, and there is no canvas; or there is a volume, on
 whose canvas (depth, height, width) points and boxes lie, in voxels from its corner, as on that of an image: see `voxels`.
 """
@@ -95,7 +96,7 @@ class Row(NamedTuple):
     `places`: how many places on the canvas the last axis begins with, 1 of a point and 2 of a box, which `snap` rounds.
     `pixels`: the action takes `on_grid`. `in_plane`, `in_space` and `in_volume`: whether it moves by elements of the plane, by
     those of space without a canvas, and by those of space beside a volume. `axes`: of what canonicalizers look at, how many of
-    the last axes are its canvas.
+    the last axes are its canvas. `border`: it takes `border`, which is "wrap" where shifts are cyclic.
     """
 
     act: Callable[..., Any]
@@ -107,20 +108,21 @@ class Row(NamedTuple):
     in_plane: bool = True
     in_volume: bool = False
     axes: int = 0
+    border: bool = False
 
 
 ACTIONS = {
-    "image": Row(act_image, pixels=True, axes=2),
-    "mask": Row(act_mask, pixels=True),
-    "points": Row(act_points, on_canvas=True, places=1, in_space=True),
+    "image": Row(act_image, pixels=True, axes=2, border=True),
+    "mask": Row(act_mask, pixels=True, border=True),
+    "points": Row(act_points, on_canvas=True, places=1, in_space=True, border=True),
     "vectors": Row(act_vectors, in_space=True),
     "axial_vectors": Row(act_axial_vectors, in_space=True),
     "pseudoscalars": Row(act_pseudoscalars, in_space=True),
     "matrices": Row(act_matrices, in_space=True),
-    "boxes": Row(act_boxes, "likeliest", on_canvas=True, places=2, in_volume=True),
-    "rotated_boxes": Row(act_rotated_boxes, "likeliest", on_canvas=True, places=2),
-    "field": Row(act_field),
-    "tokens": Row(act_tokens, on_canvas=True),
+    "boxes": Row(act_boxes, "likeliest", on_canvas=True, places=2, in_volume=True, border=True),
+    "rotated_boxes": Row(act_rotated_boxes, "likeliest", on_canvas=True, places=2, border=True),
+    "field": Row(act_field, border=True),
+    "tokens": Row(act_tokens, on_canvas=True, border=True),
     "regular": Row(act_regular),
     # volumes, which canonicalizers look at; their masks, which they do not; the size of their voxels
     "volume": Row(act_volume, in_plane=False, in_volume=True, axes=3),

@@ -12,10 +12,13 @@ Size = tuple[int, ...]  # (height, width); of a volume (depth, height, width)
 GRID_TOLERANCE = 1e-5
 
 
-def grid_code(g: Float[Tensor, "b 3 3"]) -> list[int]:
-    """Per element: k for k quarter turns, 4 + k for a left-right flip followed by them, -1 for anything off the grid."""
+def grid_code(g: Float[Tensor, "b 3 3"], shifted: bool = False) -> list[int]:
+    """Per element: k for k quarter turns, 4 + k for a left-right flip followed by them, -1 for anything off the grid.
+
+    `shifted`: they may be followed by a shift of whole pixels.
+    """
     near = g.detach().round()
-    on_grid = ((g - near).abs().amax((-2, -1)) < GRID_TOLERANCE) & (near[:, :2, 2] == 0).all(-1)
+    on_grid = ((g - near).abs().amax((-2, -1)) < GRID_TOLERANCE) & (shifted | (near[:, :2, 2] == 0).all(-1))
     cos, sin = near[:, 1, 1], near[:, 0, 1]
     turns = torch.where(sin == 0, 1 - cos, 2 - sin).long()
     code = turns + 4 * (near[:, 0, 0] * cos - near[:, 1, 0] * sin < 0)
@@ -33,7 +36,7 @@ def moved_sizes(g: Float[Tensor, "b n n"], size: Size | list[Size]) -> list[Size
     sizes: list[Size] = size if isinstance(size, list) else [size] * len(g)
     if g.shape[-1] == 4:
         return [tuple(before[axis] for axis, _ in move) for move, before in zip(voxel_moves(g), sizes, strict=True)]
-    return [moved_size(code, before) for code, before in zip(grid_code(g), sizes, strict=True)]
+    return [moved_size(code, before) for code, before in zip(grid_code(g, shifted=True), sizes, strict=True)]
 
 
 Move = tuple[tuple[int, bool], ...]

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .isometries import Group, check_turns, homogeneous, inverse, turn
+from .shifts import Shift
 from .space_groups import E3, O3, SE3, SO3, AboutZ, Flips, Icosahedral, Octahedral, SpaceGroup
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Icosahedral",
     "Octahedral",
     "PlaneGroup",
+    "Shift",
     "SpaceGroup",
     "group",
     "homogeneous",
@@ -137,6 +139,7 @@ GROUPS: dict[str, Callable[..., Group]] = {
     "I": Icosahedral,
     "Ih": lambda: Icosahedral(True),
     "D2h": Flips,
+    "Shiftn": Shift,
 }
 
 
@@ -157,7 +160,9 @@ def protocol(which: "str | Group", part: int) -> "Group":
 
 
 def group(name: "str | Group") -> Group:
-    """The group of that name: "C4", "D4", "SO2", "SO3", "E3", "C4z" (about z), "O" (the cube), ... A `Group` comes back.
+    """The group of that name: "C4", "D4", "SO2", "SO3", "E3", "C4z" (about z), "O" (the cube), "Shift16" (cyclic shifts), ...
+
+    A `Group` comes back.
 
     >>> group("C4").order
     4
@@ -180,4 +185,4 @@ def group(name: "str | Group") -> Group:
 
 def known_groups() -> str:
     """The names of all groups, for messages."""
-    return f"{', '.join(GROUPS)}, with n such as in C4, D4, C8, C4z"
+    return f"{', '.join(GROUPS)}, with n such as in C4, D4, C8, C4z, Shift16"

@@ -67,7 +67,8 @@ class Group(ABC):
     dim: int
     reflections = False
     translations = False
-    on_grid = False  # whether every element moves pixels to pixels (quarter turns and flips)
+    on_grid = False  # whether every element moves pixels to pixels (quarter turns, flips, shifts)
+    wraps = False  # whether what goes over an edge of the canvas comes back at the opposite one
 
     def __init__(self, name: str, order: int | None):
         self.name, self.order = name, order

@@ -151,6 +151,13 @@ def standardise(x: Tensor, inside: Tensor | None = None) -> Float[Tensor, "*b h 
     return ((scaled / VIEW_STEP).round() * VIEW_STEP).float()
 
 
+def ranged(x: Shaped[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    """Pixels in shares of the range of their channel, in float64; a constant channel becomes 0. Whatever the normalisation."""
+    x = x.to(working_dtype(x))
+    low, high = x.amin((-2, -1), keepdim=True), x.amax((-2, -1), keepdim=True)
+    return (x - low) / torch.where(high > low, high - low, 1)
+
+
 def view_size(group: Group, resolution: int) -> int:
     """The side of the view: the resolution on the grid; off the grid twice that, so that it is turned before it is halved."""
     return resolution if group.on_grid else 2 * resolution

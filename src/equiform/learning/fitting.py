@@ -180,7 +180,8 @@ def _check_learns(model: Equivariant) -> None:
     if not canonicalizer.learns or not any(p.requires_grad for p in canonicalizer.parameters()):
         other = "a SearchCanonicalizer" if model.group.dim == 3 else "an OrbitCanonicalizer (of a cascade, fit each alone)"
         other = "a VolumeCanonicalizer" if looked_at(model.inputs) == "volume" else other
-        raise ValueError(f"the {canonicalizer.name} canonicalizer has nothing to learn: use {other}")
+        way_out = "the model needs no fit" if model.group.wraps else f"use {other}"
+        raise ValueError(f"the {canonicalizer.name} canonicalizer has nothing to learn: {way_out}")
 
 
 def _turning(model: Equivariant, which: str | Group | None, joint: bool) -> Group | None:
