@@ -326,7 +326,7 @@ REFUSED = {
     "a picture's group": (lambda: adapt(abs, "C4", inputs="volume", outputs="logits"), "'volume' moves in space.*C4.*O, Oh"),
     "a picture's elements": (lambda: act(group("C4").elements[1:2], X, "volume"), "'volume' moves by groups of space, .*O or"),
     "pictures": (lambda: adapt(abs, "O", inputs="image", outputs="logits"), "'image' does not move in space.*kind 'volume'"),
-    "volumes as images": (lambda: adapt(abs, "C4", outputs="logits")(X), r"\(2, 1, 6, 7, 8\).*volumes: a group of space"),
+    "volumes as images": (lambda: adapt(abs, "C4", outputs="logits")(X), r"\(b, 1, 6, 7, 8\).*volumes: a group of space"),
     "any rotation": (lambda: adapt(abs, "SO3", inputs="volume", outputs="logits"), "by index.* O, Oh, D2h, C4z .*got SO3"),
     "off the grid": (lambda: act(group("C8z").elements[1:2], X[:1], "volume"), "by index, by the symmetries of the cube"),
     "shifted": (lambda: act(OH[:1] + torch.eye(4).roll(3, 1) * torch.eye(4)[3], X, "volume"), "about their centre"),

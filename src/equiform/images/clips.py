@@ -27,7 +27,7 @@ def as_frames(inputs: Any, channels: int) -> tuple[Any, int]:
             raise ValueError(
                 f"clips have shape (b, frames, channels, height, width); got (b, {', '.join(map(str, shape))}) for a "
                 f"canonicalizer of {channels} channels. Where the predictor wants the channels first: adapt(lambda x: "
-                "predictor(x.movedim(1, 2)), ...)"
+                "predictor(x.movedim(1, 2)), ...). Of volumes: a group of space, such as O, and inputs='volume'"
             )
     num = min(MAX_FRAMES, *(shape[0] for shape in shapes))
     if isinstance(clips, Tensor):

@@ -33,7 +33,6 @@ def square_view(
     if images.ndim != 4 or images.is_complex():
         came = f"{tuple(images.shape)} of {images.dtype}"
         clouds = "; clouds of points: a group of space, such as SO3" if images.ndim == 3 and images.shape[2] == 3 else ""
-        clouds = "; volumes: a group of space, such as O, and inputs='volume'" if images.ndim == 5 else clouds
         raise ValueError(f"images have shape (b, channels, height, width); got {came} (one image: x[None]{clouds})")
     if images.shape[1] not in (1, channels):
         last = images.shape[3] in (1, channels)
