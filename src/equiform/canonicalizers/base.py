@@ -1,6 +1,7 @@
 """The base of all canonicalizers: a module that finds poses, and knows the arguments that build it again."""
 
 import warnings
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -14,6 +15,7 @@ from ..geometry.groups import Group
 from .poses import Pose, pose_of
 
 Prior = int | float | Sequence[int | float]
+_WARNED: "weakref.WeakSet[Canonicalizer]" = weakref.WeakSet()
 MAX_ORDER = 720  # elements that are scored one by one; half a degree apart in C720
 
 
@@ -83,8 +85,9 @@ class Canonicalizer(nn.Module, ABC):
         return (self.learns and not self.fitted and not given) or any(part.untrained for part in self.parts.values())
 
     def warn_untrained(self) -> None:
-        """Warn where its poses would be those of random weights."""
-        if self.untrained and not self.training:
+        """Warn, once, where its poses would be those of random weights."""
+        if self.untrained and not self.training and self not in _WARNED:
+            _WARNED.add(self)  # Python forgets what it has shown whenever filters of warnings change
             made = (
                 f"; for photos there is a ready-made one, canonicalizer={known!r}"
                 if (known := self.ready_made.get(self.group.name))
