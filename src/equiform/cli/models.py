@@ -13,6 +13,7 @@ from .._checks import reason
 from ..canonicalizers.base import Canonicalizer
 from ..canonicalizers.images import ImageCanonicalizer
 from ..canonicalizers.networks import scorer
+from ..canonicalizers.orbit import OrbitCanonicalizer
 from ..equivariant import Equivariant, adapt
 from ..geometry import nested
 from ..geometry.actions import ACTIONS
@@ -78,6 +79,25 @@ def scoring_network(backbone: str | None) -> nn.Module | None:
     if not isinstance(module, nn.Module):
         raise TypeError(f"--backbone {backbone} gives a {type(module).__name__}; a module is needed, to be trained")
     return scorer(module)
+
+
+def begun(group: str, start: str | None, backbone: str | None, resolution: int | None) -> tuple[ImageCanonicalizer, str]:
+    """What is to be fitted, and the name of the ready-made canonicalizer that the fit goes on from, "" where it is none.
+
+    Raises ValueError where both such a name and a network of another kind are asked for.
+    """
+    own = [option for option, given in (("--backbone", backbone), ("--resolution", resolution)) if given is not None]
+    start = start or (None if own else ready.default(group)) or "none"
+    if start == "none":
+        return OrbitCanonicalizer(group, scoring_network(backbone), resolution=resolution or 64), ""
+    if own:
+        raise ValueError(f"--start {start} has a network and a resolution: leave out {' and '.join(own)}, or --start")
+    if start not in ready.names():
+        raise ValueError(f"unknown --start {start!r}; known: {', '.join([*ready.names(), 'none'])}")
+    canonicalizer: Any = saving.restore(start, stand_in, None)[0]
+    if canonicalizer.group.name != group:
+        raise ValueError(f"--start {start} is for {canonicalizer.group.name}, not for {group}: --start none for a new network")
+    return canonicalizer, start
 
 
 def check_network(canonicalizer: ImageCanonicalizer, backbone: str | None) -> None:
