@@ -15,11 +15,12 @@ from .batching.chosen import Chosen, choose, likeliest
 from .canonicalizers.base import Canonicalizer, Prior, refuse_tracing
 from .canonicalizers.orbit import OrbitCanonicalizer
 from .canonicalizers.poses import Pose, straight_through
+from .canonicalizers.product import product_of
 from .canonicalizers.ring import RingCanonicalizer
 from .canonicalizers.search import SearchCanonicalizer
 from .geometry import groups, nested
 from .geometry.actions import ACTIONS
-from .geometry.groups import Group
+from .geometry.groups import Group, factors_of
 from .geometry.kinds import Kind, Rows, as_kinds
 from .predictors import known_kinds
 from .predictors.pairs import as_predictor
@@ -158,7 +159,7 @@ def adapt(
     *,
     inputs: Any = None,
     outputs: Any = None,
-    canonicalizer: Canonicalizer | str | Path | None = None,
+    canonicalizer: Canonicalizer | str | Path | Sequence[Canonicalizer | str | Path | None] | None = None,
     top_k: int = 1,
     coverage: float | None = None,
     prior: Prior | None = None,
@@ -171,7 +172,7 @@ def adapt(
     `inputs`, `outputs`: how the arguments and the result move: a kind ("image", "mask", "points", "boxes", "logits", ...), or
     a dict, list or tuple of kinds shaped like them. Left out, they are looked up by the predictor's class.
     canonicalizer: one of your own, the name of a ready-made one ("photos-c4", "photos-c4-small", "photos-so2"), or the folder
-    or repository of a saved one. Left out, known models of images take the ready-made one for their group, which needs no
+    or repository of a saved one; of a product of groups, one for each factor, ("photos-c4", mine). Left out, known models of images take the ready-made one for their group, which needs no
     `fit`; all others an `OrbitCanonicalizer` (in space a `SearchCanonicalizer`), to be fitted.
     `top_k`: answer with the mean over that many likeliest poses; `coverage`: with as many as cover that share of the posterior.
     `prior`: how likely each pose is before looking: the share of inputs that is upright, the rest spread over the other poses
@@ -199,6 +200,13 @@ def adapt(
 
 def _chosen(given: Any, group: Group, predictor: Callable[..., Any], is_known: bool) -> Canonicalizer:
     """The canonicalizer given, as a module or by name, else the default for this predictor and group."""
+    factors = factors_of(group)
+    if isinstance(given, (list, tuple)) or (given is None and len(factors) > 1):
+        each = [None] * len(factors) if given is None else given
+        if len(each) != len(factors):
+            names = " and ".join(factor.name for factor in factors)
+            raise ValueError(f"{group.name} takes a canonicalizer for each of its factors, {names}; got {len(each)}")
+        return product_of([_chosen(one, factor, predictor, is_known) for one, factor in zip(each, factors, strict=True)])
     make = SearchCanonicalizer if group.dim == 3 else RingCanonicalizer if group.order is None else OrbitCanonicalizer
     if given is None:
         given = (ready.default(group.name) if is_known else None) or make(group)

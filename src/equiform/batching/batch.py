@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..geometry import nested
-from ..geometry.actions import Size, grid_code, moved_size
+from ..geometry.actions import Size, canvas_code, moved_size
 from ..geometry.clouds import Cloud, batch_of, flat_parts
 from ..geometry.groups import inverse
 from ..geometry.kinds import Kind, Rows
@@ -222,7 +222,7 @@ def _by_canvas(
     if len(set(sizes)) == 1 and sizes[0][0] == sizes[0][1]:
         return [(sizes[0], sizes[0], part) for part in torch.arange(len(rows)).split(len(sizes))]
     found: dict[tuple[Size, Size], list[int]] = {}
-    for i, (code, row) in enumerate(zip(grid_code(back), rows.tolist(), strict=True)):
+    for i, (code, row) in enumerate(zip(canvas_code(back), rows.tolist(), strict=True)):
         found.setdefault((sizes[row], moved_size(code, sizes[row])), []).append(i)
     return [(*pair, part) for pair, pairs in found.items() for part in torch.tensor(pairs).split(len(sizes))]
 

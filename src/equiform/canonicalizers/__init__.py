@@ -11,6 +11,7 @@ from .networks import scorer
 from .orbit import OrbitCanonicalizer
 from .poses import Pose
 from .principal_axes import PrincipalAxesCanonicalizer
+from .product import ProductCanonicalizer
 from .ring import RingCanonicalizer
 from .search import SearchCanonicalizer
 from .table import CANONICALIZERS
@@ -29,6 +30,7 @@ __all__ = [
     "OrbitCanonicalizer",
     "Pose",
     "PrincipalAxesCanonicalizer",
+    "ProductCanonicalizer",
     "RingCanonicalizer",
     "SearchCanonicalizer",
     "TileCanonicalizer",

@@ -7,6 +7,7 @@ from .frames import FrameCanonicalizer
 from .group_conv import GroupConvCanonicalizer
 from .orbit import OrbitCanonicalizer
 from .principal_axes import PrincipalAxesCanonicalizer
+from .product import ProductCanonicalizer
 from .ring import RingCanonicalizer
 from .search import SearchCanonicalizer
 from .tiles import TileCanonicalizer
@@ -25,5 +26,6 @@ CANONICALIZERS: dict[str, type[Canonicalizer]] = {
         PrincipalAxesCanonicalizer,
         SearchCanonicalizer,
         RingCanonicalizer,
+        ProductCanonicalizer,
     )
 }

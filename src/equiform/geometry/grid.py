@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from .isometries import unscaled
+
 Size = tuple[int, int]
 GRID_TOLERANCE = 1e-5
 
@@ -23,6 +25,12 @@ def grid_code(g: Float[Tensor, "b 3 3"]) -> list[int]:
     return torch.where(on_grid & is_turn, code, -1).tolist()
 
 
+def canvas_code(g: Float[Tensor, "b 3 3"]) -> list[int]:
+    """The same of the elements without their resizing, which leaves the canvas alone: what becomes of the canvas."""
+    codes = grid_code(g)
+    return codes if min(codes, default=0) >= 0 else grid_code(unscaled(g))
+
+
 def moved_size(code: int, size: Size) -> Size:
     """The canvas after the element of that grid code: odd quarter turns swap height and width."""
     return (size[1], size[0]) if code % 4 % 2 and code >= 0 else size
@@ -30,7 +38,7 @@ def moved_size(code: int, size: Size) -> Size:
 
 def moved_sizes(g: Float[Tensor, "b 3 3"], size: Size) -> list[Size]:
     """The canvas of every row after its element."""
-    return [moved_size(code, size) for code in grid_code(g)]
+    return [moved_size(code, size) for code in canvas_code(g)]
 
 
 def parity(g: Float[Tensor, "b n n"], x: Tensor) -> Tensor:
