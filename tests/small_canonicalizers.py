@@ -12,6 +12,7 @@ from equiform.canonicalizers import (
     Canonicalizer,
     CascadeCanonicalizer,
     PrincipalAxesCanonicalizer,
+    ProductCanonicalizer,
     RingCanonicalizer,
     SearchCanonicalizer,
     TileCanonicalizer,
@@ -38,6 +39,11 @@ IMAGES: dict[str, Make] = {
 }
 CONTINUOUS: dict[str, Make] = {  # of images, for continuous groups alone
     "ring": lambda group: RingCanonicalizer(group, resolution=32, num_bins=24),
+}
+PRODUCTS: dict[str, Make] = {  # for the product of a group with three sizes
+    "product": lambda group: ProductCanonicalizer(
+        OrbitCanonicalizer(group, resolution=16), OrbitCanonicalizer("Scale(0.5,2,3)", resolution=16)
+    ),
 }
 CLOUDS: dict[str, Make] = {
     "frame": equiform.FrameCanonicalizer,

@@ -172,8 +172,9 @@ def adapt(
     `inputs`, `outputs`: how the arguments and the result move: a kind ("image", "mask", "points", "boxes", "logits", ...), or
     a dict, list or tuple of kinds shaped like them. Left out, they are looked up by the predictor's class.
     canonicalizer: one of your own, the name of a ready-made one ("photos-c4", "photos-c4-small", "photos-so2"), or the folder
-    or repository of a saved one; of a product of groups, one for each factor, ("photos-c4", mine). Left out, known models of images take the ready-made one for their group, which needs no
-    `fit`; all others an `OrbitCanonicalizer` (in space a `SearchCanonicalizer`), to be fitted.
+    or repository of a saved one; of a product of groups one for each factor, ("photos-c4", mine). Left out, known models of
+    images take the ready-made one for their group, which needs no `fit`; all others an `OrbitCanonicalizer` (in space a
+    `SearchCanonicalizer`), to be fitted.
     `top_k`: answer with the mean over that many likeliest poses; `coverage`: with as many as cover that share of the posterior.
     `prior`: how likely each pose is before looking: the share of inputs that is upright, the rest spread over the other poses
     alike, or a number for each element. With one that is not uniform the model is no longer exactly equivariant: a photo that

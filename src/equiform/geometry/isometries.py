@@ -248,8 +248,8 @@ class Product(Group):
         return self._of([factor._exact for factor in self.factors])
 
     @staticmethod
-    def _of(each: list[Float[Tensor, "*b n n"]]) -> Float[Tensor, "*m n n"]:
-        """All products of one element of each list."""
+    def _of(each: list[Tensor]) -> Tensor:
+        """All products (..., order, n, n) of one element of each list (..., m, n, n)."""
         found = each[0]
         for elements in each[1:]:
             found = (found[..., :, None, :, :] @ elements[..., None, :, :, :]).flatten(-4, -3)

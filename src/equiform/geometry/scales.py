@@ -32,7 +32,7 @@ class Scale(Group):
     resizes = True
     sort = "sizes"
 
-    def __init__(self, low: float, high: float, steps: int):
+    def __init__(self, low: int | float, high: int | float, steps: int):
         low, high = _checked(low, high)
         check_whole(1 + (low < 1) + (high > 1), MAX_STEPS, steps=steps)
         self.low, self.high = low, high
@@ -118,7 +118,7 @@ def resizing(size: Float[Tensor, " *b"]) -> Float[Tensor, "*b 3 3"]:
     return homogeneous(size[..., None, None] * torch.eye(2, dtype=size.dtype, device=size.device))
 
 
-def _checked(low: float, high: float) -> tuple[float, float]:
+def _checked(low: int | float, high: int | float) -> tuple[float, float]:
     for name, value in (("low", low), ("high", high)):
         if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
             raise ValueError(f"Scale(low, high, steps): {name} is a factor above 0, such as 0.5; got {value!r}")

@@ -34,7 +34,7 @@ class SpaceGroup(Group):
             r = torch.where(torch.rand(b, 1, 1, generator=generator) < 0.5, -r, r)
         t = torch.randn(b, 3, dtype=torch.float64, generator=generator) if self.translations else None
         if self.resizes:
-            r = r * torch.randn(b, 1, 1, dtype=torch.float64, generator=generator).exp()
+            r = r * (torch.randn(b, 1, 1, dtype=torch.float64, generator=generator) / 2).exp()
         return homogeneous(r, t)
 
     def _closest(self, g: Float[Tensor, "b 4 4"]) -> Float[Tensor, "b 4 4"]:
