@@ -34,7 +34,7 @@ from equiform.geometry.scales import resizing
 from turned import cost
 
 SHOWN = (0.35, 0.5, 0.71, 1.0, 1.41, 2.0)
-BEYOND = {"black": "zeros", "mirrored": "reflect"}
+BEYOND = {"black": "zeros", "mirrored": "reflect"}  # what smaller photos lie in
 SEEN = 0.25  # boxes of which less than this share is left on the canvas are no targets
 
 
@@ -104,44 +104,33 @@ def known(predictor: Callable[[Any], Any], size: float, low: float, high: float)
     return lambda x: predictor(act(back, x, Rows("image") if isinstance(x, list) else "image"))
 
 
-def classified(predictor: nn.Module, model: Equivariant, images: Tensor, labels: Tensor) -> dict[str, Any]:
-    """Figures of every method at every size, and of the sizes found."""
+def methods_at(predictor: nn.Module, model: Equivariant, size: float, beyond: str) -> dict[str, Any]:
+    """What is measured on photos of that size; a method that sees what another sees is named after it, and not run again."""
     sizes: Any = model.group
-    averaged = adapt(predictor, sizes, outputs="logits", canonicalizer=UniformCanonicalizer(sizes), top_k=len(sizes.elements))
-    some = Equivariant(predictor, model.canonicalizer, "image", "logits", coverage=0.9)
+    methods: dict[str, Any] = {"bare": predictor, "adapted": model}
+    methods["known size"] = "bare" if size == 1 or size > sizes.high == 1 else known(predictor, size, sizes.low, sizes.high)
+    if beyond == "black":
+        n, uniform = len(sizes.elements), UniformCanonicalizer(sizes)
+        methods["coverage 0.9"] = Equivariant(predictor, model.canonicalizer, "image", "logits", coverage=0.9)
+        methods["scale-averaged"] = adapt(predictor, sizes, outputs="logits", canonicalizer=uniform, top_k=n)
+        too = known(predictor, size, min(SHOWN), max(SHOWN))
+        methods["known size, shrunk too"] = "known size" if size <= sizes.high else too
+    return methods
+
+
+def classified(predictor: nn.Module, model: Equivariant, images: Tensor, labels: Tensor, beyond: str) -> dict[str, Any]:
+    """Figures of every method at every size, and of the sizes found."""
     usual: dict[str, Tensor] = {}
-    result: dict[str, Any] = {beyond: {} for beyond in BEYOND}
-    for beyond in BEYOND:
-        for size in sorted(SHOWN, key=lambda one: one != 1):  # the usual size first, which the others are compared with
-            methods: dict[str, Any] = {"bare": predictor, "adapted": model, "coverage 0.9": some}
-            methods["known size"] = known(predictor, size, sizes.low, sizes.high)
-            if beyond == "black":
-                methods["scale-averaged"] = averaged
-                methods["known size, shrunk too"] = known(predictor, size, min(SHOWN), max(SHOWN))
-            x = shown(images, size, beyond)
-            found: dict[str, Any] = {}
-            probabilities: dict[str, Tensor] = {}
-            for name, method in methods.items():
-                if beyond != "black" and size == 1:
-                    found[name] = result["black"]["1.0"][name]  # the same photos
-                    continue
-                same = known_alike(name, size, sizes.high)
-                p = answers(method, x) if same is None else probabilities[same]
-                probabilities[name] = p
-                if size == 1:
-                    usual[name] = p
-                error = float((p - usual[name]).abs().amax(1).mean())
-                found[name] = {"top1": float((p.argmax(1) == labels).float().mean()), "error": error}
-            result[beyond][str(size)] = found | {"pose": poses(model, x, size)}
-            print(beyond, size, {name: round(one["top1"], 3) for name, one in found.items()}, flush=True)
+    result: dict[str, Any] = {}
+    for size in sorted(SHOWN, key=lambda one: one != 1):  # the usual size first, which the others are compared with
+        x, found, seen = shown(images, size, beyond), {}, {}
+        for name, method in methods_at(predictor, model, size, beyond).items():
+            seen[name] = p = seen[method] if isinstance(method, str) else answers(method, x)
+            error = float((p - usual.setdefault(name, p)).abs().amax(1).mean())
+            found[name] = {"top1": float((p.argmax(1) == labels).float().mean()), "error": error}
+        result[str(size)] = found | {"pose": poses(model, x, size)}
+        print(beyond, size, {name: round(one["top1"], 3) for name, one in found.items()}, result[str(size)]["pose"], flush=True)
     return result
-
-
-def known_alike(name: str, size: float, high: float) -> str | None:
-    """The method that sees the same photos at that size, and is not run again."""
-    if name == "known size" and (size == 1 or size > high == 1):
-        return "bare"
-    return "known size" if name == "known size, shrunk too" and size <= high else None
 
 
 @torch.inference_mode()
@@ -214,16 +203,18 @@ def main() -> None:
     canonicalizer, how = fitted(predictor, args)
     print(f"fitted on {how['num_photos']} photos in {how['minutes']} minutes; {len(chosen)} photos to measure on", flush=True)
     model = adapt(predictor, args.group, outputs="logits", canonicalizer=canonicalizer)
-    result = classified(predictor, model, test[chosen], labels[chosen])
-    figures: dict[str, Any] = {"predictor": args.predictor, "fit": how, "num_photos": len(chosen), "by_size": result}
-    figures["summary"] = {beyond: summary(one, "top1") for beyond, one in result.items()}
-    figures["cost"] = cost(model, predictor, test[chosen[:32]].float() / 255, 5)
+    figures: dict[str, Any] = {"predictor": args.predictor, "fit": how, "num_photos": len(chosen)}
+    figures["cost"] = cost(model, predictor, test[chosen[:32]].float() / 255, 3)
+    for beyond in BEYOND:
+        found = classified(predictor, model, test[chosen], labels[chosen], beyond)
+        figures[beyond] = {"by_size": found, "summary": summary(found, "top1")}
+        print(json.dumps(figures[beyond]["summary"], indent=1), common.keep("sizes", figures, args.out), flush=True)
     if args.detector:
         data = detection.boxes(args.data or common.shared("data/coco128"), None)
         found = detected(common.predictor(args.detector), canonicalizer, data)
         figures["detection"] = {"detector": args.detector, "num_photos": len(data), "by_size": found}
         figures["detection"]["summary"] = summary(found, "ap50")
-    print(json.dumps(figures["summary"], indent=1))
+        print(json.dumps(figures["detection"]["summary"], indent=1))
     print("figures in", common.keep("sizes", figures | {"equiform": equiform.__version__}, args.out))
 
 
