@@ -15,7 +15,7 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -106,7 +106,7 @@ def known(predictor: Callable[[Any], Any], size: float, low: float, high: float)
 
 def methods_at(predictor: nn.Module, model: Equivariant, size: float, beyond: str) -> dict[str, Any]:
     """What is measured on photos of that size; a method that sees what another sees is named after it, and not run again."""
-    sizes: Any = model.group
+    sizes = cast(Scale, model.group)
     methods: dict[str, Any] = {"bare": predictor, "adapted": model}
     methods["known size"] = "bare" if size == 1 or size > sizes.high == 1 else known(predictor, size, sizes.low, sizes.high)
     if beyond == "black":
@@ -136,7 +136,7 @@ def classified(predictor: nn.Module, model: Equivariant, images: Tensor, labels:
 @torch.inference_mode()
 def poses(model: Equivariant, x: Tensor, size: float) -> dict[str, float]:
     """The sizes found: their median, and the share within half a step of the size shown (or of the end of the group)."""
-    sizes: Any = model.group
+    sizes = cast(Scale, model.group)
     found = torch.cat([size_of(model.pose(part).g.double()) for part in x.split(20)])
     target = min(max(size, sizes.low), sizes.high)
     step = float(sizes.sizes.log().diff().max())
@@ -166,7 +166,7 @@ def on_canvas(found: dict[str, Tensor], whole: Tensor, canvas: tuple[int, int]) 
 @torch.inference_mode()
 def detected(network: nn.Module, canonicalizer: OrbitCanonicalizer, data: Any) -> dict[str, Any]:
     """AP50 of the detector at every size, bare, adapted, and told the size."""
-    detector, sizes = detection.Detector(network), canonicalizer.group
+    detector, sizes = detection.Detector(network), cast(Scale, canonicalizer.group)
     kinds = Rows(detection.DETECTIONS)
     model = adapt(lambda x: detector(x)["detections"], sizes, inputs=Rows("image"), outputs=kinds, canonicalizer=canonicalizer)
     result: dict[str, Any] = {}

@@ -285,7 +285,7 @@ class Product(Group):
     def near_identity(self, b: int, degrees: float, generator: torch.Generator | None = None) -> Float[Tensor, "b n n"]:
         return self.factors[0].near_identity(b, degrees, generator)
 
-    def distance(self, g: Float[Tensor, "*b n n"], h: Float[Tensor, "*b n n"]) -> Float[Tensor, " *b"]:
+    def distance(self, g: Tensor, h: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]  (of its factors)
         apart = [factor.distance(g, h) for factor in self.factors]
         return torch.stack(apart).square().sum(0).sqrt()
 
