@@ -111,7 +111,6 @@ def methods_at(predictor: nn.Module, model: Equivariant, size: float, beyond: st
     methods["known size"] = "bare" if size == 1 or size > sizes.high == 1 else known(predictor, size, sizes.low, sizes.high)
     if beyond == "black":
         n, uniform = len(sizes.elements), UniformCanonicalizer(sizes)
-        methods["coverage 0.9"] = Equivariant(predictor, model.canonicalizer, "image", "logits", coverage=0.9)
         methods["scale-averaged"] = adapt(predictor, sizes, outputs="logits", canonicalizer=uniform, top_k=n)
         too = known(predictor, size, min(SHOWN), max(SHOWN))
         methods["known size, shrunk too"] = "known size" if size <= sizes.high else too
@@ -188,6 +187,23 @@ def detected(network: nn.Module, canonicalizer: OrbitCanonicalizer, data: Any) -
         result[str(size)] = {name: {"ap50": float(score.compute())} for name, score in scores.items()}
         print("detection", size, {name: round(one["ap50"], 3) for name, one in result[str(size)].items()}, flush=True)
     return result
+
+
+def table(figures: dict[str, Any]) -> str:
+    """A row for every setting and method: the score at every size, their mean, and the share that is won back."""
+    lines = [
+        f"| shown at | | {' | '.join(f'{size:g}x' for size in SHOWN)} | mean | won back |",
+        "| --- " * (len(SHOWN) + 4) + "|",
+    ]
+    settings = {"photos in black, top-1": ("black", "top1"), "with mirrored surroundings, top-1": ("mirrored", "top1")}
+    settings["detection in black, AP50"] = ("detection", "ap50")
+    for setting, (key, score) in settings.items():
+        for name, one in figures[key]["summary"].items() if key in figures else ():
+            values = [figures[key]["by_size"][str(size)][name][score] for size in SHOWN]
+            won = "" if name == "bare" else f"{100 * one['won_back']:.0f} %"
+            row = [setting if name == "bare" else "", name, *[f"{value:.3f}" for value in [*values, one["mean"]]], won]
+            lines.append(f"| {' | '.join(row)} |")
+    return "\n".join(lines)
 
 
 def main() -> None:

@@ -46,10 +46,11 @@ def test_the_table_is_the_committed_one(tmp_path):
     assert table[1].strip() == OrbitReport.load(tmp_path / "report.json").to_markdown().strip()
 
 
-def test_the_text_table_is_the_committed_one(monkeypatch):
+@pytest.mark.parametrize("name", ["text", "sizes"])
+def test_the_table_of_a_page_is_the_committed_one(name, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    benchmark, page = importlib.import_module("text"), (ROOT / "docs" / "text.md").read_text(encoding="utf-8")
-    table = re.search(r"<!-- table: text -->\n(.*?)<!-- end -->", page, re.DOTALL)
+    benchmark, page = importlib.import_module(name), (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+    table = re.search(f"<!-- table: {name} -->\n(.*?)<!-- end -->", page, re.DOTALL)
     assert table
-    figures = json.loads((ROOT / "benchmarks" / "results" / "text.json").read_text(encoding="utf-8"))
+    figures = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8"))
     assert table[1].strip() == benchmark.table(figures)

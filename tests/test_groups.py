@@ -203,9 +203,9 @@ def test_histograms_of_sizes_end_at_the_edges_and_poses_lie_between_the_steps():
     assert torch.equal(g.carried(all_at[[1, 2]], g.elements[[1, 2]]), all_at[[1, 2]]), "not round to the other end"
     between = g.carried(all_at[[0]], resizing(torch.tensor([2**0.25])))
     assert torch.allclose(between, torch.tensor([[0.75, 0, 0.25]]))
-    scores = torch.tensor([[0.0, -99, -99], [0, -99, 0], [0, -99, math.log(3)]])
-    best = g.refined(scores)[torch.arange(3), scores.argmax(1)]
-    assert torch.allclose(size_of(best), torch.tensor([1, 2**0.5, 2**0.75]))
+    scores = torch.tensor([[0.0, -9, -9], [0, -9, 0], [0, -2, 0.5], [0, -3, 1.1], [0, -9, 1e-4], [0, 0, 0]])
+    best = g.refined(scores)[torch.arange(6), scores.argmax(1)]
+    assert torch.allclose(size_of(best), torch.tensor([1, 2**0.5, 2 ** (5 / 6), 2, 2**0.5, 1]), atol=1e-4)
     assert torch.equal(Cyclic(4).refined(scores.new_zeros(2, 4)), Cyclic(4).elements.expand(2, 4, 3, 3))
 
 

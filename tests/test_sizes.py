@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from asserting import QUIET, refused
-from equiform import Cyclic, OrbitCanonicalizer, Rows, Scale, act, adapt, evaluate, fit, group, inverse, load
+from equiform import Cyclic, OrbitCanonicalizer, Rows, Scale, Upright, act, adapt, diagnose, evaluate, fit, group, inverse, load
 from equiform.canonicalizers import EnergyCanonicalizer, ProductCanonicalizer, SearchCanonicalizer, UniformCanonicalizer
 from equiform.geometry.groups import size_of
 from equiform.geometry.scales import resizing
@@ -187,4 +187,10 @@ def test_what_is_no_product_says_the_way_out(unchecked):
     refused(ValueError, "for C4, not for C4\\*Scale", lambda: adapt(len, name, canonicalizer="photos-c4", **own))
     refused(TypeError, "one per factor; got one of SO3", lambda: ProductCanonicalizer(sizes, SearchCanonicalizer("SO3")))
     refused(TypeError, "one per factor; got a str", lambda: ProductCanonicalizer(sizes, "photos-c4"))
+    refused(ValueError, "Upright turns photos; Scale.* resizes.*equiform.adapt", lambda: Upright(sizes))
+    refused(
+        ValueError,
+        "diagnose turns.*equiform.evaluate",
+        lambda: diagnose(adapt(len, sizes.group, canonicalizer=sizes, **own), []),
+    )
     refused(ValueError, "different things", lambda: ProductCanonicalizer(sizes, sizes))

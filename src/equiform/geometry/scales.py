@@ -98,19 +98,22 @@ class Scale(Group):
         return moved[:, order]
 
     def refined(self, scores: Float[Tensor, "b order"]) -> Float[Tensor, "b order 3 3"]:
-        """Of each element and its two neighbours the mean size by the posterior of the three, in the logarithm.
+        """Of each element the peak of a parabola through its score and those of its neighbours, over the logarithm of size.
 
-        At most half a step away, so that no two elements become one.
+        At most half a step away, so that no two elements become one; at an end, of the parabola through the last three.
         """
         order, logs = self._order.to(scores.device), self.sizes.log().to(scores.device)
-        place = order.argsort()
-        # ends have one neighbour
-        p = torch.nn.functional.pad(scores.double()[:, place], (1, 1), value=-torch.inf).unfold(1, 3, 1).softmax(-1)
-        near = torch.nn.functional.pad(logs, (1, 1)).unfold(0, 3, 1)
-        between = (logs[1:] + logs[:-1]) / 2
-        low, high = torch.cat([logs[:1], between]), torch.cat([between, logs[-1:]])
-        mean = torch.minimum(torch.maximum((p * near).sum(-1), low), high)
-        return resizing(mean.exp()[:, order]).to(torch.get_default_dtype())
+        ascending = scores.double()[:, order.argsort()]
+        if len(logs) < 3:
+            return self.elements.to(scores.device).expand(len(scores), -1, -1, -1)
+        lower, here, upper = ascending.unfold(1, 3, 1).unbind(-1)
+        slope, bend = (upper - lower) / 2, lower - 2 * here + upper
+        peak = torch.where(bend < 0, -slope / bend, slope.sign() * torch.inf)  # in steps; nan where all three are equal
+        ends = (peak[:, :1] + 1).clamp(0, 0.5), (peak[:, -1:] - 1).clamp(-0.5, 0)
+        share = torch.cat([ends[0], peak.clamp(-0.5, 0.5), ends[1]], 1).nan_to_num(0.0)
+        steps = torch.cat([torch.zeros_like(logs[:1]), logs.diff(), torch.zeros_like(logs[:1])])
+        moved = logs + torch.where(share < 0, steps[:-1], steps[1:]) * share
+        return resizing(moved.exp()[:, order]).to(torch.get_default_dtype())
 
 
 def resizing(size: Float[Tensor, " *b"]) -> Float[Tensor, "*b 3 3"]:
