@@ -147,8 +147,14 @@ def summary(result: dict[str, Any], score: str) -> dict[str, Any]:
     """Of each method the mean over sizes, and the share of what size costs the bare predictor that it wins back."""
     names = [name for name in result["1.0"] if name != "pose"]
     means = {name: statistics.mean(one[name][score] for one in result.values()) for name in names}
-    cost_of_size = result["1.0"]["bare"][score] - means["bare"]
-    return {name: {"mean": mean, "won_back": (mean - means["bare"]) / cost_of_size} for name, mean in means.items()}
+    return {name: {"mean": mean, "won_back": won_back(result, name, score)} for name, mean in means.items()}
+
+
+def won_back(result: dict[str, Any], name: str, score: str, largest: float = max(SHOWN)) -> float:
+    """That share over the sizes up to `largest`."""
+    some = [one for size, one in result.items() if float(size) <= largest]
+    bare = statistics.mean(one["bare"][score] for one in some)
+    return (statistics.mean(one[name][score] for one in some) - bare) / (result["1.0"]["bare"][score] - bare)
 
 
 # ------------------------------------------------------------------------------------------------------------ detection
@@ -200,8 +206,9 @@ def table(figures: dict[str, Any]) -> str:
     for setting, (key, score) in settings.items():
         for name, one in figures[key]["summary"].items() if key in figures else ():
             values = [figures[key]["by_size"][str(size)][name][score] for size in SHOWN]
-            won = "" if name == "bare" else f"{100 * one['won_back']:.0f} %"
-            row = [setting if name == "bare" else "", name, *[f"{value:.3f}" for value in [*values, one["mean"]]], won]
+            shares = [one["won_back"], won_back(figures[key]["by_size"], name, score, 1)]
+            row = [setting if name == "bare" else "", name, *[f"{value:.3f}" for value in [*values, one["mean"]]]]
+            row += [f"{100 * share:.0f} %" if name != "bare" else "" for share in shares]
             lines.append(f"| {' | '.join(row)} |")
     return "\n".join(lines)
 

@@ -10,8 +10,8 @@ from hypothesis import given
 import equiform
 from asserting import refused
 from equiform import O2, SO2, Cyclic, Dihedral, Scale, act, group, inverse
-from equiform.geometry import Group, Product
-from equiform.geometry.groups import size_of, turn, unscaled
+from equiform.geometry import Group, PlaneGroup, Product
+from equiform.geometry.groups import homogeneous, size_of, turn, unscaled
 from equiform.geometry.scales import resizing
 
 FINITE = [*(Cyclic(n) for n in (1, 2, 3, 4, 5, 8)), *(Dihedral(n) for n in (1, 2, 3, 4, 6))]
@@ -232,6 +232,27 @@ def test_a_product_does_what_its_factors_do(g):
     assert torch.allclose(g.carried(torch.eye(g.order)[:1].expand(g.order, -1), g.elements), torch.eye(g.order), atol=1e-5)
     sure = torch.eye(g.order) * 99
     assert torch.allclose(g.refined(sure)[range(g.order), range(g.order)], g.elements, atol=1e-5)
+
+
+class Right(PlaneGroup):
+    """Not at all, or a pixel to the right: a toy of another sort, whose elements a turn turns."""
+
+    sort = "shifts"
+
+    def __init__(self) -> None:
+        super().__init__("Right", 2)
+
+    def _listed(self) -> torch.Tensor:
+        return homogeneous(torch.eye(2).double().expand(2, 2, 2), torch.tensor([[0.0, 0], [1, 0]]).double())
+
+    def index(self, g: torch.Tensor) -> torch.Tensor:
+        return (g[:, 0, 2] > 0.5).long()
+
+
+def test_the_second_factor_is_found_in_what_the_first_has_left():
+    g = Cyclic(4) * Right()
+    assert torch.equal(g.index(g.elements), torch.arange(8))
+    assert not torch.equal(Right().index(g.elements), torch.arange(8) % 2), "control: turned, a shift is another"
 
 
 def test_products_join_and_may_be_continuous():
