@@ -190,7 +190,7 @@ def act_rotated_boxes(
     # the sides of isometries stay to the bit
     scale = size_of(g.double())
     scale = torch.where((scale - 1).abs() < SAME_SIZE, torch.ones_like(scale), scale)
-    sign = torch.linalg.det(g.double()).sign()
+    sign = torch.linalg.det(g.double()) / scale.square()
     angle, sign, scale = (_beside(v[:, None].to(_floating(x)), x) for v in (angle, sign, scale))
     turned = sign * _floating(x)[..., 4:5] + angle
     sides = _like(scale * _floating(x)[..., 2:4], x)
