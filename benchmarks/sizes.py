@@ -197,10 +197,8 @@ def detected(network: nn.Module, canonicalizer: OrbitCanonicalizer, data: Any) -
 
 def table(figures: dict[str, Any]) -> str:
     """A row for every setting and method: the score at every size, their mean, and the share that is won back."""
-    lines = [
-        f"| shown at | | {' | '.join(f'{size:g}x' for size in SHOWN)} | mean | won back |",
-        "| --- " * (len(SHOWN) + 4) + "|",
-    ]
+    shown_at = " | ".join(f"{size:g}x" for size in SHOWN)
+    lines = [f"| shown at | | {shown_at} | mean | won back | up to 1x |", "| --- " * (len(SHOWN) + 5) + "|"]
     settings = {"photos in black, top-1": ("black", "top1"), "with mirrored surroundings, top-1": ("mirrored", "top1")}
     settings["detection in black, AP50"] = ("detection", "ap50")
     for setting, (key, score) in settings.items():
