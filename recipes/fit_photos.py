@@ -1,9 +1,10 @@
 """Make a ready-made canonicalizer of photos: photos-c4, photos-c4-small or photos-so2.
 
-    python recipes/fit_photos.py photos/ --name photos-c4 --backbone efficientnet-lite0.pth --out photos-c4/
-    python recipes/fit_photos.py photos/ --name photos-c4 --start photos-c4/ --orbits --epochs 2 --lr 3e-4 --batch-size 12 \
-        --out photos-c4/
-    python recipes/fit_photos.py photos/ --name photos-so2 --start photos-c4/ --out photos-so2/
+    python recipes/fit_photos.py photos/ --name photos-c4 --backbone efficientnet-lite0.pth --resolution 128 --out photos-c4/
+    python recipes/fit_photos.py photos/ --name photos-c4 --start photos-c4/ --resolution 160 --orbits --epochs 2 --lr 3e-4 \
+        --batch-size 12 --out photos-c4/
+    python recipes/fit_photos.py photos/ --name photos-so2 --start photos-c4/ --resolution 128 --orbits --epochs 4 --lr 5e-4 \
+        --batch-size 12 --out photos-so2/
     python recipes/fit_photos.py photos/ --name photos-c4-small --backbone mobilenet_v1_025.safetensors --teacher photos-c4/ \
         --out photos-c4-small/
 
@@ -12,7 +13,8 @@
 kept aside, for the temperature. Photos that out-of-fold networks firmly contradict are left out (`--folds`): a few of every
 collection lie on their side. Views are those of photo_views.py; each is seen by the network alone, which says which way it is
 turned; the canonicalizer averages these answers over the orbit. With `--orbits` that average is what is fitted, on milder
-views, at four times the cost a photo: it brought more than as many single views did.
+views, at four times the cost a photo: it brought more than as many single views did. The finished one may look at larger views
+than it was fitted on (`--resolution`): things are larger in crops than in whole photos (Touvron et al. 2019, arXiv 1906.06423).
 """
 
 import argparse
@@ -44,9 +46,9 @@ from equiform.learning.fitting import quiet
 from photo_views import Views
 
 MAKE = {
-    "photos-c4": lambda: OrbitCanonicalizer("C4", "efficientnet-lite0", resolution=128),
-    "photos-c4-small": lambda: OrbitCanonicalizer("C4", "mobilenet-v1-0.25", resolution=112),
-    "photos-so2": lambda: RingCanonicalizer("SO2", "efficientnet-lite0", resolution=128),
+    "photos-c4": lambda: OrbitCanonicalizer("C4", "efficientnet-lite0", resolution=192),
+    "photos-c4-small": lambda: OrbitCanonicalizer("C4", "mobilenet-v1-0.25", resolution=128),
+    "photos-so2": lambda: RingCanonicalizer("SO2", "efficientnet-lite0", resolution=192),
 }
 ASIDE = 25  # one photo in so many
 EPSILON = 1e-3  # in the norms of EfficientNet-Lite
@@ -123,7 +125,8 @@ class WholeOrbit(OneView):
     def _answer(self, x: Tensor) -> Tensor:
         turned = torch.cat([torch.rot90(x, k, (-2, -1)) for k in range(4)]).contiguous(memory_format=torch.channels_last)
         answers = self.network(turned).unflatten(0, (4, len(x)))
-        return torch.stack([answer.roll(-k, 1) for k, answer in enumerate(answers)]).mean(0)
+        quarter = answers.shape[-1] // 4  # of the angles that the network answers with
+        return torch.stack([answer.roll(-k * quarter, 1) for k, answer in enumerate(answers)]).mean(0)
 
 
 def fitted(
@@ -231,7 +234,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--backbone", type=Path, help="pretrained weights to start from")
     parser.add_argument("--start", type=Path, help="or the folder of a ready-made one, to go on from")
     parser.add_argument("--teacher", type=Path, help="the folder of a larger one, to learn from as well")
-    parser.add_argument("--orbits", action="store_true", help="fit the mean over whole orbits, of quarter turns")
+    parser.add_argument("--orbits", action="store_true", help="fit the mean over all four quarter turns of a view")
     parser.add_argument("--folds", action="store_true", help="first find the photos that out-of-fold networks contradict")
     parser.add_argument("--leave-out", type=Path, help="JSON: a list of photos, as paths below the folder")
     parser.add_argument(
@@ -239,6 +242,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--weights", type=Path, help="JSON: source -> how often its photos come, beside 1")
     parser.add_argument("--card", type=Path, help="JSON: what else the card says")
+    parser.add_argument("--resolution", type=int, help="side of the views it is fitted on, if another than it will look at")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--batch-size", type=int, default=48)
@@ -254,6 +258,8 @@ def main(given: Sequence[str] | None = None) -> None:
     paths = [path for path in find_images(args.photos) if path.parent.name not in args.without]
     aside = [path for i, path in enumerate(paths) if i % ASIDE == 7 % ASIDE]
     canonicalizer: Any = MAKE[args.name]()
+    used = canonicalizer.resolution
+    canonicalizer.resolution = args.resolution or used
     settings = (args.epochs, args.lr, args.batch_size)
     out = {args.photos / name for name in json.loads(args.leave_out.read_text())} if args.leave_out else set()
     if args.folds:
@@ -272,6 +278,7 @@ def main(given: Sequence[str] | None = None) -> None:
         canonicalizer.load_state_dict(alike, strict=False)
     teacher = saving.restore(args.teacher, read, None)[0].network if args.teacher else None
     fitted(canonicalizer, data, *settings, teacher, WholeOrbit if args.orbits else OneView)
+    canonicalizer.resolution = used
     temperature = calibrate(canonicalizer, aside)
     card = {
         "photos": len(kept),

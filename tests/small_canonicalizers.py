@@ -1,4 +1,4 @@
-"""One small canonicalizer of every row of the table, for all tests: of images, and of clouds of points."""
+"""One small canonicalizer of every row of the table, for all tests: of images, of clouds of points, and of volumes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,12 +11,15 @@ from equiform import GroupConvCanonicalizer, OrbitCanonicalizer
 from equiform.canonicalizers import (
     Canonicalizer,
     CascadeCanonicalizer,
+    PolyphaseCanonicalizer,
     PrincipalAxesCanonicalizer,
     ProductCanonicalizer,
     RingCanonicalizer,
+    SeamCanonicalizer,
     SearchCanonicalizer,
     TileCanonicalizer,
     UniformCanonicalizer,
+    VolumeCanonicalizer,
 )
 from equiform.canonicalizers.poses import Pose, pose_of
 from equiform.geometry import Group
@@ -45,10 +48,17 @@ PRODUCTS: dict[str, Make] = {  # for the product of a group with three sizes
         OrbitCanonicalizer(group, resolution=16), OrbitCanonicalizer("Scale(0.5,2,3)", resolution=16)
     ),
 }
+SHIFTS: dict[str, Make] = {  # of images, for cyclic shifts alone
+    "seam": SeamCanonicalizer,
+    "polyphase": PolyphaseCanonicalizer,
+}
 CLOUDS: dict[str, Make] = {
     "frame": equiform.FrameCanonicalizer,
     "principal-axes": PrincipalAxesCanonicalizer,
     "search": lambda group: SearchCanonicalizer(group, side=4, width=32),
+}
+VOLUMES: dict[str, Make] = {
+    "volume": lambda group: VolumeCanonicalizer(group, resolution=8),
 }
 
 

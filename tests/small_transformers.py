@@ -24,6 +24,10 @@ def vit(name: str = "ViT", **more: Any) -> Any:
     return of(name, **(VISION | more))
 
 
+def video(name: str, **more: Any) -> Any:
+    return vit(name, num_frames=4, num_labels=5, **more)
+
+
 def beit(**more: Any) -> Any:
     return vit("Beit", num_hidden_layers=4, out_indices=[1, 2, 3, 4], use_auxiliary_head=False, **more)
 

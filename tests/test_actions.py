@@ -4,13 +4,14 @@ import math
 import warnings
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 
 import equiform
 from asserting import refused
 from equiform import Boxes, Cyclic, Dihedral, Points, act, group, inverse
-from equiform.geometry import Field, Image, Mask, Regular, RotatedBoxes, Tokens
+from equiform.geometry import Field, Image, Mask, Regular, RotatedBoxes, Shift, Tokens
 from equiform.geometry.actions import (
     ACTIONS,
     act_axial_vectors,
@@ -21,9 +22,10 @@ from equiform.geometry.actions import (
     moved_sizes,
 )
 from equiform.geometry.groups import turn
-from equiform.geometry.kinds import as_kinds
+from equiform.geometry.kinds import Kind, as_kinds
 from equiform.geometry.moving import snap
 from equiform.geometry.scales import resizing
+from equiform.geometry.shifts import shift
 
 DTYPES = [torch.uint8, torch.bool, torch.int64, torch.float16, torch.float32, torch.float64, torch.bfloat16]
 CANVASES = [(6, 6), (5, 8), (9, 4), (7, 7), (1, 1)]
@@ -121,7 +123,8 @@ MOVING = [p for p in EVERY if ACTIONS[p.id.rpartition("-")[0]].act is not act_in
 
 
 def test_every_kind_has_a_sample_and_vorticity_its_sign():
-    assert set(SAMPLES) == set(ACTIONS), "a kind in the table of actions needs a row of sample data here"
+    in_plane = {name for name, row in ACTIONS.items() if row.in_plane}
+    assert set(SAMPLES) == in_plane, "a kind in the table of actions needs a row of sample data here"
 
     def vorticity(flow: torch.Tensor) -> torch.Tensor:
         return (flow[:, 1:, 1:-1, 2:] - flow[:, 1:, 1:-1, :-2]) - (flow[:, :1, 2:, 1:-1] - flow[:, :1, :-2, 1:-1])
@@ -158,6 +161,68 @@ def test_identity_composition_and_inverse_to_the_bit(kind, make, canvas, uncheck
         turned, between = act(h, x, kind, canvas), moved_sizes(h, canvas)[0]
         assert equal(kind, act(g, turned, kind, between), act(g @ h, x, kind, canvas))
         assert equal(kind, act(inverse(h), turned, kind, between), x)
+
+
+def wrapping(kind: object) -> Kind:
+    """The kind as models of cyclic shifts have it."""
+    return as_kinds(kind, Shift(2))
+
+
+@pytest.mark.parametrize("canvas", [(8, 8), (4, 16), (5, 6)], ids=str)
+@pytest.mark.parametrize(("kind", "make"), [p for p in EVERY if not p.id.startswith("regular")])
+def test_turns_flips_and_cyclic_shifts_of_every_kind_to_the_bit(kind, make, canvas, unchecked):
+    """By any even number of pixels, so that patches of two fit; shares of a canvas that is no power of two round."""
+    kind = wrapping(kind)
+    if dict(kind.options).get("normalized") and canvas == (5, 6):
+        pytest.skip("shares round")
+    for h, g in batches(D4, D4):
+        h, g = (e + 2 * torch.randint(-20, 20, e.shape) * torch.tensor([[0, 0, 1.0], [0, 0, 1], [0, 0, 0]]) for e in (h, g))
+        x = snap(make(len(g), *canvas), kind, canvas)
+        assert equal(kind, act(Cyclic(4).identity(), x, kind, canvas), x)
+        moved, between = act(h, x, kind, canvas), moved_sizes(h, canvas)[0]
+        assert equal(kind, act(g, moved, kind, between), act(g @ h, x, kind, canvas))
+        assert equal(kind, act(inverse(h), moved, kind, between), x)
+
+
+@pytest.mark.parametrize("dtype", [*DTYPES, torch.uint16, torch.float8_e4m3fn], ids=str)
+@pytest.mark.parametrize("border", ["zeros", "edge", "reflect", "wrap"])
+def test_whole_pixels_shift_by_index_whatever_lies_beyond_the_border(border, dtype):
+    """Worked against padding; of every dtype, by more than the canvas too. Beside them a fraction of a pixel is resampled."""
+    x = pixels(2, 5, 8).mul(200).to(torch.float32 if dtype.itemsize == 1 and dtype.is_floating_point else dtype).to(dtype)
+    for right, down in ((3, -2), (-1, 0), (0, 4), (13, 6)):
+        g = shift(torch.tensor([[right, down], [down, right]]).float())
+        modes = {"zeros": "constant", "edge": "edge", "reflect": "symmetric", "wrap": "wrap"}
+        padded = np.pad(x.double().numpy(), [(0, 0), (0, 0), (13, 13), (13, 13)], modes[border])
+        rows = [padded[0, :, 13 - down : 18 - down, 13 - right : 21 - right], padded[1, :, 13 - right : 18 - right]]
+        rows[1] = rows[1][..., 13 - down : 21 - down]
+        moved = act(g, x, Image(border=border))
+        assert moved.dtype == dtype
+        assert torch.equal(moved.double(), torch.from_numpy(np.stack(rows)))
+        if dtype == torch.float32:
+            near = act(
+                g + 1e-3 * torch.eye(3).roll(1, 1)[None] * torch.tensor([[0.0], [1], [0]]), x / 200, Image(border=border)
+            )
+            assert torch.allclose(near[..., 1:-1, 1:-1], (moved / 200)[..., 1:-1, 1:-1], atol=0.01)
+
+
+def test_where_places_go_that_wrap():
+    """Worked example on a canvas of 8 x 6 pixels, two to the right and one down: places count modulo the canvas, boxes keep
+    their size and go where their centre goes."""
+    g, canvas = shift(torch.tensor([[2.0, 1.0]])), (6, 8)
+
+    def moved(places: list[float], kind: object) -> list[float]:
+        return act(g, torch.tensor([[places]]), wrapping(kind), canvas)[0, 0].tolist()
+
+    assert moved([7.5, 5.25], "points") == [1.5, 0.25]
+    assert moved([7, 5], Points(index=True)) == [1, 0]
+    assert moved([0.875, 0.5], Points(normalized=True)) == pytest.approx([0.125, 0.5 + 1 / 6])
+    assert moved([1, 1, 3, 2], "boxes") == [3, 2, 5, 3]
+    assert moved([4.0, 3, 7, 5], "boxes") == [6, 4, 9, 6], "across the edge: it reaches beyond the canvas"
+    assert moved([5.0, 3, 8, 5], "boxes") == [-1, 4, 2, 6], "its centre is beyond the edge"
+    assert moved([6.5, 4, 3, 2], Boxes("cxcywh")) == [0.5, 5, 3, 2]
+    assert moved([6.5, 4, 3, 2, 30], "rotated_boxes") == [0.5, 5, 3, 2, 30]
+    assert moved([3.0, 4], "vectors") == [3, 4], "arrows do not move"
+    assert act(g, torch.tensor([[[7.5, 5.25]]]), "points", canvas).tolist() == [[[9.5, 6.25]]], "control: without wrapping"
 
 
 @pytest.mark.parametrize(("kind", "make"), MOVING)

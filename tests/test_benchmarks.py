@@ -1,5 +1,6 @@
 """What the benchmark scripts take: other data, other predictors, and a peer that cannot be run."""
 
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -224,3 +225,82 @@ def test_the_errors_of_a_model_that_is_not_equivariant_are_seen(scripts):
     assert set(found) == {*cloud_exactness.MAKERS, "bare"}
     assert all(one.error < 1e-12 and one.left_out["of"] == 8 for label, one in found.items() if label != "bare")
     assert found["bare"].error > 0.1
+
+
+@pytest.fixture
+def started(scripts, monkeypatch):
+    """Runs a script of that name with options and returns the figures it wrote."""
+
+    def start(name, tmp_path, **options):
+        for variable, value in scripts[0].MEMORY.items():  # or the script would start again, in the place of the tests
+            monkeypatch.setenv(variable, value)
+        options |= {"threads": torch.get_num_threads(), "out": tmp_path / "out.json"}
+        parts = [part for option, value in options.items() for part in (f"--{option.replace('_', '-')}", str(value))]
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *parts])
+        importlib.import_module(name).main()
+        return json.loads((tmp_path / "out.json").read_text())
+
+    return start
+
+
+def test_what_an_oracle_gives_on_small_images(started, tmp_path):
+    """What is lost adds up; upright the oracle turns nothing, and a canvas that is padded first loses no corner."""
+    import cifar10_oracle
+
+    rng = np.random.default_rng(0)
+    images = {f"{part}_images": rng.integers(0, 256, (n, 16, 16, 3), np.uint8) for part, n in (("train", 24), ("test", 12))}
+    np.savez(tmp_path / "own.npz", train_labels=np.zeros(24), test_labels=np.arange(12) % 2, **images)
+    (tmp_path / "own.py").write_text(
+        "from torch import nn\n\ndef net():\n"
+        "    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)).eval()\n"
+    )
+    options = {"predictor": f"{tmp_path}/own.py:net", "canonicalizer": "turns", "epochs": 1, "precision": "32-true"}
+    options |= {"data": tmp_path / "own.npz", "adapter": tmp_path / "adapter"}
+    figures = started("cifar10_oracle", tmp_path, **options)
+    for row in figures["settings"].values():
+        assert sum(row["lost"].values()) == pytest.approx(row["mean"]["upright"] - row["mean"]["adapted"], abs=1e-6)
+        assert sum(row["share_of_poses"].values()) == pytest.approx(1)
+    first = figures["settings"]["bilinear, black corners"]
+    assert 2 * first["mean"]["oracle"] - first["between_quarter_turns"]["oracle"] == pytest.approx(first["mean"]["upright"])
+    again = started("cifar10_oracle", tmp_path, **options)  # with the adapter that is there
+    assert (again["settings"], again["fit"]) == (figures["settings"], figures["fit"])
+    x = torch.rand(2, 3, 16, 16)
+    assert torch.equal(cifar10_oracle.unpadded(cifar10_oracle.padded(x)), x)
+
+
+def test_photos_at_all_angles(started, tmp_path):
+    """A method's answers are those of the adapted model; upright the oracle is the bare classifier."""
+    import angles
+    import common
+    from equiform import adapt
+
+    for part, num in (("train", 2), ("val", 3)):
+        for name in ("n01440764", "n02102040"):
+            (tmp_path / part / name).mkdir(parents=True)
+            for i in range(num):
+                noise = np.random.default_rng(i).integers(0, 256, (12, 12, 3), np.uint8)
+                Image.fromarray(noise).resize((96, 96)).save(tmp_path / part / name / f"{i}.png")
+    (tmp_path / "own.py").write_text(
+        "import torch\nfrom torch import nn\n\ndef net():\n    torch.manual_seed(0)\n    last = nn.Linear(32, 1000)\n"
+        "    last.bias.data[[0, 217]] += 9\n"
+        "    return nn.Sequential(nn.Conv2d(3, 8, 7, 16), nn.AdaptiveAvgPool2d(2), nn.Flatten(), last).eval()\n"
+    )
+    classifier = f"{tmp_path}/own.py:net"
+    options = {"classifiers": classifier, "train": tmp_path / "train", "test": tmp_path / "val", "step": 45, "photos": 4}
+    figures = started("angles", tmp_path, **options, epochs=1)
+    assert figures["photos"] == 4
+    for frame in ("inside", "crop"):
+        rows = figures["classifiers"][classifier]["frames"][frame]["of ten classes"]
+        assert {len(row["accuracy"]) for row in rows.values()} == {8}
+        assert rows["oracle"]["accuracy"][0] == rows["bare"]["accuracy"][0]
+        assert rows["oracle"]["kept"] == 1
+    started("angles", tmp_path, draw=tmp_path / "angles.png")
+    with Image.open(tmp_path / "angles.png") as drawn:
+        assert drawn.width > 1000
+    net, x = common.predictor(classifier), torch.rand(3, 3, 64, 64)
+    so2 = adapt(net, "SO2", outputs="logits", canonicalizer="photos-so2").canonicalizer
+    pose = so2(x)
+    for coverage in (None, 0.9):
+        model = adapt(net, "SO2", inputs=angles.BACK, outputs="logits", canonicalizer=so2, coverage=coverage)
+        with torch.no_grad():
+            torch.testing.assert_close(common.answered(net, x, pose, angles.BACK, coverage), model(x).softmax(1))

@@ -30,7 +30,7 @@ from equiform.canonicalizers.energy import CONFIDENCES
 from equiform.canonicalizers.images import ImageCanonicalizer
 from equiform.canonicalizers.table import CANONICALIZERS
 from equiform.evaluation.evaluate import _baselines
-from small_canonicalizers import CLOUDS, CONTINUOUS, IMAGES, PRODUCTS
+from small_canonicalizers import CLOUDS, CONTINUOUS, IMAGES, PRODUCTS, SHIFTS, VOLUMES
 from small_photos import noise
 from small_predictors import Classifier
 
@@ -43,14 +43,13 @@ LEARNING = ["orbit", "group-conv", "tiles"]
 
 
 def test_every_canonicalizer_is_here():
-    assert set(IMAGES) | set(CONTINUOUS) | set(PRODUCTS) | set(CLOUDS) == set(CANONICALIZERS), (
-        "a canonicalizer in the table needs a row"
-    )
+    known = {*IMAGES, *CONTINUOUS, *PRODUCTS, *SHIFTS, *CLOUDS, *VOLUMES}
+    assert known == set(CANONICALIZERS), "a canonicalizer in the table needs a row"
     assert all(cls.name == name for name, cls in CANONICALIZERS.items())
     assert [name for name in IMAGES if CANONICALIZERS[name].learns] == LEARNING
     for name, cls in CANONICALIZERS.items():
         worlds = issubclass(cls, ImageCanonicalizer), issubclass(cls, CloudCanonicalizer)
-        of_images = name in IMAGES or name in CONTINUOUS
+        of_images = name in IMAGES or name in CONTINUOUS or name in SHIFTS
         assert worlds == (of_images and name != "uniform", name in CLOUDS), "one world each; only uniform has both"
 
 

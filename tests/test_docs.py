@@ -12,7 +12,8 @@ from equiform.evaluation import OrbitReport
 ROOT = Path(__file__).resolve().parents[1]
 
 
-PAGES = ["README.md", *(f"docs/{name}.md" for name in ("guide", "models", "detection", "photos", "text", "clouds", "sizes"))]
+PAGES = ["README.md", *(f"docs/{name}.md" for name in ("guide", "models", "detection", "photos", "text", "clouds"))]
+PAGES += ["docs/volumes.md", "docs/sizes.md"]
 
 
 @pytest.mark.parametrize("page", [pytest.param(page, marks=[pytest.mark.slow] * ("README" in page)) for page in PAGES])
@@ -46,11 +47,20 @@ def test_the_table_is_the_committed_one(tmp_path):
     assert table[1].strip() == OrbitReport.load(tmp_path / "report.json").to_markdown().strip()
 
 
-@pytest.mark.parametrize("name", ["text", "sizes"])
-def test_the_table_of_a_page_is_the_committed_one(name, monkeypatch):
+def test_the_table_of_shifts_is_the_committed_one(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    benchmark, page = importlib.import_module("shifts"), (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
+    table = re.search(r"<!-- table: shifts -->\n(.*?)<!-- end -->", page, re.DOTALL)
+    assert table
+    figures = json.loads((ROOT / "benchmarks" / "results" / "shifts.json").read_text(encoding="utf-8"))
+    assert table[1].strip() == benchmark.markdown(figures)
+
+
+@pytest.mark.parametrize("name", ["text", "volumes", "sizes"])
+def test_a_table_of_the_docs_is_the_committed_one(name, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     benchmark, page = importlib.import_module(name), (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
-    table = re.search(f"<!-- table: {name} -->\n(.*?)<!-- end -->", page, re.DOTALL)
+    table = re.search(rf"<!-- table: {name} -->\n(.*?)<!-- end -->", page, re.DOTALL)
     assert table
     figures = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8"))
     assert table[1].strip() == benchmark.table(figures)

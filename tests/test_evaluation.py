@@ -51,7 +51,7 @@ def test_every_figure_of_models_that_are_right_and_wrong():
     assert bare.values[0] == 1.0
     assert bare.values[2] == 0.0  # upside down, every answer is wrong
     assert bare.equivariance_error > 0.5
-    assert bare.pose_accuracy is None
+    assert (bare.pose_accuracy, bare.confidence) == (None, None)
     assert bare.time == 1.0, "by definition"
     assert (report["orbit averaging"].passes, report["training-free"].passes) == (4, 5)
     assert report["orbit averaging"].equivariance_error < 1e-6
@@ -63,6 +63,7 @@ def test_every_figure_of_models_that_are_right_and_wrong():
 
     report = evaluate(Equivariant(TopIsBright(), Never(), "image", "logits"), pictures())
     assert report.pose_accuracy == 0.25
+    assert report.methods[0].confidence.risk(1.0) == 0.75
     assert report.equivariance_error > 0.1
 
 

@@ -39,14 +39,14 @@ def test_ready_made_files_are_made_by_their_recipe(name, tmp_path, monkeypatch):
     save_file(folded, tmp_path / "folded.safetensors")
     backbone = ["--backbone", str(tmp_path / "folded.safetensors")] if name == "photos-c4-small" else []
     places = [str(tmp_path / "photos"), "--name", name, "--out", str(tmp_path / "out")]
-    fit_photos.main([*places, "--epochs", "1", "--batch-size", "8", *backbone])
-    if backbone:  # and further, over whole orbits
-        fit_photos.main([*places, "--start", str(tmp_path / "out"), "--orbits", "--epochs", "1", "--batch-size", "8"])
+    fit_photos.main([*places, "--epochs", "1", "--batch-size", "8", "--resolution", "24", *backbone])
+    # and further, over whole orbits
+    fit_photos.main([*places, "--start", str(tmp_path / "out"), "--orbits", "--epochs", "1", "--batch-size", "8"])
     card = json.loads((tmp_path / "out" / "config.json").read_text())["card"]
     assert card["sources"] == ["source0", "source1"]
     assert card["photos"] + card["kept_aside_for_the_temperature"] == 32
     canonicalizer = saving.restore(tmp_path / "out", fit_photos.read, None)[0]
-    assert canonicalizer.temperature == card["temperature"]
+    assert (canonicalizer.temperature, canonicalizer.resolution) == (card["temperature"], 32)
     assert canonicalizer([torch.rand(3, 40, 50)]).confidence.isfinite().all()
 
 
@@ -71,3 +71,14 @@ def test_views_of_photos_are_turned_as_they_say():
         found = torch.atan2(left, up)
         error = torch.atan2((found - angle).sin(), (found - angle).cos()).abs()
         assert float(error.median()) < apart, "counter-clockwise as act turns"
+
+
+@pytest.mark.parametrize("name", ["photos-c4-small", "photos-so2"])
+def test_whole_orbits_are_fitted_to_what_the_canonicalizer_answers(name, monkeypatch):
+    """The mean that is trained is the mean that is used, up to a factor: the same pose, for every quarter turn of a view."""
+    torch.manual_seed(0)
+    canonicalizer = fit_photos.MAKE[name]().eval()
+    canonicalizer.resolution = 32
+    x = canonicalizer.view(torch.rand(3, 3, 40, 40))
+    trained = fit_photos.WholeOrbit(canonicalizer, 1e-3)._answer(x).log_softmax(1)
+    assert torch.allclose(trained, canonicalizer.scores(x).float().log_softmax(1), atol=1e-3)

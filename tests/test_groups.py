@@ -10,7 +10,7 @@ from hypothesis import given
 import equiform
 from asserting import refused
 from equiform import O2, SO2, Cyclic, Dihedral, Scale, act, group, inverse
-from equiform.geometry import Group, PlaneGroup, Product
+from equiform.geometry import Group, PlaneGroup, Product, Shift
 from equiform.geometry.groups import homogeneous, size_of, turn, unscaled
 from equiform.geometry.scales import resizing
 
@@ -159,10 +159,28 @@ def test_bad_names_list_the_known_ones(name, unchecked):
     refused(ValueError, r"unknown group .*; known groups: Cn, Dn, Cnz, SO2, O2, SO3, .*C4, D4", lambda: group(name))
 
 
+@pytest.mark.parametrize("n", [1, 2, 5, 16])
+def test_shifts_are_multiplied_modulo_n(n):
+    """Worked examples: y is the slower index; the element of the matrix moves places to the right and down."""
+    g, order = Shift(n), torch.arange(n * n)
+    assert (g.name, g.order, g.on_grid, group(g.name)) == (f"Shift{n}", n * n, True, g)
+    assert torch.equal(g.elements @ torch.tensor([0.0, 0, 1]), torch.stack([order % n, order // n, order**0], -1).float())
+    assert g.label(g.elements[-1]) == f"shift {n - 1}, {n - 1}"
+    a, b = every_pair(g) if n < 16 else (g.random(500), g.random(500))
+    x, y = (a + b)[:, :2, 2].long().unbind(-1)
+    assert torch.equal(g.index(a @ b), y % n * n + x % n)
+    assert torch.equal(g.index(a @ b), g.index(b @ a))
+    assert torch.equal(g.index(inverse(a) @ a @ b), g.index(b))
+    assert bool((g.index(inverse(a)) == 0).all()) == (n == 1), "control"
+    assert torch.equal(g.nearest(b @ a), g.elements[g.index(a @ b)])
+    assert (g.angles(a)[1], len(set(g.random(64)[:, 0, 2].tolist())) > n / 4) == ([False] * len(a), True)
+    refused(ValueError, f"n a whole number from 1 to 64; got {n + 64}", lambda: group(f"Shift{n + 64}"))
+
+
 @pytest.mark.parametrize("n", [0, -1, 2.0, True, "4", None])
-@pytest.mark.parametrize("make", [Cyclic, Dihedral])
+@pytest.mark.parametrize("make", [Cyclic, Dihedral, Shift])
 def test_bad_orders_say_what_came(make, n, unchecked):
-    refused(ValueError, rf"whole number; got {n!r}", lambda: make(n))
+    refused(ValueError, rf"whole number.*; got {n!r}", lambda: make(n))
 
 
 # ---------------------------------------------------------------------------------------------- sizes and products

@@ -20,7 +20,7 @@ from equiform._files import write
 from equiform.canonicalizers import Canonicalizer, CascadeCanonicalizer, UniformCanonicalizer
 from equiform.geometry import Image
 from equiform.geometry.kinds import as_kinds
-from small_canonicalizers import CLOUDS, CONTINUOUS, IMAGES
+from small_canonicalizers import CLOUDS, CONTINUOUS, IMAGES, SHIFTS
 from small_predictors import Classifier, CloudClassifier
 
 FILES = ["config.json", "model.safetensors"]
@@ -51,6 +51,7 @@ MORE: dict[str, Callable[[], Canonicalizer]] = {
 EVERY = {name: lambda make=make: make("D2") for name, make in IMAGES.items()} | MORE
 EVERY |= {name: lambda make=make: make("SO3") for name, make in CLOUDS.items()}
 EVERY |= {name: lambda make=make: make("SO2") for name, make in CONTINUOUS.items()}
+EVERY |= {name: lambda make=make: make("Shift4") for name, make in SHIFTS.items()}
 
 
 def trained(canonicalizer: Canonicalizer, **options: Any) -> Equivariant:

@@ -46,10 +46,15 @@ def test_unknown_kinds_and_options_list_the_known_ones(unchecked):
         refused(TypeError, r"a kind is a name, a Kind, or a dict, list or tuple of them; got a ", as_kinds, {"a": bad})
     for make, message in [
         (lambda: Image("cubic"), f"unknown interpolation 'cubic'; known: {', '.join(INTERPOLATIONS)}"),
-        (lambda: Image(border="wrap"), f"unknown border 'wrap'; known: {', '.join(BORDERS)}"),
+        (lambda: Image(border="round"), f"unknown border 'round'; known: {', '.join(BORDERS)}"),
         (lambda: Field("cubic"), "unknown interpolation 'cubic'"),
-        (lambda: Field(border="wrap"), "unknown border 'wrap'"),
-        (lambda: Mask("wrap"), "unknown border 'wrap'"),
+        (lambda: Field(border="round"), "unknown border 'round'"),
+        (lambda: Mask("round"), "unknown border 'round'"),
+        (lambda: Tokens(border="round"), "unknown border 'round'"),
+        *[
+            (lambda make=make: make(border="edge"), "unknown border 'edge'; known: None, wrap")
+            for make in (Points, Boxes, RotatedBoxes)
+        ],
         (lambda: Tokens(0), "patch is a whole number from 1 on; got 0"),
         (lambda: Tokens(2, prefix=-1), "prefix is a whole number from 0 on; got -1"),
         (lambda: Invariant(axis=-1), "axis is a number from 0 on, or None where .*; got -1"),

@@ -79,6 +79,24 @@ def test_miou_is_that_of_torchmetrics():
     assert got != pytest.approx(value("miou", (scores, target.clamp(max=5))), abs=1e-3), "control: 255 is ignored"
 
 
+def test_dice_and_miou_of_volumes():
+    scores, target = torch.randn(2, 4, 3, 5, 6), torch.randint(0, 3, (2, 3, 5, 6))
+    labels = scores.argmax(1)
+    shares = [
+        [2 * ((a == k) & (b == k)).sum() / ((a == k).sum() + (b == k).sum()) for k in range(1, 4)]
+        for a, b in zip(labels, target, strict=True)
+    ]
+    expected = float(torch.tensor(shares).mean())
+    for output, kinds in ((scores, "volume"), (labels, "volume_mask"), (labels[:, None], "volume_mask")):
+        assert value("dice", (output, target), kinds=kinds) == pytest.approx(expected, abs=1e-6)
+        # a volume is as good as its slices to what counts voxels
+        slices = value("miou", (labels.flatten(0, 1), target.flatten(0, 1)), kinds="mask")
+        assert value("miou", (output, target), kinds=kinds) == pytest.approx(slices, abs=1e-9)
+    assert value("dice", (labels * 0, target * 0), kinds="volume_mask") == 1
+    assert value("dice", (target, target[:, None]), kinds="volume_mask") == 1
+    refused(ValueError, r"differ in shape, \(2, 3, 5, 6\) and \(2, 3, 5, 5\)", lambda: value("dice", (scores, target[..., 1:])))
+
+
 @pytest.mark.parametrize("form", ["scores", "labels", "one channel", "arrays", "lists", "photos of many sizes", "dict"])
 def test_miou_of_every_form_of_prediction(form):
     scores, target = torch.randn(2, 3, 4, 6), torch.randint(0, 3, (2, 4, 6))

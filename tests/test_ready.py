@@ -1,8 +1,10 @@
 """Ready-made canonicalizers: by name wherever one goes, by default for known models, and never untrained in silence."""
 
+import importlib
 import json
 import math
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -114,6 +116,11 @@ def test_a_saved_one_goes_in_by_its_folder_and_carries_its_card(tmp_path):
         model = adapt(classifier, "C4", outputs="logits", canonicalizer=given)
         assert next(model.canonicalizer.parameters()).dtype == torch.float32, "stored in half, computed in full"
         assert torch.equal(model.predict(x).pose.scores, expected.scores)
+    model.save(tmp_path / "again")
+    assert saving.read(tmp_path / "again")[0]["card"] == {"photos": 14465}
+    equiform.fit(model, x, epochs=1, enable_progress_bar=False)
+    model.save(tmp_path / "again")
+    assert saving.read(tmp_path / "again")[0]["card"] == {"started_from": {"photos": 14465}}
     refused(ValueError, "C4, not for D4: adapt to", lambda: adapt(classifier, "D4", outputs="logits", canonicalizer=tmp_path))
     refused(ValueError, r"outputs of classifier.*outputs=", lambda: equiform.load(tmp_path, classifier))
     refused(FileNotFoundError, r"photos-c9.*text-c4", adapt, classifier, "C4", outputs="logits", canonicalizer="photos-c9")
@@ -149,7 +156,7 @@ def test_ready_made_ones_for_photos_are_small_whole_and_sure_of_little_that_has_
     card = json.loads((folder / "config.json").read_text())["card"]
     assert {"photos", "sources", "backbone", "licence", "figures", "limits"} <= set(card)
     canonicalizer, settings = saving.restore(name, classifier, None)
-    assert settings["outputs"] is None
+    assert (settings["outputs"], canonicalizer.fitted) == (None, True)
     if name == "photos-c4-small":
         assert sum(p.numel() for p in canonicalizer.parameters()) <= 0.3e6
     odd = [torch.rand(3, 20, 20), torch.full((3, 64, 64), 0.4), torch.rand(3, 200, 200), torch.rand(1, 64, 64)]
@@ -157,6 +164,18 @@ def test_ready_made_ones_for_photos_are_small_whole_and_sure_of_little_that_has_
     assert confidence.isfinite().all()
     assert (confidence < 0.8).all(), "tiny, of one colour, noise: low confidence and no error"
     assert math.isclose(float(confidence[1]), 1 / canonicalizer.num_poses, abs_tol=0.3)
+
+
+@pytest.mark.parametrize("name", PHOTOS)
+def test_neither_noise_nor_another_save_tells_the_pose(monkeypatch, name, shared):
+    """No shortcut by blocks or interpolation: on noise the pose is found by chance; one re-save moves next to no photo."""
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+    probe = importlib.import_module("ready")
+    canonicalizer = saving.restore(name, classifier, None)[0]
+    found = probe.on_noise(canonicalizer, 120)["found"]
+    assert abs(found - 0.25) < 4 * (0.25 * 0.75 / 120) ** 0.5
+    photos = probe.pictures(shared / "data" / "coco128" / "images")[:40]
+    assert abs(probe.after_a_save(canonicalizer, photos)) <= 2 / 40
 
 
 @pytest.mark.skipif("photos-c4" not in PHOTOS, reason="no ready-made canonicalizer for photos in this checkout")

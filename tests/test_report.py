@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 import rich.console
 import torch
+from torchmetrics.functional.classification import binary_calibration_error
 
 from asserting import refused
+from equiform.evaluation.confidence import COVERAGES, Confidence
 from equiform.evaluation.report import COLUMNS, OrbitReport
 from equiform.evaluation.results import Method, Sample
 
@@ -90,6 +92,31 @@ def test_what_is_not_there_is_said():
 )
 def test_inconsistent_reports_are_refused(changes, message):
     refused(ValueError, message, lambda: orbit(**changes))
+
+
+# ------------------------------------------------------------------------------------------------ doubt
+def test_confidence_beside_right_poses(tmp_path):
+    known = Confidence.of(torch.tensor([0.9, 0.9, 0.5, 0.3]), torch.tensor([True, False, True, False]))
+    assert np.allclose(known.stated, [0.3, 0.5, 0.9])
+    assert (known.right, known.share) == ([0, 1, 0.5], [0.25, 0.25, 0.5])
+    assert math.isclose(known.error, 0.25 * 0.3 + 0.25 * 0.5 + 0.5 * 0.4, abs_tol=1e-6)
+    assert (known.risk(0.25), known.risk(0.5), known.risk(0.75), known.risk(1.0)) == (0, 0.5, 1 / 3, 0.5)
+    refused(ValueError, "known at a coverage of 0.05, 0.1.*got 0.33", lambda: known.risk(0.33))
+    refused(ValueError, "no pose", lambda: Confidence.of(torch.ones(0), torch.ones(0, dtype=torch.bool)))
+    torch.manual_seed(1)
+    confidence, right = torch.rand(500), torch.rand(500) < 0.5
+    theirs = binary_calibration_error(confidence, right.int(), n_bins=15)
+    assert math.isclose(Confidence.of(confidence, right).error, float(theirs), abs_tol=1e-6)
+    report = orbit(replace(ADAPTED, confidence=known), BARE)
+    assert "calibration error 0.400; 50.0% of the surest 90 % of poses wrong" in str(report)
+    report.save(tmp_path / "report.json")
+    assert OrbitReport.load(tmp_path / "report.json") == report
+    report.save(tmp_path / "report.html")
+    assert "wrong poses by coverage" in (tmp_path / "report.html").read_text()
+    left, risk = report.plot_confidence().axes
+    assert np.array_equal(risk.lines[0].get_xydata(), list(zip(COVERAGES, known.risks, strict=True)))
+    assert np.allclose(left.collections[0].get_offsets(), [(0.3, 0), (0.5, 1), (0.9, 0.5)])
+    refused(ValueError, "no method of this report finds poses", lambda: orbit().plot_confidence())
 
 
 # ------------------------------------------------------------------------------------------------ the table

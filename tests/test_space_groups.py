@@ -11,13 +11,13 @@ import equiform
 import test_groups
 from asserting import refused
 from equiform import E3, O2, O3, SE3, SO2, SO3, Points, Rows, act, group, inverse
-from equiform.geometry import AboutZ, Icosahedral, Octahedral, Similarity
+from equiform.geometry import AboutZ, Flips, Icosahedral, Octahedral, Similarity
 from equiform.geometry.actions import ACTIONS, act_invariant
 from equiform.geometry.groups import size_of, unscaled
 from equiform.geometry.rotations import rotation_angle
 from test_groups import belongs, by_name, every_pair
 
-FINITE = [AboutZ(1), AboutZ(4), AboutZ(5), Octahedral(), Octahedral(True), Icosahedral(), Icosahedral(True)]
+FINITE = [AboutZ(1), AboutZ(4), AboutZ(5), Octahedral(), Octahedral(True), Icosahedral(), Icosahedral(True), Flips()]
 CONTINUOUS = [SO3(), O3(), SE3(), E3(), Similarity(), AboutZ()]
 GROUPS = [*FINITE, *CONTINUOUS]
 EVERY = [*GROUPS, *test_groups.GROUPS]
@@ -209,7 +209,7 @@ def test_numbers_behind_points_and_flat_batches():
     assert not torch.allclose(moved["x"], act(g[:1], x, "points"))
 
 
-@pytest.mark.parametrize("kind", [name for name, row in ACTIONS.items() if not row.in_space])
+@pytest.mark.parametrize("kind", [name for name, row in ACTIONS.items() if not (row.in_space or row.in_volume)])
 def test_kinds_of_the_plane_are_refused(kind, unchecked):
     with pytest.raises(ValueError, match=rf"x: '{kind}' does not move in three dimensions; kinds that do: points, vectors"):
         act(SO3().random(2), torch.rand(2, 3, 4, 4), kind)

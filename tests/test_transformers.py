@@ -237,6 +237,8 @@ REFINED = {"init_reference_points": places, "intermediate_reference_points": sha
 inner, wide = partial(Case, options=INNER), partial(Case, options=INNER | WIDE)
 prompted = partial(Case, canvas=(64, 64))
 LABELS = {"labels": (classes(), the_same)}
+VIDEOS = ("VideoMAE", "Timesformer", "Vivit")
+VIDEO = LABELS | {"pixel_values": (lambda: torch.rand(B, 4, 3, 32, 32), a_map)}
 ONE_MASK = ONE_POINT | {"input_masks": ALL_PROMPTS["input_masks"]}
 with_registers, v3 = partial(small.vit, "Dinov2WithRegisters"), partial(small.vit, "DINOv3ViT", num_register_tokens=3)
 next1, next2 = (partial(small.of, name, **small.FOUR) for name in ("ConvNext", "ConvNextV2"))
@@ -249,6 +251,7 @@ CASES = [
     inner("ResNetForImageClassification", small.resnet, stays("logits") | maps("hidden_states")),
     inner("CLIPForImageClassification", clip("CLIP"), stays("logits") | {"hidden_states": TOKENS}, (32, 32)),
     Case("SwinForImageClassification", small.swin, stays("logits")),
+    *[Case(f"{c}ForVideoClassification", partial(small.video, c), stays("loss", "logits"), (32, 32), VIDEO) for c in VIDEOS],
     wide("DeiTForImageClassificationWithTeacher", deit, TAUGHT | {"hidden_states": Tokens(8, 2)}),
     inner("SegformerForSemanticSegmentation", segformer, stays("loss") | maps("logits", "hidden_states"), inputs=MAPS),
     Case("DPTForSemanticSegmentation", partial(small.dpt, num_labels=5), stays("loss") | maps("logits"), (32, 32), SMALL_MAPS),

@@ -17,11 +17,13 @@ from .canonicalizers.orbit import OrbitCanonicalizer
 from .canonicalizers.poses import Pose, straight_through
 from .canonicalizers.product import product_of
 from .canonicalizers.ring import RingCanonicalizer
+from .canonicalizers.seam import SeamCanonicalizer
 from .canonicalizers.search import SearchCanonicalizer
-from .geometry import groups, nested
+from .canonicalizers.volumes import VolumeCanonicalizer
+from .geometry import groups
 from .geometry.actions import ACTIONS
 from .geometry.groups import Group, factors_of
-from .geometry.kinds import Kind, Rows, as_kinds
+from .geometry.kinds import Kind, Rows, as_kinds, looked_at, plain
 from .predictors import known_kinds
 from .predictors.pairs import as_predictor
 from .predictors.photo_tasks import known_task
@@ -68,9 +70,8 @@ class Equivariant(nn.Module):
         self.predictor, self.canonicalizer = predictor, canonicalizer
         self.inputs = in_order(as_kinds(inputs, canonicalizer.group), predictor)
         self.outputs = as_kinds(outputs, canonicalizer.group)
-        if canonicalizer.group.dim == 3:
-            _check_in_space(self.inputs, "inputs", canonicalizer.group)
-            _check_in_space(self.outputs, "outputs", canonicalizer.group)
+        for name, kinds in (("inputs", self.inputs), ("outputs", self.outputs)):
+            _check_moves(kinds, name, canonicalizer.group, looked_at(self.inputs) == "volume")
         self.top_k, self.coverage, self.opinion = top_k, coverage, opinion
         self.prior = prior if prior is None or isinstance(prior, int | float) else [float(share) for share in prior]
         if self.prior is not None:
@@ -140,17 +141,21 @@ class Equivariant(nn.Module):
         return {name: getattr(self, name) for name in names}
 
 
-def _check_in_space(kinds: Any, name: str, group: Group) -> None:
-    """Raise ValueError for a kind that needs a canvas."""
-
-    def check(kind: Any) -> None:
-        if isinstance(kind, Rows):
-            nested.map_kinds(check, kind.kinds)
-        elif not ACTIONS[kind.name].in_space or dict(kind.options).get("normalized"):
-            known = ", ".join(name for name, row in ACTIONS.items() if row.in_space)
-            raise ValueError(f"{name}: {kind!r} does not move in space, as {group.name} does; kinds that do: {known}")
-
-    nested.map_kinds(check, kinds)
+def _check_moves(kinds: Any, name: str, group: Group, volumes: bool) -> None:
+    """Raise ValueError for a kind that does not move where the group does, or needs a canvas that is not there."""
+    for kind in plain(kinds):
+        row = ACTIONS[kind.name]
+        if group.dim == 2 and not row.in_plane:
+            raise ValueError(
+                f"{name}: {kind!r} moves in space, and {group.name} turns pictures: volumes take O, Oh, D2h, C4z or C2z"
+            )
+        metric = row.in_space and not dict(kind.options).get("normalized")
+        if group.dim == 3 and not (metric or (volumes and (row.in_space or row.in_volume))):
+            known = [name for name, row in ACTIONS.items() if row.in_space or (volumes and row.in_volume)]
+            hint = "" if volumes else "; three-dimensional images are inputs of the kind 'volume'"
+            raise ValueError(
+                f"{name}: {kind!r} does not move in space, as {group.name} does; kinds that do: {', '.join(known)}{hint}"
+            )
 
 
 def adapt(
@@ -174,7 +179,8 @@ def adapt(
     canonicalizer: one of your own, the name of a ready-made one ("photos-c4", "photos-c4-small", "photos-so2"), or the folder
     or repository of a saved one; of a product of groups one for each factor, ("photos-c4", mine). Left out, known models of
     images take the ready-made one for their group, which needs no `fit`; all others an `OrbitCanonicalizer` (in space a
-    `SearchCanonicalizer`), to be fitted.
+    `SearchCanonicalizer`, of volumes a `VolumeCanonicalizer`), to be fitted. Shifts take a `SeamCanonicalizer`, which has
+    nothing to fit.
     `top_k`: answer with the mean over that many likeliest poses; `coverage`: with as many as cover that share of the posterior.
     `prior`: how likely each pose is before looking: the share of inputs that is upright, the rest spread over the other poses
     alike, or a number for each element. With one that is not uniform the model is no longer exactly equivariant: a photo that
@@ -191,24 +197,30 @@ def adapt(
         pair = "" if known_task(single) is None else ". With its processor it is known: adapt((processor, model), group)"
         images = "'mask' for a segmenter, {'boxes': 'boxes', 'scores': 'invariant'} for a dict"
         clouds = "'points' for positions, {'forces': 'vectors', 'energy': 'invariant'} for a dict"
+        if looked_at(as_kinds(inputs)) == "volume":
+            clouds = "'volume_mask' for a segmenter of volumes, {'boxes': 'boxes', 'scores': 'invariant'} for a dict"
         raise ValueError(
             f"how the outputs of {_name(single)} move is not known: pass outputs=, for example outputs='logits' for a "
             f"classifier, {clouds if in_space else images}{pair}"
         )
-    chosen = _chosen(canonicalizer, groups.group(group), single, known[1] is not None)
+    seen = looked_at(as_kinds(inputs))
+    chosen = _chosen(canonicalizer, groups.group(group), single, known[1] is not None, seen)
     return Equivariant(single, chosen.eval(), inputs, outputs, top_k, coverage, prior=prior)
 
 
-def _chosen(given: Any, group: Group, predictor: Callable[..., Any], is_known: bool) -> Canonicalizer:
-    """The canonicalizer given, as a module or by name, else the default for this predictor and group."""
+def _chosen(given: Any, group: Group, predictor: Callable[..., Any], is_known: bool, seen: str) -> Canonicalizer:
+    """The canonicalizer given, as a module or by name, else the default for this predictor, group and kind of input."""
     factors = factors_of(group)
     if isinstance(given, (list, tuple)) or (given is None and len(factors) > 1):
         each = [None] * len(factors) if given is None else given
         if len(each) != len(factors):
             names = " and ".join(factor.name for factor in factors)
             raise ValueError(f"{group.name} takes a canonicalizer for each of its factors, {names}; got {len(each)}")
-        return product_of([_chosen(one, factor, predictor, is_known) for one, factor in zip(each, factors, strict=True)])
+        return product_of([_chosen(one, factor, predictor, is_known, seen) for one, factor in zip(each, factors, strict=True)])
     make = SearchCanonicalizer if group.dim == 3 else RingCanonicalizer if group.order is None else OrbitCanonicalizer
+    if group.dim == 3 and seen == "volume":
+        make = VolumeCanonicalizer
+    make = SeamCanonicalizer if group.wraps else make
     if given is None:
         given = (ready.default(group.name) if is_known else None) or make(group)
         parameter = next(predictor.parameters(), None) if isinstance(predictor, nn.Module) else None

@@ -44,7 +44,7 @@ def save(
 ) -> None:
     """Write a canonicalizer and the settings of its wrapper: inputs, outputs, top_k, coverage, prior and opinion.
 
-    `card`: a model card in plain JSON values: data, licences, figures, limits.
+    `card`: a model card in plain JSON values: data, licences, figures, limits; else that of the canonicalizer.
 
     Raises ValueError for what could not be loaded: a class that is not in the table, weights that are not finite.
     """
@@ -56,7 +56,7 @@ def save(
     if settings.get("opinion") is not None:
         weights[OPINION] = settings["opinion"].weight.contiguous()
     _check_numbers(weights, type(canonicalizer).__name__)
-    if card is not None:
+    if (card := canonicalizer.card if card is None else card) is not None:
         config["card"] = dict(card)
     text = _text(config)
     data = safetensors.torch.save(weights, {FORMAT: text})
@@ -276,6 +276,7 @@ def restore(
     if dtype is not None and dtype != torch.float16:
         canonicalizer = canonicalizer.to(dtype=dtype)
     canonicalizer.load_state_dict(weights)
+    canonicalizer.card = saved.config.get("card")
     canonicalizer.fitted_on = _fitted_on(path_or_repo, saved)
     return canonicalizer.eval(), settings
 

@@ -10,10 +10,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..geometry import nested
-from ..geometry.actions import Size, canvas_code, moved_size
+from ..geometry.actions import Size, moved_sizes
 from ..geometry.clouds import Cloud, batch_of, flat_parts
 from ..geometry.groups import inverse
-from ..geometry.kinds import Kind, Rows
+from ..geometry.kinds import Kind, Rows, looked_at
 from ..geometry.moving import act_leaf, check_boxes, image_among, sizes_of, snap_leaf, unstacked
 from ..geometry.owners import Leaves, Owned, Owners, copied, gathered, moves, owned, owners_of, take
 from .calls import kinds_by_name, parameter_names, rows_if_list, seen_cloud
@@ -40,7 +40,8 @@ class Batch:
 
     @classmethod
     def bind(cls, predictor: Callable[..., Any], inputs: Any, args: tuple, kwargs: Mapping[str, Any], dim: int = 2) -> "Batch":
-        """Raises TypeError or ValueError where the arguments do not fit the kinds, or hold no image (in space: no points)."""
+        """Raises TypeError or ValueError where the arguments do not fit the kinds, or hold no image (in space: no points and no
+        volume)."""
         args, kwargs, finish = inputs_of(predictor, args, kwargs)
         reads = hasattr(predictor, "inputs_of")  # a pair, which knows which of its arguments move
         names = parameter_names(predictor, args)
@@ -71,8 +72,8 @@ class Batch:
             leaves = _leaves(values, kinds)
         owners = owners_of(leaves, len(seen), batch)
         check_boxes(leaves)
-        sizes = [] if isinstance(seen, Cloud) else sizes_of(seen)
-        run = _of_lists(invoked, listed[0], dim) if listed else invoked
+        sizes = [] if isinstance(seen, Cloud) else sizes_of(seen, dim)
+        run = _of_lists(invoked, listed[0], isinstance(seen, Cloud)) if listed else invoked
         return cls(values, kinds, run, seen, owners, owned(leaves, owners, given=True), sizes, finish)
 
     @property
@@ -88,7 +89,8 @@ class Batch:
         """
         back = inverse(chosen.g)
         if not self.sizes and not isinstance(self.seen, Cloud):  # an empty batch
-            canvas = (1, 1) if isinstance(self.seen, list) else (int(self.seen.shape[-2]), int(self.seen.shape[-1]))
+            axes = back.shape[-1] - 1
+            canvas = (1,) * axes if isinstance(self.seen, list) else tuple(self.seen.shape[-axes:])
             return [Part.of(self, chosen, back, canvas, canvas, torch.zeros(0, dtype=torch.long))]
         if "point" in self.owners:
             found = [(None, None, part) for part in flat_parts(self.owners["point"], chosen.row, len(self.seen))]
@@ -194,8 +196,8 @@ def _without_kind(value: Any) -> str:
 
 
 def _seen(values: dict[str, Any], kinds: dict[str, Any], leaves: Leaves, dim: int) -> tuple[Any, Tensor | None]:
-    """The images or the cloud among the arguments, and the row of every point of a flat batch."""
-    if dim == 3:
+    """The images, volumes or clouds among the arguments, and the row of every point of a flat batch."""
+    if dim == 3 and looked_at(kinds) != "volume":
         cloud = seen_cloud(values, kinds)
         if cloud is None:
             raise ValueError(
@@ -204,30 +206,34 @@ def _seen(values: dict[str, Any], kinds: dict[str, Any], leaves: Leaves, dim: in
             )
         return cloud, batch_of(values, kinds)
     images = image_among(leaves)
+    kind, grey, axes = ("volume", "volume of one channel", "depth, height, width")
+    if dim == 2:
+        kind, grey, axes = ("image", "grey image", "height, width")
     if images is None:
-        raise ValueError("no image among the inputs: one of them must have the kind 'image' for the pose to be found")
-    expected = 3 if isinstance(images, list) else 4
-    short = [tuple(x.shape) for x in (images if isinstance(images, list) else [images]) if x.ndim < expected - (expected == 4)]
+        raise ValueError(f"no {kind} among the inputs: one of them must have the kind {kind!r} for the pose to be found")
+    listed = isinstance(images, list)
+    short = [tuple(x.shape) for x in (images if listed else [images]) if x.ndim < dim + 1]
     if short:
-        axes = "(channels, height, width)" if expected == 3 else "(b, channels, height, width)"
-        way = "x[None, None]" if expected == 4 and len(short[0]) == 2 else "x[None]"
-        raise ValueError(f"images have shape {axes}; got {short[0]} (one grey image: {way})")
+        shape = f"(channels, {axes})" if listed else f"(b, channels, {axes})"
+        way = "x[None, None]" if not listed and len(short[0]) == dim else "x[None]"
+        raise ValueError(f"{kind}s have shape {shape}; got {short[0]} (one {grey}: {way})")
     return images, None
 
 
 def _by_canvas(
-    back: Float[Tensor, "m 3 3"], sizes: Sequence[Size], rows: Tensor
+    back: Float[Tensor, "m d d"], sizes: Sequence[Size], rows: Tensor
 ) -> list[tuple[Size | None, Size | None, Tensor]]:
     """The pairs of each (canvas before, canvas after being brought back), at most as many at a time as there are rows."""
-    if len(set(sizes)) == 1 and sizes[0][0] == sizes[0][1]:
+    if len(set(sizes)) == 1 and len(set(sizes[0])) == 1:
         return [(sizes[0], sizes[0], part) for part in torch.arange(len(rows)).split(len(sizes))]
     found: dict[tuple[Size, Size], list[int]] = {}
-    for i, (code, row) in enumerate(zip(canvas_code(back), rows.tolist(), strict=True)):
-        found.setdefault((sizes[row], moved_size(code, sizes[row])), []).append(i)
+    before = [sizes[row] for row in rows.tolist()]
+    for i, pair in enumerate(zip(before, moved_sizes(back, before), strict=True)):
+        found.setdefault(pair, []).append(i)
     return [(*pair, part) for pair, pairs in found.items() for part in torch.tensor(pairs).split(len(sizes))]
 
 
-def _of_lists(run: Callable[[dict[str, Any]], Any], name: str, dim: int) -> Callable[[dict[str, Any]], Any]:
+def _of_lists(run: Callable[[dict[str, Any]], Any], name: str, clouds: bool) -> Callable[[dict[str, Any]], Any]:
     """The same call, with a TypeError that says the way out where the predictor does not take the list."""
 
     def checked(moved: dict[str, Any]) -> Any:
@@ -236,9 +242,9 @@ def _of_lists(run: Callable[[dict[str, Any]], Any], name: str, dim: int) -> Call
         except (TypeError, AttributeError) as error:
             reason = " ".join(str(error).split())[:80]
             way_out = (
-                "stack images of one size, torch.stack(images), and call the model once for every size"
-                if dim == 2
-                else "stack clouds of one size, torch.stack(clouds), or pad them beside an argument of the kind 'presence'"
+                "stack clouds of one size, torch.stack(clouds), or pad them beside an argument of the kind 'presence'"
+                if clouds
+                else "stack images of one size, torch.stack(images), and call the model once for every size"
             )
             came = f"the predictor was given the list {name!r} as it came, and failed ({reason} ...)"
             raise TypeError(f"{came}. If it takes batches, {way_out}") from error

@@ -12,7 +12,7 @@ from torch.utils.data import IterableDataset
 from ..geometry import nested
 from ..geometry.arrays import as_tensor
 from ..geometry.clouds import Cloud, cloud_of
-from ..geometry.kinds import Kind, Rows
+from ..geometry.kinds import Kind, Rows, axes_of, looked_at
 
 
 def invoke(function: Callable[..., Any], predictor: Callable[..., Any], x: Any) -> Any:
@@ -26,14 +26,14 @@ def invoke(function: Callable[..., Any], predictor: Callable[..., Any], x: Any) 
 
 
 def fitting_kinds(kind: Any, x: Any) -> Any:
-    """The kinds for x: those of the arguments given; for a single input, that of the image or the points."""
+    """The kinds for x: those of the arguments given; for a single input, that of the image, the volume or the points."""
     if isinstance(kind, Mapping) and isinstance(x, Mapping):
         return {name: one for name, one in kind.items() if x.get(name) is not None}
     several = isinstance(kind, Mapping) or (isinstance(kind, (list, tuple)) and not nested.is_container(x))
     if not several or isinstance(x, tuple):
         return rows_if_list(kind, x)
-    each, looked_at = _listed(kind), _looked_at(kind)
-    return next((one for one in each if _is(looked_at, one)), each[0])
+    each, seen = _listed(kind), looked_at(kind)
+    return next((one for one in each if _is(seen, one)), each[0])
 
 
 def target_kinds(inputs: Any, outputs: Any, target: Any) -> Any:
@@ -105,7 +105,7 @@ def inputs_of(batch: Any, kinds: Any) -> Any:
     while isinstance(batch, (tuple, list)) and not is_row_list(batch, kinds):
         if not batch:
             raise ValueError("an empty batch in the data")
-        alone = isinstance(kinds, Mapping) and not pair and _looked_at(kinds) == "image"
+        alone = isinstance(kinds, Mapping) and not pair and looked_at(kinds) != "points"
         if isinstance(kinds, (Mapping, tuple, list)) and len(batch) == len(kinds) and _is_array(batch[0]) and not alone:
             return arguments(batch, kinds)
         batch, pair = batch[0], True
@@ -120,7 +120,7 @@ def inputs_of(batch: Any, kinds: Any) -> Any:
 
 def check_sample(data: Any, inputs: Any) -> None:
     """Raise ValueError where a sample of a map-style data set is no cloud (n, 3), but a point of one."""
-    if _looked_at(inputs) == "image" or isinstance(data, IterableDataset) or len(data) == 0:
+    if looked_at(inputs) != "points" or isinstance(data, IterableDataset) or len(data) == 0:
         return
     x = inputs_of(data[0], inputs)
     for kind, leaf, path in nested.leaves(fitting_kinds(inputs, x), x, "sample"):
@@ -132,16 +132,19 @@ def check_sample(data: Any, inputs: Any) -> None:
 
 
 def images_of(batch: Any, kinds: Any) -> Any:
-    """The images in a batch (or sample) of data: a tensor, or a list of (c, h, w). Raises ValueError where there are none."""
-    x = inputs_of(batch, kinds)
+    """The images (or volumes) in a batch (or sample) of data: a tensor, or a list of (c, h, w).
+
+    Raises ValueError where there are none.
+    """
+    x, seen = inputs_of(batch, kinds), looked_at(kinds)
     if not isinstance(x, (Mapping, tuple)):
         return x
     pairs = [(kinds[name], value) for name, value in x.items()] if isinstance(x, Mapping) else zip(kinds, x, strict=True)
     for kind, value in pairs:
-        if _is("image", kind):
+        if _is(seen, kind):
             return value
     keys = f", only {', '.join(map(repr, batch))}" if isinstance(batch, Mapping) else ""
-    raise ValueError(f"there is no image in the data{keys}; the model's inputs are {kinds!r}")
+    raise ValueError(f"there is no {seen} in the data{keys}; the model's inputs are {kinds!r}")
 
 
 def cloud_in(batch: Any, kinds: Any) -> Cloud:
@@ -179,8 +182,8 @@ def seen_cloud(x: Any, kinds: Any) -> Cloud | None:
 
 
 def is_row_list(batch: Any, kinds: Any) -> bool:
-    """Whether it is a per-sample list, of images (c, h, w) or of clouds (n, 3)."""
-    ndim = {"image": 3, "points": 2}[_looked_at(kinds)]
+    """Whether it is a per-sample list, of images (c, h, w), volumes (c, d, h, w) or clouds (n, 3)."""
+    ndim = axes_of(kinds) + 1 if looked_at(kinds) != "points" else 2
     return isinstance(batch, list) and bool(batch) and all(isinstance(x, Tensor) and x.ndim == ndim for x in batch)
 
 
@@ -196,12 +199,6 @@ def _is(name: str, kind: Any) -> bool:
 
 def _listed(kinds: Any) -> list[Any]:
     return list(kinds.values()) if isinstance(kinds, Mapping) else list(kinds) if isinstance(kinds, (list, tuple)) else [kinds]
-
-
-def _looked_at(kinds: Any) -> str:
-    """The kind that the canonicalizer looks at: the image, or points where there is no image."""
-    each = _listed(kinds)
-    return "points" if any(_is("points", one) for one in each) and not any(_is("image", one) for one in each) else "image"
 
 
 def _is_array(value: Any) -> bool:
@@ -249,7 +246,7 @@ def kinds_by_name(inputs: Any, names: list[str], given: dict[str, Any]) -> dict[
 
 
 def rows_if_list(kind: Any, value: Any) -> Any:
-    """The kind of each entry where images or clouds come as a list."""
-    if isinstance(kind, Kind) and kind.name in ("image", "points") and isinstance(value, (list, tuple)):
+    """The kind of each entry where images, volumes or clouds come as a list."""
+    if isinstance(kind, Kind) and kind.name in ("image", "volume", "points") and isinstance(value, (list, tuple)):
         return Rows(kind)
     return kind

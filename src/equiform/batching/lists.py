@@ -13,7 +13,7 @@ from ..geometry.kinds import Kind, Rows
 from ..geometry.owners import num_entries
 
 # number of axes of a batched tensor; that of one sample has one less
-BATCHED = {"image": 4, "mask": 4, "field": 4, "tokens": 3}
+BATCHED = {"image": 4, "mask": 4, "field": 4, "tokens": 3, "volume": 5, "volume_mask": 5}
 Array = (Tensor, np.ndarray)
 
 

@@ -26,19 +26,22 @@ class Canonicalizer(nn.Module, ABC):
 
     name = ""  # in the table of canonicalizers
     learns = True  # whether there is anything to fit
+    max_order = MAX_ORDER
     estimates = True  # whether its poses can be right or wrong
     ready_made: ClassVar[Mapping[str, str]] = {}  # those of the package that could stand in its place, by group
     needs_predictor = False  # whether its constructor takes the predictor, as `predictor`
     fitted = False  # whether its weights were learnt: set by `fit` and `load`; yours to set after a training of your own
     fitted_on = ""  # of a ready-made one: what it was fitted on, for errors
+    card: Mapping[str, Any] | None = None  # a model card in plain JSON values: data, licences, figures, limits
     given_network: str | None = None  # the class of the network that its constructor was given, as `network`
     _place: Tensor
 
     def __init__(self, group: str | Group):
         super().__init__()
         self.group = groups.group(group)
-        if self.group.order is not None and self.group.order > MAX_ORDER:
-            raise ValueError(f"canonicalizers score groups of at most {MAX_ORDER} elements; {group} has {self.group.order}")
+        if self.group.order is not None and self.group.order > self.max_order:
+            most = self.max_order
+            raise ValueError(f"canonicalizers score groups of at most {most} elements; {group} has {self.group.order}")
         self.register_buffer("_place", torch.zeros(1), persistent=False)  # follows the module from device to device
 
     @abstractmethod

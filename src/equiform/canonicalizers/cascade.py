@@ -48,7 +48,7 @@ class CascadeCanonicalizer(ImageCanonicalizer):
     def parts(self) -> dict[str, Canonicalizer]:
         return {"quick": self.quick, "thorough": self.thorough}
 
-    def forward(self, inputs: Images) -> Pose:
+    def find(self, inputs: Images) -> Pose:
         # in float64, so that the order of the sums over poses does not show
         first = self.quick(inputs).scores
         first = first.to(working_dtype(first)).log_softmax(1)

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..geometry.groups import Group, inverse
+from ..geometry.kinds import as_kinds
 from ..geometry.moving import act
 from ..geometry.nested import first_logits
 from .images import ImageCanonicalizer, Images
@@ -48,6 +49,7 @@ class EnergyCanonicalizer(ImageCanonicalizer):
     name = "energy"
     learns = False
     needs_predictor = True
+    shifts = True
 
     def __init__(
         self,
@@ -79,11 +81,12 @@ class EnergyCanonicalizer(ImageCanonicalizer):
             rows = [self.forward(image[None]).scores for image in inputs]
             scores = torch.cat(rows) if rows else torch.zeros(0, self.num_poses)
             return pose_of(scores, self.elements)
-        if inputs.ndim != 4:
+        if inputs.ndim not in (4, 5):  # clips go to the predictor as they are
             raise ValueError(f"images have shape (b, channels, height, width); got {tuple(inputs.shape)}")
         if len(inputs) == 0:
             return pose_of(torch.zeros(0, self.num_poses), self.elements)
-        answers = [self._predictor[0](act(g[None], inputs)) for g in inverse(self.elements)]
+        kind = as_kinds("image", self.group)
+        answers = [self._predictor[0](act(g[None], inputs, kind)) for g in inverse(self.elements)]
         scores = torch.stack([self._confidence(answer) for answer in answers], 1)
         return pose_of(scores.float(), self.elements)
 

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from .._checks import check_whole
 from ..geometry.arrays import as_tensor
-from ..geometry.groups import Group
+from ..geometry.groups import Group, Shift
+from ..images.clips import as_frames
 from ..images.files import read_square
 from ..images.views import square_view, squares, view_size
 from .base import Canonicalizer
@@ -24,10 +25,12 @@ MAX_RESOLUTION, MAX_CHANNELS, MAX_WIDTH = 2048, 512, 4096
 class ImageCanonicalizer(Canonicalizer):
     """From images (b, c, h, w), or a list of (c, h, w), to a `Pose`. Subclasses define `scores` of views and `config`.
 
-    A view is what `view` makes of an image, usually a thumbnail. Training keeps thumbnails of the whole data set in memory.
+    Clips (b, t, c, h, w) have one pose for all frames. A view is what `view` makes of an image, usually a thumbnail. Training
+    keeps thumbnails of the whole data set in memory.
     """
 
     continuous = False  # whether it is for continuous groups
+    shifts = False  # whether it finds shifts, which views in another resolution do not show to the pixel
     ready_made: ClassVar[Mapping[str, str]] = {"C4": "photos-c4", "SO2": "photos-so2"}
 
     def __init__(self, group: str | Group, resolution: int = 64, channels: int = 3):
@@ -35,7 +38,13 @@ class ImageCanonicalizer(Canonicalizer):
         if self.group.dim != 2:
             name = self.group.name
             raise ValueError(
-                f"the {self.name} canonicalizer looks at images, {name} moves clouds: use SearchCanonicalizer({name!r})"
+                f"the {self.name} canonicalizer looks at images, {name} moves clouds: use SearchCanonicalizer({name!r}), or of "
+                f"volumes VolumeCanonicalizer({name!r})"
+            )
+        if self.group.translations and not self.shifts:
+            raise ValueError(
+                f"the {self.name} canonicalizer looks at thumbnails, which do not show the shifts of {self.group.name} to the "
+                f"pixel: use SeamCanonicalizer({self.group.name!r})"
             )
         if not self.continuous:
             self._check_finite()
@@ -85,7 +94,16 @@ class ImageCanonicalizer(Canonicalizer):
         return pose_of(scores, self.elements).index == target.argmax(1)
 
     def forward(self, inputs: Images) -> Pose:
-        """The pose of every image."""
+        """The pose of every image; of clips the likeliest one by the mean over frames of their log-posteriors."""
+        images, num_frames = as_frames(inputs, self.channels)
+        pose = self.find(images)
+        if num_frames == 1:
+            return pose
+        # the scores are log-posteriors but for a constant of each frame
+        return pose_of(pose.scores.unflatten(0, (-1, num_frames)).mean(1), self.elements)
+
+    def find(self, inputs: Images) -> Pose:
+        """The pose of every image, clips aside."""
         view = self.view(inputs)
         if len(view) == 0:
             return pose_of(torch.zeros(0, self.num_poses, device=view.device), self.elements)
@@ -96,6 +114,32 @@ class ImageCanonicalizer(Canonicalizer):
 
     def _dtype(self) -> torch.dtype:
         return next((p.dtype for p in self.parameters() if p.dtype.is_floating_point), torch.float32)
+
+
+def canvases(images: Images, group: Group) -> list[Tensor]:
+    """Images as batches (b, c, h, w) of one canvas, the frames of clips as channels.
+
+    Raises ValueError where a canvas is smaller than the shifts of the group.
+    """
+    batches = [image[None] for image in images] if isinstance(images, (list, tuple)) else [as_tensor(images)]
+    most = group.n if isinstance(group, Shift) else 1
+    for x in batches:
+        if x.ndim not in (4, 5) or 0 in x.shape[1:]:
+            raise ValueError(f"images have shape (b, channels, height, width); got {tuple(x.shape)}")
+        h, w = x.shape[-2:]
+        if most > min(h, w):
+            raise ValueError(
+                f"{group.name} shifts by up to {most - 1} pixels, more than a canvas of {h} x {w}: take Shift(n), n at most "
+                f"{min(h, w)}"
+            )
+    return [x.flatten(1, -3) for x in batches] or [torch.zeros(0, 1, most, most)]
+
+
+def check_shifts(canonicalizer: Canonicalizer) -> None:
+    """Raise ValueError unless its group is one of cyclic shifts."""
+    if not isinstance(canonicalizer.group, Shift):
+        came = canonicalizer.group.name
+        raise ValueError(f"the {canonicalizer.name} canonicalizer finds cyclic shifts, such as Shift(16); got {came}")
 
 
 def check_widths(widths: Sequence[int]) -> tuple[int, ...]:

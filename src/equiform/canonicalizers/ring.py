@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from .._checks import check_positive, check_whole
 from ..geometry.actions import act_image
 from ..geometry.groups import Cyclic, Group, turn
+from ..images.clips import as_frames
 from ..images.views import central_square, disc, orbit_views, squares, view_size
 from .base import Prior, check_share
 from .images import ImageCanonicalizer, Images
@@ -130,15 +131,17 @@ class RingCanonicalizer(ImageCanonicalizer):
         return (shares / shares.max()).log()
 
     def forward(self, inputs: Images, log_prior: Float[Tensor, " m"] | None = None) -> Pose:
-        view = self.view(inputs)
+        images, num_frames = as_frames(inputs, self.channels)
+        view = self.view(images)
         if len(view) == 0:
             return pose_of(torch.zeros(0, self.num_poses), torch.eye(3).expand(0, self.num_poses, 3, 3))
         scores = self.scores(view).double()
         scores = torch.where(scores.isfinite().all(1, keepdim=True), scores, torch.zeros_like(scores))
+        scores = scores.unflatten(0, (-1, num_frames)).mean(1)
         rings = scores if log_prior is None else scores + log_prior.to(scores)
         rings = rings.unflatten(1, (self._flips, self.num_bins))
         logs, angles = zip(*[sectors(ring) for ring in rings.unbind(1)], strict=True)
-        flips = torch.arange(self._flips).bool().repeat_interleave(SECTORS).expand(len(view), -1)
+        flips = torch.arange(self._flips).bool().repeat_interleave(SECTORS).expand(len(scores), -1)
         candidates = exact_turn(torch.cat(angles, 1), flips.to(view.device)).float()
         return pose_of(torch.cat(logs, 1).float(), candidates)
 

@@ -6,12 +6,15 @@ from .energy import EnergyCanonicalizer
 from .frames import FrameCanonicalizer
 from .group_conv import GroupConvCanonicalizer
 from .orbit import OrbitCanonicalizer
+from .polyphase import PolyphaseCanonicalizer
 from .principal_axes import PrincipalAxesCanonicalizer
 from .product import ProductCanonicalizer
 from .ring import RingCanonicalizer
+from .seam import SeamCanonicalizer
 from .search import SearchCanonicalizer
 from .tiles import TileCanonicalizer
 from .uniform import UniformCanonicalizer
+from .volumes import VolumeCanonicalizer
 
 CANONICALIZERS: dict[str, type[Canonicalizer]] = {
     cls.name: cls
@@ -26,6 +29,9 @@ CANONICALIZERS: dict[str, type[Canonicalizer]] = {
         PrincipalAxesCanonicalizer,
         SearchCanonicalizer,
         RingCanonicalizer,
+        VolumeCanonicalizer,
+        SeamCanonicalizer,
+        PolyphaseCanonicalizer,
         ProductCanonicalizer,
     )
 }

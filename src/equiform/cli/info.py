@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import sys
+from typing import Any
 
 import torch
 
@@ -49,13 +50,29 @@ def package_version(package: str, extra: str) -> str:
     return version
 
 
+def card_rows(card: Any) -> list[tuple[str, str]]:
+    """A line for each entry of a model card, and for each set that it has figures of."""
+    rows = []
+    for name, value in card.items() if isinstance(card, dict) else []:
+        of_sets = isinstance(value, dict) and any(isinstance(inner, dict) for inner in value.values())
+        rows += [(f"card {name} {key}", _listed(inner)) for key, inner in value.items()] if of_sets else []
+        rows += [] if of_sets else [(f"card {name}", _listed(value))]
+    return rows
+
+
+def _listed(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {inner}" for name, inner in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
 def contents(adapter: str) -> list[tuple[str, str]]:
     config, weights = saving.read(adapter)
     parameters = sum(tensor.numel() for tensor in weights.values() if tensor.dtype.is_floating_point)
     size = sum(tensor.numel() * tensor.element_size() for tensor in weights.values())
-    rows = [(name, value if isinstance(value, str) else json.dumps(value)) for name, value in config.items()]
+    rows = [(name, value if isinstance(value, str) else json.dumps(value)) for name, value in config.items() if name != "card"]
     return [
-        *((in_one_line(name), in_one_line(value)) for name, value in rows),
+        *((in_one_line(name), in_one_line(value)) for name, value in [*rows, *card_rows(config.get("card"))]),
         ("parameters", f"{parameters:,}"),
         ("size", f"{size / 1e6:.2f} MB"),
     ]

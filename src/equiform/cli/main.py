@@ -326,7 +326,9 @@ def info_command(
     adapter: Annotated[
         str | None,
         typer.Argument(
-            metavar="ADAPTER", help="What `equiform fit` saved, to be described: a folder, or OWNER/NAME on the Hub."
+            metavar="ADAPTER",
+            help="What `equiform fit` saved, to be described: a folder, or OWNER/NAME on the Hub; or a ready-made one by its "
+            "name, such as photos-c4.",
         ),
     ] = None,
 ) -> None:

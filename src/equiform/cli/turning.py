@@ -89,4 +89,5 @@ def upright_command(
     parts = [f"{number['turned']} turned", f"{number['upright already']} upright already"]
     parts += [f"{number['left alone']} left alone (confidence below {at_least:g})"] * (at_least > 0)
     parts += [f"{number['failed']} failed"] * bool(failed)
-    say(f"{count(len(files) - len(failed), 'image')} in {out}: {', '.join(parts)}; poses in {table}")
+    done = f"{len(files) - len(failed)} of " * bool(failed) + count(len(files), "image")
+    say(f"{done} in {out}: {', '.join(parts)}; poses in {table}")

@@ -44,6 +44,12 @@ class AveragePrecision:
 
     def compute(self) -> float:
         """The average precision; nan where the targets hold no object."""
+        precision = self.judged().eval["precision"]
+        precision = precision[precision > -1]  # -1: a class that is in no target
+        return float(precision.mean()) if precision.size else float("nan")
+
+    def judged(self) -> Any:
+        """pycocotools' COCOeval of it all; its `evalImgs` says what was found, class by class, a photo each."""
         evaluation = optional("pycocotools.cocoeval", "detection")
         labels = sorted({entry["category_id"] for entry in self.truth + self.found})
         with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints
@@ -53,9 +59,7 @@ class AveragePrecision:
                 judge.params.iouThrs = np.array([self.threshold])
             judge.evaluate()
             judge.accumulate()
-        precision = judge.eval["precision"]
-        precision = precision[precision > -1]  # -1: a class that is in no target
-        return float(precision.mean()) if precision.size else float("nan")
+        return judge
 
     def _annotations(self, entries: Mapping[str, Any], image: int, before: int) -> list[dict[str, Any]]:
         labels = _array(entries["labels"])

@@ -22,12 +22,13 @@ from ..equivariant import Equivariant
 from ..evaluation import metrics
 from ..geometry import kinds, nested
 from ..geometry.groups import PROTOCOLS, Cyclic, Dihedral, Group, PlaneGroup, inverse, protocol, turn
-from ..geometry.kinds import Kind, are_sigmoids, as_kinds
+from ..geometry.kinds import Kind, are_sigmoids, as_kinds, looked_at
 from ..geometry.moving import act, first_image, image_sizes, precision, unstacked
 from ..learning.data import batches
+from .confidence import Confidence
 from .frames import FRAMES, check_frame, framed
 from .report import OrbitReport
-from .results import Method, Sample
+from .results import Method, Sample, picture
 
 BASELINES = ("bare", "orbit averaging", "training-free")
 NUM_SAMPLES_SHOWN = 8
@@ -112,7 +113,12 @@ def _elements(model: Equivariant, which: str | Group | Sequence[float] | None) -
     if which is None:
         which = model.group
     if model.group.dim == 3 and not isinstance(which, (str, Group)):
-        raise ValueError(f"clouds are turned by a group of space or a protocol ({', '.join(PROTOCOLS)}); got {which!r}")
+        what = (
+            "volumes are turned by a group of space, such as O"
+            if looked_at(model.inputs) == "volume"
+            else (f"clouds are turned by a group of space or a protocol ({', '.join(PROTOCOLS)})")
+        )
+        raise ValueError(f"{what}; got {which!r}")
     if isinstance(which, (str, Group)):
         chosen = protocol(which, 1)
         if chosen.dim != model.group.dim:
@@ -238,12 +244,14 @@ class _Tally:
         self.targets = None if targets is None else as_kinds(targets, reference.group)
         self.metrics = [metrics.make(metric, reference.outputs, self.targets) for _ in elements]
         self.error: float | None = None
-        self.right = self.num_poses = self.passes = self.num_answers = 0
+        self.passes = self.num_answers = 0
+        self.right: list[Tensor] = []
+        self.confidence: list[Tensor] = []
 
     def add(self, x: Any, target: Any) -> int:
         """Take a batch in; returns its number of rows."""
         inputs = fitting_kinds(self.reference.inputs, x)
-        cloud = seen_cloud(x, inputs) if self.reference.group.dim == 3 else None
+        cloud = seen_cloud(x, inputs) if looked_at(self.reference.inputs) == "points" else None
         sizes = image_sizes(x, inputs) or []
         b = len(sizes) if cloud is None else len(cloud)
         moving = self.targets
@@ -277,8 +285,8 @@ class _Tally:
         group = self.model.group
         estimates = self.model.canonicalizer.estimates and (group.order is not None or _is_any_angle(group))
         if estimates and float((group.nearest(g) - g).abs().max()) < 1e-3:
-            self.right += int(_found(group, pose, g).sum())
-            self.num_poses += b
+            self.right.append(_found(group, pose, g).cpu())
+            self.confidence.append(pose.confidence.float().cpu())
         return output
 
     def _compare(self, output: Any, expected: Any) -> None:
@@ -289,16 +297,18 @@ class _Tally:
     def method(self, ratio: float, mean_from: int) -> Method:
         """The row of the table."""
         canonicalizer = self.model.canonicalizer if isinstance(self.model, Equivariant) else None
+        right = torch.cat(self.right) if self.right else None
         return Method(
             name=self.name,
             values=[float(metric.compute()) for metric in self.metrics],
-            pose_accuracy=self.right / self.num_poses if self.num_poses else None,
+            pose_accuracy=None if right is None else float(right.double().mean()),
             equivariance_error=self.error,
             passes=self.passes / self.num_answers,
             time=ratio,
             parameters=_added_parameters(self.reference.predictor, canonicalizer),
             higher_is_better=metrics.is_better_higher(self.metrics[0]),
             mean_from=mean_from,
+            confidence=None if right is None else Confidence.of(torch.cat(self.confidence), right),
         )
 
 
@@ -351,31 +361,26 @@ def _found(group: Group, pose: Pose, g: Tensor) -> Tensor:
     """Whether the pose of every row is g; of a continuous group within 10 degrees."""
     if group.order is None:
         return PlaneGroup.distance(pose.g, g.to(pose.g).expand_as(pose.g)) <= math.radians(WITHIN) + 1e-4
-    return pose.index == group.index(g)
+    return group.index(pose.g) == group.index(g)
 
 
 def _samples(model: Equivariant, x: Any, elements: Tensor, frame: str) -> list[Sample]:
     """A few inputs, each moved by another element, with their canonical forms."""
     images = first_image(x, fitting_kinds(model.inputs, x))
+    kind = as_kinds(looked_at(model.inputs), model.group)
     chosen: list[Sample] = []
     for i in range(min(NUM_SAMPLES_SHOWN, len(images) if images is not None else 0)):
         g = elements[i % len(elements)][None].to(model.canonicalizer.device, torch.get_default_dtype())
-        image = act(g, images[i][None])  # pyright: ignore[reportOptionalSubscript]  (the range is empty without images)
-        image = framed(image, Kind("image"), frame)
+        image = act(g, images[i][None], kind)  # pyright: ignore[reportOptionalSubscript]  (the range is empty without images)
+        image = framed(image, kind, frame)
         pose = model.pose(image)
         right = bool(_found(model.group, pose, g)[0])
-        picture, canonical = _picture(image), _picture(act(inverse(pose.g), image))
+        shown, canonical = (_drawn(y, kind) for y in (image, act(inverse(pose.g), image, kind)))
         label = model.group.label(elements[i % len(elements)])
-        chosen.append(Sample(picture, canonical, label, float(pose.confidence[0]), right))
+        chosen.append(Sample(shown, canonical, label, float(pose.confidence[0]), right))
     return chosen
 
 
-def _picture(image: Tensor) -> Tensor:
-    """uint8 (h, w, 3) of a (1, c, h, w) image in any range."""
-    x = image[0].float().cpu()
-    x = x[:3] if len(x) >= 3 else x[:1].expand(3, -1, -1)
-    if image.dtype == torch.uint8:
-        x = x / 255
-    elif bool((x.min() < 0) | (x.max() > 1)):
-        x = (x - x.min()) / (x.max() - x.min()).clamp(min=1e-6)
-    return (x * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous()
+def _drawn(image: Tensor, kind: Kind) -> Tensor:
+    """The picture of an image, of the first frame of a clip, or of a volume."""
+    return picture(image if kind.name == "volume" else image.flatten(0, -4)[:1])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._files import write
+from .confidence import COVERAGES
 from .results import Method, Sample
 
 if TYPE_CHECKING:
@@ -80,6 +81,33 @@ def _draw(axes: Any, angles: Sequence[float], flips: Sequence[bool], method: Met
         drawn[-1].set(linestyle="--" if flipped else "-", markerfacecolor="white" if flipped else colour)
         drawn[-1].set(linewidth=1.8 if position else 2.6, zorder=4 if position else 5)
     return drawn[0]
+
+
+def confidence(methods: Sequence[Method], path: str | Path | None) -> "Figure":
+    """Left: the share of right poses by the confidence stated, the dots as large as their share of the poses. Right: the share
+    of wrong poses among the surest ones, by how many of them are taken."""
+    known = [(method.name, method.confidence) for method in methods if method.confidence is not None]
+    if not known:
+        raise ValueError("no method of this report finds poses")
+    figure = _figure(8.6, 4.0)
+    reliability, risk = figure.subplots(1, 2)
+    reliability.plot([0, 1], [0, 1], color="#8a93a0", linestyle=":", label="_")
+    reliability.text(0.03, 0.98, "dotted: as often right as stated", va="top", color="#5b6472", fontsize=9)
+    for place, (_, found) in enumerate(known):
+        colour = COLOURS[place % len(COLOURS)]
+        reliability.plot(found.stated, found.right, color=colour, linewidth=1)
+        reliability.scatter(found.stated, found.right, [10 + 300 * share for share in found.share], color=colour, alpha=0.8)
+        risk.plot(COVERAGES, found.risks, color=colour, marker="osD^vPX"[place % 7], markersize=4)
+    reliability.set(xlabel="confidence stated", ylabel="share of poses that are right", xlim=(0, 1.04), ylim=(0, 1.04))
+    risk.set(xlabel="coverage: share of inputs, the surest first", ylabel="risk: share of wrong poses", xlim=(0, 1.02))
+    risk.set_ylim(bottom=0)
+    for axes in (reliability, risk):
+        axes.grid(color="#e4e7ec")
+        axes.spines[["top", "right"]].set_visible(False)
+    legend = figure.legend(risk.lines, ["-"] * len(known), loc="outside lower center", frameon=False, ncols=min(3, len(known)))
+    for text, (name, _) in zip(legend.get_texts(), known, strict=True):
+        text.set(text=name, parse_math=False)
+    return _saved(figure, path)
 
 
 def sheet(samples: Sequence[Sample], path: str | Path | None) -> "Figure":

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..equivariant import Equivariant
 from ..geometry import nested
 from ..geometry.actions import ACTIONS, act_image
-from ..geometry.kinds import Leaf, Rows, as_kinds
+from ..geometry.kinds import Leaf, Rows, as_kinds, plain
 from ..images.views import central_square
 
 FRAMES = ("inside", "crop")
@@ -23,7 +23,7 @@ def check_frame(frame: str, model: Equivariant, targets: Any) -> None:
     if frame == "inside":
         return
     for name, given in {"inputs": model.inputs, "outputs": model.outputs, "targets": as_kinds(targets or "invariant")}.items():
-        for kind in _plain(given):
+        for kind in plain(given):
             moves = ACTIONS[kind.name].act is not ACTIONS["invariant"].act
             if model.group.dim == 3 or (moves and not (name == "inputs" and _is_image(kind))):
                 raise ValueError(
@@ -56,13 +56,6 @@ def _rim(side: int) -> int:
 
 def _is_image(kind: Any) -> bool:
     return ACTIONS[kind.name].act is act_image
-
-
-def _plain(kinds: Any) -> list[Any]:
-    """All kinds of a structure, those of an entry of a list among them."""
-    found: list[Any] = []
-    nested.map_kinds(lambda kind: found.extend(_plain(kind.kinds) if isinstance(kind, Rows) else [kind]), kinds)
-    return found
 
 
 def _cut(kind: Leaf, leaf: Any, path: str) -> Any:

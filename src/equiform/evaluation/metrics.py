@@ -83,7 +83,8 @@ def _has_names(target: Any) -> bool:
 class _MeanIoU:
     """Intersection over union, averaged over the classes that occur in targets or predictions.
 
-    Predictions are scores (b, k, h, w) or labels (b, h, w) or (b, 1, h, w); targets of 255, or below 0, are ignored.
+    Predictions are scores (b, k, h, w) or labels (b, h, w) or (b, 1, h, w), of volumes with d before h; targets of 255, or
+    below 0, are ignored.
     """
 
     def __init__(self) -> None:
@@ -95,7 +96,7 @@ class _MeanIoU:
                 self.update(as_tensor(photo)[None], as_tensor(labels)[None])
             return
         predicted, target = _labels(output), as_tensor(target)
-        target = target[:, 0] if target.ndim == 4 else target
+        target = target[:, 0] if target.ndim == predicted.ndim + 1 and target.shape[1] == 1 else target
         if predicted.shape != target.shape:
             shapes = f"{tuple(predicted.shape)} and {tuple(target.shape)}"
             raise ValueError(f"label maps and targets differ in shape, {shapes}: resize the maps inside the predictor")
@@ -209,6 +210,31 @@ def _text_of(answer: Any) -> str:
     return text
 
 
+def dice(output: Any, target: Any) -> float:
+    """The mean over rows of the Dice coefficient, 2 |A and B| / (|A| + |B|), averaged over the classes from 1 on in either.
+
+    Predictions and targets are those of "miou". A row without such classes counts 1.
+    """
+    predicted, target = _labels(output), as_tensor(target)
+    target = target[:, 0] if target.ndim == predicted.ndim + 1 and target.shape[1] == 1 else target
+    if predicted.shape != target.shape:
+        shapes = f"{tuple(predicted.shape)} and {tuple(target.shape)}"
+        raise ValueError(f"label maps and targets differ in shape, {shapes}: resize the maps inside the predictor")
+    rows = [_dice(a, b) for a, b in zip(predicted.flatten(1).long(), target.flatten(1).long(), strict=True)]
+    return float(torch.stack(rows).mean())
+
+
+def _dice(predicted: Tensor, target: Tensor) -> Tensor:
+    known = (target != 255) & (target >= 0)
+    predicted, target = predicted[known], target[known]
+    n = max(int(labels.max()) + 1 if len(labels) else 1 for labels in (predicted, target))
+    both, a, b = (x.bincount(minlength=n)[1:] for x in (target[target == predicted], predicted, target))
+    there = a + b > 0
+    return (
+        (2 * both / (a + b).clamp(min=1))[there].double().mean() if bool(there.any()) else torch.ones((), dtype=torch.float64)
+    )
+
+
 def point_accuracy(output: Any, target: Tensor) -> float:
     """The share of points whose likeliest part is the target, of logits (b, n, parts) and targets (b, n); -1 is no point."""
     logits, there = _part_logits(output, target), target >= 0
@@ -232,10 +258,12 @@ class Named(NamedTuple):
     kinds: tuple[str, ...] = ("logits",)
 
 
+MAPS = ("mask", "image", "volume_mask", "volume", "logits")
 METRICS: dict[str, Named] = {
     "accuracy": Named(lambda kinds: _Accuracy(1, are_sigmoids(kinds))),
     "top5_accuracy": Named(lambda kinds: _Accuracy(5, are_sigmoids(kinds))),
-    "miou": Named(lambda kinds: _MeanIoU(), ("mask", "image", "logits")),
+    "miou": Named(lambda kinds: _MeanIoU(), MAPS),
+    "dice": Named(lambda kinds: _Mean(dice), MAPS),
     "keypoint_error": Named(lambda kinds: _KeypointError(), ("points",)),
     "box_map": Named(lambda kinds: AveragePrecision("boxes"), ("rows",)),
     "box_ap50": Named(lambda kinds: AveragePrecision("boxes", 0.5), ("rows",)),
@@ -318,13 +346,13 @@ def _part_logits(output: Any, target: Any) -> Tensor:
 
 
 def _labels(output: Any) -> Tensor:
-    """The label maps (b, h, w) of an answer: its own, or the argmax of scores."""
+    """The label maps (b, h, w), or (b, d, h, w), of an answer: its own, or the argmax of scores."""
     maps = as_tensor(output) if hasattr(output, "__array__") else _logits(output)
-    if not maps.dtype.is_floating_point and maps.ndim in (3, 4):
-        return maps[:, 0] if maps.ndim == 4 and maps.shape[1] == 1 else maps
-    if maps.ndim != 4 or maps.shape[1] < 2:
+    if not maps.dtype.is_floating_point and maps.ndim in (3, 4, 5):
+        return maps[:, 0] if maps.ndim > 3 and maps.shape[1] == 1 else maps
+    if maps.ndim not in (4, 5) or maps.shape[1] < 2:
         raise ValueError(
-            f"scores have shape (b, k, h, w) with two classes or more, labels are whole numbers (b, h, w); got {maps.dtype} of "
-            f"shape {tuple(maps.shape)}"
+            f"scores have shape (b, k, h, w) with two classes or more, labels are whole numbers (b, h, w), of volumes with d "
+            f"before h; got {maps.dtype} of shape {tuple(maps.shape)}"
         )
     return maps.argmax(1)

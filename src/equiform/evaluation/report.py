@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from .._files import write
 from . import figures
+from .confidence import Confidence
 from .results import Method, Sample
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 FORMAT, FORMAT_VERSION = "equiform report", 1
-ADDED = ("higher_is_better", "mean_from", "frame", "within")  # fields that reports saved before them lack
+ADDED = ("higher_is_better", "mean_from", "frame", "within", "confidence")  # fields that reports saved before them lack
 COLUMNS = ["method", "upright", "mean", "worst", "at", "pose", "error", "passes", "time", "+params"]
 LEGEND = [
     "upright: on unmoved inputs; mean, worst (at): over all elements",
@@ -119,7 +120,12 @@ class OrbitReport:
         """What the columns mean, a line each."""
         notes = [f"a pose is found within {self.within:g} degrees"] if self.within is not None else []
         notes += [CROPPED] * (self.frame == "crop")
-        return LEGEND + notes + [DRAWN] * any(method.mean_from for method in self.methods)
+        notes += [DRAWN] * any(method.mean_from for method in self.methods)
+        if known := self.methods[0].confidence:
+            notes += [
+                f"confidence: calibration error {known.error:.3f}; {known.risk(0.9):.1%} of the surest 90 % of poses wrong"
+            ]
+        return LEGEND + notes
 
     def _cells(self, method: Method) -> list[str]:
         """The cells of a method, in the order of COLUMNS."""
@@ -191,6 +197,10 @@ class OrbitReport:
         """A sheet of inputs with their canonical forms, element and confidence; wrong ones are marked."""
         return figures.sheet(self.samples, path)
 
+    def plot_confidence(self, path: str | Path | None = None) -> "Figure":
+        """Reliability, and risk against coverage, of every method that finds poses. Raises ValueError where none does."""
+        return figures.confidence([method for method in self.methods if method.confidence], path)
+
     def save(self, path: str | Path) -> None:
         """Write .json (all but the pictures), .csv (a row per method) or .html (a self-contained page), whole or not at all."""
         path = Path(path)
@@ -253,6 +263,9 @@ class OrbitReport:
             "<h2>By element</h2>" if self._by_angle else "",
             _html_table(headings, rows, marks),
         ]
+        if any(method.confidence for method in self.methods):
+            alt = "Poses found by confidence, and wrong poses by coverage"
+            body += ["<h2>Confidence in poses</h2>", _html_image(self.plot_confidence(), alt)]
         if self.samples:
             alt = f"{len(self.samples)} inputs and canonical forms, {sum(not sample.right for sample in self.samples)} wrong"
             body += ["<h2>Samples</h2>", _html_image(self.plot_samples(), alt)]
@@ -284,7 +297,9 @@ def _checked(value: Any, kind: Any, name: str) -> Any:
     """What JSON holds as an annotation says it should be; null where a number has to be is nan, as save wrote it."""
     if get_origin(kind) is list and isinstance(value, list):
         return [_checked(item, get_args(kind)[0], name) for item in value]
-    if kind in (OrbitReport, Method) and isinstance(value, dict):
+    if kind == Confidence | None and value is not None:
+        kind = Confidence
+    if kind in (OrbitReport, Method, Confidence) and isinstance(value, dict):
         absent = {"samples", *(name for name in ADDED if name not in value)}
         kept = [item for item in fields(kind) if item.name not in absent]
         return kind(**{item.name: _checked(value[item.name], item.type, item.name) for item in kept})

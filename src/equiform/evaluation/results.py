@@ -3,7 +3,11 @@
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
+from torch.nn import functional as F
+
+from .confidence import Confidence
 
 
 @dataclass(frozen=True)
@@ -15,7 +19,7 @@ class Method:
     (None where unknown); `pose_accuracy`: None where there is no pose; `equivariance_error`: the greatest absolute difference
     between f(g.x) and g.f(x), None where the outputs cannot be compared; `higher_is_better`: whether greater
     values are better; `mean_from`: the mean is of the values from this index on, 1 where the first is the upright pose and the
-    others are of elements that were drawn.
+    others are of elements that were drawn; `confidence`: whether it knows when a pose is wrong, None where there is no pose.
     """
 
     name: str
@@ -27,6 +31,7 @@ class Method:
     parameters: float | None = None
     higher_is_better: bool = True
     mean_from: int = 0
+    confidence: Confidence | None = None
 
     @property
     def mean(self) -> float:
@@ -53,3 +58,22 @@ class Sample:
     element: str
     confidence: float
     right: bool
+
+
+def picture(image: Tensor) -> Tensor:
+    """uint8 (h, w, 3) of a (1, c, h, w) image in any range; of a volume its three middle slices, side by side."""
+    x = image[0].float().cpu() if image.ndim == 4 else _slices(image[0].float().cpu())
+    x = x[:3] if len(x) >= 3 else x[:1].expand(3, -1, -1)
+    if image.dtype == torch.uint8:
+        x = x / 255
+    elif bool((x.min() < 0) | (x.max() > 1)):
+        x = (x - x.min()) / (x.max() - x.min()).clamp(min=1e-6)
+    return (x * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous()
+
+
+def _slices(x: Tensor) -> Tensor:
+    """The middle slices of a volume (c, d, h, w) across d, h and w, side by side, (c, m, n)."""
+    across = [x.select(axis, x.shape[axis] // 2) for axis in (1, 2, 3)]
+    height, darkest = max(one.shape[1] for one in across), float(x.min())
+    padded = [F.pad(one, (0, 1, 0, height - one.shape[1]), value=darkest) for one in across]
+    return torch.cat(padded, 2)[..., :-1]

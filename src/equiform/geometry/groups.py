@@ -10,7 +10,8 @@ from torch import Tensor
 
 from .isometries import Group, Product, check_turns, factors_of, homogeneous, inverse, size_of, turn, unscaled
 from .scales import Scale
-from .space_groups import E3, O3, SE3, SO3, AboutZ, Icosahedral, Octahedral, Similarity, SpaceGroup
+from .shifts import Shift
+from .space_groups import E3, O3, SE3, SO3, AboutZ, Flips, Icosahedral, Octahedral, Similarity, SpaceGroup
 
 __all__ = [
     "E3",
@@ -24,12 +25,14 @@ __all__ = [
     "AboutZ",
     "Cyclic",
     "Dihedral",
+    "Flips",
     "Group",
     "Icosahedral",
     "Octahedral",
     "PlaneGroup",
     "Product",
     "Scale",
+    "Shift",
     "Similarity",
     "SpaceGroup",
     "factors_of",
@@ -143,6 +146,8 @@ GROUPS: dict[str, Callable[..., Group]] = {
     "Oh": lambda: Octahedral(True),
     "I": Icosahedral,
     "Ih": lambda: Icosahedral(True),
+    "D2h": Flips,
+    "Shiftn": Shift,
     "Scale(low,high,steps)": Scale,
 }
 
@@ -164,8 +169,8 @@ def protocol(which: "str | Group", part: int) -> "Group":
 
 
 def group(name: "str | Group") -> Group:
-    """The group of that name: "C4", "D4", "SO2", "SO3", "E3", "C4z" (about z), "O" (the cube), "Scale(0.5,2,5)", or a product
-    such as "C4*Scale(0.5,2,5)". A `Group` comes back.
+    """The group of that name: "C4", "D4", "SO2", "SO3", "E3", "C4z" (about z), "O" (the cube), "Shift16" (cyclic shifts),
+    "Scale(0.5,2,5)", or a product such as "C4*Scale(0.5,2,5)". A `Group` comes back.
 
     >>> group("C4").order
     4
@@ -202,7 +207,7 @@ def _called(name: str, known: str, numbers: str) -> Group:
 
 
 def _unknown(name: object) -> ValueError:
-    alike = {known.lower(): known for known in GROUPS} | {"z": "SO2z"}
+    alike = {known.lower(): known for known in GROUPS} | {"z": "SO2z", "flips": "D2h"}
     meant = alike.get(re.sub(r"\W", "", str(name)).lower())
     hint = f" (do you mean {meant}?)" if meant else " (a protocol is for fit and evaluate)" if str(name) in PROTOCOLS else ""
     return ValueError(f"unknown group {name!r}{hint}; known groups: {known_groups()}")
@@ -210,4 +215,4 @@ def _unknown(name: object) -> ValueError:
 
 def known_groups() -> str:
     """The names of all groups, for messages."""
-    return f"{', '.join(GROUPS)}, with n such as in C4, D4, C8, C4z, and products such as C4*Scale(0.5,2,5)"
+    return f"{', '.join(GROUPS)}, with n such as in C4, D4, C8, C4z, Shift16, and products such as C4*Scale(0.5,2,5)"

@@ -81,7 +81,8 @@ class Group(ABC):
     translations = False
     resizes = False
     sort = "turns"  # what its elements do: a product is of groups of different sorts
-    on_grid = False  # whether every element moves pixels to pixels (quarter turns and flips)
+    on_grid = False  # whether every element moves pixels to pixels (quarter turns, flips, shifts)
+    wraps = False  # whether what goes over an edge of the canvas comes back at the opposite one
 
     def __init__(self, name: str, order: int | None):
         self.name, self.order = name, order
@@ -232,9 +233,14 @@ class Product(Group):
         orders = [factor.order for factor in factors]
         super().__init__("*".join(names), None if None in orders else math.prod(order or 1 for order in orders))
         self.factors, self.dim = factors, first.dim
-        for name in ("reflections", "translations", "resizes"):
+        for name in ("reflections", "translations", "resizes", "wraps"):
             setattr(self, name, any(getattr(factor, name) for factor in factors))
         self.on_grid = all(factor.on_grid for factor in factors)
+        if self.wraps and not self.on_grid:
+            raise ValueError(
+                f"cyclic shifts go with quarter turns and flips, which keep opposite edges together: C2, C4, D1, D2, D4; got "
+                f"{' * '.join(names)}"
+            )
 
     def parts(self, g: Float[Tensor, "b n n"]) -> list[Float[Tensor, "b n n"]]:
         """What each factor does in g, in their order; between its elements where poses of it may lie there."""

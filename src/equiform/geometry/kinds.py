@@ -33,10 +33,12 @@ class Kind:
     def averaging(self) -> str:
         """How answers of several poses become one: "mean", "softmax" or "sigmoid" (of probabilities), or "likeliest".
 
-        Coordinates with a mark for absent ones are not averaged: the mean of a mark and a place is neither.
+        Coordinates with a mark for absent ones are not averaged: the mean of a mark and a place is neither. Nor are those that
+        wrap: the middle of two places on either side of an edge is at the edge, not in the middle of the canvas.
         """
         options = dict(self.options)
-        if not self.averaged or {"absent", "padding"} & set(options):
+        wraps = "border" in options and ACTIONS[self.name].places
+        if not self.averaged or wraps or {"absent", "padding"} & set(options):
             return "likeliest"
         return "sigmoid" if options.get("sigmoid") else ACTIONS[self.name].averaging
 
@@ -72,9 +74,10 @@ def _kind(name: str, axis: int | None = 0, **options: tuple[Any, Any]) -> Kind:
 
 
 def Image(interpolation: str = "bilinear", border: str = "zeros", pseudoscalar: bool = False) -> Kind:
-    """Pixels (b, ..., h, w). Off the grid: bilinear, bicubic or nearest; beyond the border zeros, edge or reflect.
+    """Pixels (b, ..., h, w). Off the grid: bilinear, bicubic or nearest; beyond the border zeros, edge, reflect or wrap.
 
-    `pseudoscalar`: reflections also change the sign, as of vorticity.
+    With border="wrap" shifts are cyclic; models of groups of cyclic shifts say so themselves, of every kind. `pseudoscalar`:
+    reflections also change the sign, as of vorticity.
     """
     _among("interpolation", interpolation, INTERPOLATIONS)
     _among("border", border, BORDERS)
@@ -87,16 +90,25 @@ def Image(interpolation: str = "bilinear", border: str = "zeros", pseudoscalar: 
 
 
 def Mask(border: str = "zeros") -> Kind:
-    """Labels (b, ..., h, w), never interpolated; beyond the border label 0, the edge's label, or reflected ones."""
+    """Labels (b, ..., h, w), never interpolated; beyond the border label 0, the edge's, reflected ones, or the opposite's."""
     _among("border", border, BORDERS)
     return _kind("mask", border=(border, "zeros"))
 
 
-def Points(normalized: bool = False, extra: int = 0, index: bool = False, absent: int | float | None = None) -> Kind:
+def Points(
+    normalized: bool = False,
+    extra: int = 0,
+    index: bool = False,
+    absent: int | float | None = None,
+    border: str | None = None,
+) -> Kind:
     """(x, y) points in pixels (b, ..., 2), or in shares of width and height; (b, ..., 2 + extra) with numbers that stay.
 
+    Beside a volume (x, y, z) in voxels from its corner, (b, ..., 3).
+
     Keypoints with a visibility are `Points(extra=1)`; with `absent=0` those of visibility 0 stay as they are. Without extra
-    numbers, points whose x and y both equal `absent` stay. `index`: x and y are indices of pixels, 0 to W - 1.
+    numbers, points whose x and y both equal `absent` stay. `index`: x and y are indices of pixels, 0 to W - 1. With
+    border="wrap" places count modulo the canvas.
     """
     _check_extra("extra is how many numbers follow x and y", extra)
     if normalized and index:
@@ -104,16 +116,32 @@ def Points(normalized: bool = False, extra: int = 0, index: bool = False, absent
             "index=True is for indices of pixels, normalized=True for shares of the canvas: points are one of them"
         )
     _check_mark("absent", absent)
-    return _kind("points", normalized=(normalized, False), extra=(extra, 0), index=(index, False), absent=(absent, None))
+    _among("border", border, PLACE_BORDERS)
+    return _kind(
+        "points",
+        normalized=(normalized, False),
+        extra=(extra, 0),
+        index=(index, False),
+        absent=(absent, None),
+        border=(border, None),
+    )
 
 
 def Boxes(
-    format: str = "xyxy", normalized: bool = False, extra: int = 0, inclusive: bool = False, padding: int | float | None = None
+    format: str = "xyxy",
+    normalized: bool = False,
+    extra: int = 0,
+    inclusive: bool = False,
+    padding: int | float | None = None,
+    border: str | None = None,
 ) -> Kind:
     """Axis-aligned boxes (b, ..., 4) as xyxy, yxyx, xywh or cxcywh, in pixels or in shares of width and height.
 
+    Beside a volume (b, ..., 6), with three numbers where these have two: x, y, z, x, y, z; yxyx is z, y, x, z, y, x.
+
     `extra`: how many numbers follow the four and stay (confidence, class). `inclusive`: the second corner is the last pixel
     inside the box, not its end. `padding`: boxes whose four numbers all equal it fill up the batch, and stay as they are.
+    With border="wrap" their centre counts modulo the canvas, and a box across an edge reaches beyond it.
     """
     _among("format", format, BOX_FORMATS)
     _check_extra("extra is how many numbers follow the four of a box", extra)
@@ -121,6 +149,7 @@ def Boxes(
         came = "normalized" if normalized else f"of the format {format!r}"
         raise ValueError(f"inclusive=True is for corners that are pixels, xyxy or yxyx; these boxes are {came}: leave it out")
     _check_mark("padding", padding)
+    _among("border", border, PLACE_BORDERS)
     return _kind(
         "boxes",
         format=(format, "xyxy"),
@@ -128,23 +157,32 @@ def Boxes(
         extra=(extra, 0),
         inclusive=(inclusive, False),
         padding=(padding, None),
+        border=(border, None),
     )
 
 
-def RotatedBoxes(unit: str = "degrees", clockwise: bool = False, extra: int = 0, padding: int | float | None = None) -> Kind:
+def RotatedBoxes(
+    unit: str = "degrees",
+    clockwise: bool = False,
+    extra: int = 0,
+    padding: int | float | None = None,
+    border: str | None = None,
+) -> Kind:
     """(cx, cy, w, h, angle) boxes in pixels (b, ..., 5), the angle in degrees or radians, positive counter-clockwise.
 
-    Those of Ultralytics are `RotatedBoxes("radians", clockwise=True)`. `extra`, `padding`: as in `Boxes`.
+    Those of Ultralytics are `RotatedBoxes("radians", clockwise=True)`. `extra`, `padding`, `border`: as in `Boxes`.
     """
     _among("unit", unit, ANGLE_UNITS)
     _check_extra("extra is how many numbers follow the five of a box", extra)
     _check_mark("padding", padding)
+    _among("border", border, PLACE_BORDERS)
     return _kind(
         "rotated_boxes",
         unit=(unit, "degrees"),
         clockwise=(clockwise, False),
         extra=(extra, 0),
         padding=(padding, None),
+        border=(border, None),
     )
 
 
@@ -155,17 +193,18 @@ def Field(interpolation: str = "bilinear", border: str = "zeros") -> Kind:
     return _kind("field", interpolation=(interpolation, "bilinear"), border=(border, "zeros"))
 
 
-def Tokens(patch: int | Sequence[int] = 16, prefix: int = 1, suffix: int = 0) -> Kind:
+def Tokens(patch: int | Sequence[int] = 16, prefix: int = 1, suffix: int = 0, border: str = "zeros") -> Kind:
     """The tokens of a vision transformer (b, prefix + h w + suffix, d), one per patch of the canvas, row after row.
 
     `patch`: pixels, one number or (height, width); `prefix`, `suffix`: numbers of tokens around the grid, which stay (class,
-    registers, queries).
+    registers, queries). `border`: as of images.
     """
+    _among("border", border, BORDERS)
     height, width = (patch, patch) if isinstance(patch, int) else patch
     for name, value, least in (("patch", height, 1), ("patch", width, 1), ("prefix", prefix, 0), ("suffix", suffix, 0)):
         if not isinstance(value, int) or value < least:
             raise ValueError(f"{name} is a whole number from {least} on; got {value!r}")
-    return _kind("tokens", patch=((height, width), (16, 16)), prefix=(prefix, 1), suffix=(suffix, 0))
+    return _kind("tokens", patch=((height, width), (16, 16)), prefix=(prefix, 1), suffix=(suffix, 0), border=(border, "zeros"))
 
 
 def Regular(group: str) -> Kind:
@@ -213,6 +252,9 @@ MAKERS = {
 }
 
 
+PLACE_BORDERS = (None, "wrap")
+
+
 def _check_extra(meaning: str, value: int) -> None:
     if not isinstance(value, int) or value < 0:
         raise ValueError(f"{meaning}, 0 or more; got {value!r}")
@@ -223,13 +265,15 @@ def _check_mark(name: str, value: int | float | None) -> None:
         raise ValueError(f"{name} is the number that marks absent entries, such as 0 or -1; got {value!r}")
 
 
-def _among(what: str, value: str, known: Sequence[str] | dict) -> None:
+def _among(what: str, value: str | None, known: Sequence[str | None] | dict) -> None:
     if value not in known:
-        raise ValueError(f"unknown {what} {value!r}; known: {', '.join(known)}")
+        raise ValueError(f"unknown {what} {value!r}; known: {', '.join(map(str, known))}")
 
 
 def as_kinds(kinds: Any, group: Group | None = None) -> Any:
     """Names turned into kinds, in the same structure. A list of one dict is one dict per row (`Rows`).
+
+    group: of the model whose kinds they are; those of a group of cyclic shifts wrap.
 
     Raises ValueError for an unknown kind, TypeError for something that is not one.
     """
@@ -248,7 +292,27 @@ def as_kinds(kinds: Any, group: Group | None = None) -> Any:
         raise TypeError(f"a kind is a name, a Kind, or a dict, list or tuple of them; got a {type(kinds).__name__}")
     if kinds == Kind("regular") and group is not None:
         return Regular(group.name)
+    if group is not None and group.wraps and ACTIONS[kinds.name].border:
+        return replace(kinds, options=MAKERS[kinds.name](**dict(kinds.options) | {"border": "wrap"}).options)
     return kinds
+
+
+def plain(kinds: Any) -> list[Kind]:
+    """All kinds of a structure, those of an entry of a list among them."""
+    found: list[Kind] = []
+    nested.map_kinds(lambda kind: found.extend(plain(kind.kinds) if isinstance(kind, Rows) else [kind]), kinds)
+    return found
+
+
+def looked_at(kinds: Any) -> str:
+    """The kind that canonicalizers look at: "volume" or "image", or "points" where there is neither."""
+    names = {kind.name for kind in plain(kinds) if isinstance(kind, Kind)}
+    return "volume" if "volume" in names else "points" if "points" in names and "image" not in names else "image"
+
+
+def axes_of(kinds: Any) -> int:
+    """The number of axes of the canvas: 2 of images, 3 of volumes, 0 of clouds, which have none."""
+    return ACTIONS[looked_at(kinds)].axes
 
 
 def are_sigmoids(kinds: Any) -> bool:

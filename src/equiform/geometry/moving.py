@@ -1,7 +1,7 @@
 """`act` moves nested values leaf by leaf; `snap` rounds coordinates so that moves are exact; the image among the leaves."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from . import actions, nested
 from .actions import ACTIONS, Size
 from .arrays import as_tensor
-from .kinds import Kind, Leaf, Rows, as_kinds
+from .kinds import Kind, Leaf, Rows, as_kinds, axes_of
 from .owners import check_rows, owned, owners_of
 
 
@@ -29,9 +29,9 @@ def act(
     """Move x by g: a tensor, an array, or a nested value with a kind (or a structure of kinds) for its leaves.
 
     Row i moves by g[i]; one element moves every row. `canvas` is the (height, width) that points and boxes live on, before
-    the move, or a list with that of every row; without it, the size of the first image in x. In space there is none; `batch`
-    is the row of every point of a flat batch of clouds, whose points, vectors and matrices are (N, ...). `name`: what errors
-    call x.
+    the move, or a list with that of every row; without it, the size of the first image in x. In space it is the (depth, height,
+    width) of a volume; without one there is none, and points are metric. `batch` is the row of every point of a flat batch of
+    clouds, whose points, vectors and matrices are (N, ...). `name`: what errors call x.
 
     >>> import torch
     >>> from equiform import group
@@ -49,7 +49,10 @@ def act(
     if batch is not None and len(g) > 1:
         return _act_on_flat(g, x, kinds, batch, name)
     sizes = canvas if isinstance(canvas, list) else [canvas] if canvas is not None else []
-    sizes = sizes or (image_sizes(x, kinds, name) if g.shape[-1] == 3 else None) or []
+    sizes = sizes or image_sizes(x, kinds, name) or []
+    if canvas is not None and any(len(size) != g.shape[-1] - 1 for size in sizes):
+        expected = "(height, width)" if g.shape[-1] == 3 else "(depth, height, width) of a volume"
+        raise ValueError(f"canvas is the {expected} for elements of shape {tuple(g.shape[1:])}; got {canvas!r}")
     return nested.walk(partial(act_leaf, g, sizes), kinds, x, name)
 
 
@@ -77,13 +80,16 @@ def act_leaf(g: Tensor, sizes: list[Size], kind: Leaf, x: Any, path: str, on_gri
             for i, value in enumerate(x)
         )
     row, canvas = ACTIONS[kind.name], sizes[0] if len(set(sizes)) == 1 else None
-    if g.shape[-1] == 4 and not row.in_space:
-        known = ", ".join(name for name, row in ACTIONS.items() if row.in_space)
+    if g.shape[-1] == 4 and not (row.in_space or row.in_volume):
+        known = ", ".join(name for name, row in ACTIONS.items() if row.in_space or row.in_volume)
         raise ValueError(f"{path}: {kind!r} does not move in three dimensions; kinds that do: {known}")
+    if g.shape[-1] == 3 and not row.in_plane:
+        raise ValueError(f"{path}: {kind!r} moves by groups of space, such as O or C4z; got elements of the plane")
     if row.act is actions.act_invariant:
         shape = tuple(getattr(x, "shape", ()))
-        if kind.name == "logits" and canvas is not None and len(shape) > 2 and shape[-2:] in (canvas, canvas[::-1]):
-            raise ValueError(f"{path}: {shape} looks like a map: say 'image' for scores of pixels, 'mask' for their labels")
+        if kind.name == "logits" and actions.is_map(shape, canvas):
+            scores, labels = ("'image'", "'mask'") if g.shape[-1] == 3 else ("'volume'", "'volume_mask'")
+            raise ValueError(f"{path}: {shape} looks like a map: say {scores} for scores of pixels, {labels} for their labels")
         return x
     if not isinstance(x, (Tensor, np.ndarray)):
         raise TypeError(f"{path}: {kind!r} is for a tensor or an array, got a {type(x).__name__}")
@@ -92,11 +98,10 @@ def act_leaf(g: Tensor, sizes: list[Size], kind: Leaf, x: Any, path: str, on_gri
         raise ValueError(f"{path}: {len(g)} elements for {kind!r} of shape {tuple(tensor.shape)}: one element per row, or one")
     if tensor.shape[-1] == 0 and tensor.ndim <= 2 and (row.places or row.act is actions.act_vectors):
         return x  # torch.tensor([]): nothing was found
-    several = row.on_canvas and canvas is None and g.shape[-1] == 3
+    several = row.on_canvas and canvas is None and (bool(sizes) or g.shape[-1] == 3 or not row.in_space)
     if several and (not sizes or len(sizes) != len(tensor)):
-        raise ValueError(
-            f"{path}: {kind!r} needs the canvas it lives on: pass canvas=(height, width), or a list of them by row"
-        )
+        axes = "height, width" if g.shape[-1] == 3 else "depth, height, width"
+        raise ValueError(f"{path}: {kind!r} needs the canvas it lives on: pass canvas=({axes}), or a list of them by row")
     g = g.to(tensor.device).expand(len(tensor), -1, -1)
     options = dict(kind.options) | ({"on_grid": True} if on_grid and row.pixels else {})
     try:
@@ -153,19 +158,25 @@ def unstacked(x: Any, kinds: Any) -> Any:
     return nested.walk(unstack, kinds, x, "input")
 
 
-def check_boxes(leaves: Iterable[tuple[Any, Any, str]]) -> None:
+def check_boxes(leaves: Sequence[tuple[Any, Any, str]]) -> None:
     """Raise ValueError for a box with swapped corners, which a turn would sort in silence."""
     for kind, leaf, path in leaves:
         if isinstance(kind, Rows) or kind.name != "boxes" or dict(kind.options).get("format", "xyxy") not in ("xyxy", "yxyx"):
             continue
-        boxes = as_tensor(leaf)[..., :4]
-        wrong = (boxes[..., 2:] < boxes[..., :2]).any(-1) if boxes.shape[-1:] == (4,) else boxes.new_zeros(1, dtype=torch.bool)
+        boxes, d = as_tensor(leaf), max(axes_of([kind for kind, _, _ in leaves]), 2)
+        boxes = boxes[..., : 2 * d]
+        right = boxes.shape[-1:] == (2 * d,)
+        wrong = (boxes[..., d:] < boxes[..., :d]).any(-1) if right else boxes.new_zeros(1, dtype=torch.bool)
         if bool(wrong.any()):
-            raise ValueError(f"{path}: boxes are x1, y1, x2, y2 with x1 <= x2 and y1 <= y2; got {boxes[wrong][0].tolist()}")
+            corners = "x1, y1, x2, y2 with x1 <= x2 and y1 <= y2" if d == 2 else "the least x, y, z and the greatest"
+            raise ValueError(f"{path}: boxes are {corners}; got {boxes[wrong][0].tolist()}")
 
 
 def first_image(x: Any, kinds: Any, name: str = "input") -> Any:
-    """The leaf that the canonicalizer looks at: (b, c, h, w), or a list of (c, h, w) for `Rows`; None without an image."""
+    """The leaf that the canonicalizer looks at: (b, c, h, w), or a list of (c, h, w) for `Rows`; None without an image.
+
+    Volumes are images too: (b, c, d, h, w).
+    """
     return image_among(nested.leaves(kinds, x, name))
 
 
@@ -176,7 +187,7 @@ def image_among(leaves: Iterable[tuple[Any, Any, str]]) -> Any:
             images = [first_image(value, kind.kinds, f"{path}[{i}]") for i, value in enumerate(leaf)]
             if all(image is not None for image in images):
                 return [as_tensor(image) for image in images]
-        elif kind.name == "image":
+        elif ACTIONS[kind.name].axes:
             if not isinstance(leaf, (Tensor, np.ndarray)):
                 raise TypeError(
                     f"{path}: an image is a tensor or an array, got a {type(leaf).__name__} (files and PIL images are for "
@@ -210,16 +221,16 @@ def find_logits(x: Any, kinds: Any) -> Any:
 
 
 def image_sizes(x: Any, kinds: Any, name: str = "input") -> list[Size] | None:
-    """The (height, width) of every row, from the first image among the leaves; None where there is no image."""
+    """The canvas of every row, from the first image or volume among the leaves; None where there is none."""
     images = first_image(x, kinds, name)
-    return None if images is None else sizes_of(images)
+    return None if images is None else sizes_of(images, axes_of(kinds))
 
 
-def sizes_of(images: Any) -> list[Size]:
-    """The (height, width) of every image."""
+def sizes_of(images: Any, axes: int = 2) -> list[Size]:
+    """The (height, width) of every image; with three axes the (depth, height, width) of every volume."""
     if not isinstance(images, list):
-        return [(int(images.shape[-2]), int(images.shape[-1]))] * len(images)
-    return [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
+        return [tuple(int(n) for n in images.shape[-axes:])] * len(images)
+    return [tuple(int(n) for n in image.shape[-axes:]) for image in images]
 
 
 def snap(x: Any, kinds: Any, canvas: Size | None) -> Any:
@@ -238,7 +249,7 @@ def snap_leaf(canvas: Size | None, kind: Leaf, leaf: Any, path: str) -> Any:
         return leaf
     if isinstance(kind, Rows):
         return type(leaf)(_row(partial(snap_leaf, canvas), kind.kinds, value, f"{path}[{i}]") for i, value in enumerate(leaf))
-    places = ACTIONS[kind.name].places
+    places = ACTIONS[kind.name].places * len(canvas)
     if not places or not isinstance(leaf, (Tensor, np.ndarray)):
         return leaf
     tensor = as_tensor(leaf)

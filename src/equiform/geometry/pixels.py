@@ -1,4 +1,7 @@
-"""How pixels and patch tokens move: by index on the grid, exact for any dtype; off the grid they are resampled."""
+"""How pixels and patch tokens move: by index on the grid, exact for any dtype; off the grid they are resampled.
+
+On the grid are quarter turns and flips, followed by shifts of whole pixels.
+"""
 
 import math
 from collections.abc import Callable
@@ -11,7 +14,8 @@ from torch.nn import functional as F
 from . import groups
 from .grid import Size, empty_stays, grid_code, moved_size, moved_sizes, parity
 
-BORDERS = {"zeros": "zeros", "edge": "border", "reflect": "reflection"}
+# of grid_sample, which does not know how to wrap: see `_sampled`
+BORDERS = {"zeros": "zeros", "edge": "border", "reflect": "reflection", "wrap": "zeros"}
 INTERPOLATIONS = ("bilinear", "bicubic", "nearest")
 FINEST = 16  # samples along each axis of a pixel: images that shrink further alias
 
@@ -30,7 +34,8 @@ def act_image(
     """Move the last two axes of (b, ..., h, w). Exact on the grid, resampled elsewhere, with antialiasing where the image
     shrinks; `size` is not needed.
 
-    `pseudoscalar`: reflections turn the sign too. `on_grid`: all elements are known to keep to the grid.
+    `border`: what lies beyond the edge; with "wrap" the opposite one, so that shifts are cyclic. `pseudoscalar`:
+    reflections turn the sign too. `on_grid`: all elements are known to keep to the grid.
     """
     if x.ndim < 3:
         raise ValueError(f"an image or mask has shape (b, ..., h, w); got {tuple(x.shape)}")
@@ -44,27 +49,25 @@ def act_image(
 def _gathered(g: Tensor, x: Tensor) -> Tensor:
     """Pixels of a square canvas by their source, for elements on the grid: without a look at g, as a compiled graph needs it.
 
-    Slower than a turn of each row, which is what runs otherwise.
+    Shifts wrap, since those of groups on the grid do. Slower than a turn of each row, which is what runs otherwise.
     """
     side = x.shape[-1]
     centre = torch.arange(side, dtype=torch.float64, device=x.device) + 0.5 - side / 2
     place = torch.stack([centre.expand(side, side), centre[:, None].expand(side, side)], -1).flatten(0, 1)
-    source = (place @ groups.inverse(g.double())[:, :2, :2].mT + (side / 2 - 0.5)).round().long()
+    back = groups.inverse(g.double())
+    source = (place @ back[:, :2, :2].mT + back[:, None, :2, 2] + (side / 2 - 0.5)).round().long() % side
     index = (source[..., 1] * side + source[..., 0]).reshape(len(g), *[1] * (x.ndim - 3), side * side)
     return x.flatten(-2).gather(-1, index.expand(*x.shape[:-2], -1)).reshape(x.shape)
 
 
 def _move_pixels(g: Tensor, x: Tensor, interpolation: str, border: str) -> Tensor:
-    codes = grid_code(g)
+    codes = grid_code(g, shifted=True)
     if all(code >= 0 for code in codes):
-        return _move_rows(codes, x)
+        return _shift_rows(g[:, :2, 2], _move_rows(codes, x), border)
     if all(code < 0 for code in codes):
         return _resampled(g, x, interpolation, border)
-    rows = [
-        _move_rows([code], x[i : i + 1]) if code >= 0 else _resampled(g[i : i + 1], x[i : i + 1], interpolation, border)
-        for i, code in enumerate(codes)
-    ]
-    _one_canvas({tuple(row.shape[-2:]) for row in rows}, x)
+    rows = [_move_pixels(element, row, interpolation, border) for element, row in zip(g.split(1), x.split(1), strict=True)]
+    one_canvas({tuple(row.shape[-2:]) for row in rows}, x)
     return torch.cat(rows)
 
 
@@ -76,11 +79,13 @@ def act_mask(
     return act_image(g, x, size, interpolation="nearest", border=border, on_grid=on_grid)
 
 
-def _one_canvas(canvases: set, x: Tensor) -> None:
+def one_canvas(canvases: set, x: Tensor, axes: int = 2) -> None:
+    """Raise ValueError where the rows of x, whose canvas is its last axes, would end with different canvases."""
     if len(canvases) > 1:
         raise ValueError(
-            f"the rows of a batch with canvas {tuple(x.shape[-2:])} would end with different canvases {sorted(canvases)}: "
-            "move rows with equal canvases together, or pass a list of images with equiform.Rows('image')"
+            f"the rows of a batch with canvas {tuple(x.shape[-axes:])} would end with different canvases {sorted(canvases)}: "
+            f"move rows with equal canvases together, or pass a list of {'images' if axes == 2 else 'volumes'} with "
+            f"equiform.Rows({'image' if axes == 2 else 'volume'!r})"
         )
 
 
@@ -106,16 +111,44 @@ def _move_rows(codes: list[int], x: Tensor) -> Tensor:
         result = moved(x, codes[0]) if codes and codes[0] else x.clone()
     else:
         height, width = x.shape[rows], x.shape[columns]
-        _one_canvas({moved_size(code, (height, width)) for code in codes}, x)
+        one_canvas({moved_size(code, (height, width)) for code in codes}, x)
         result = torch.cat([moved(x[i : i + 1], code) for i, code in enumerate(codes)])
     result = result.contiguous()
     return result.permute(0, 3, 1, 2) if channels_last else result
 
 
+def _shift_rows(t: Float[Tensor, "b 2"], x: Tensor, border: str) -> Tensor:
+    """Each row shifted by (x, y) whole pixels."""
+    if not bool(t.any()):
+        return x
+    if x.dtype in STAND_INS:
+        return _shift_rows(t, x.view(STAND_INS[x.dtype]), border).view(x.dtype)
+    h, w = x.shape[-2:]
+    moved = []
+    for row, (right, down) in zip(x.split(1), t.round().long().tolist(), strict=True):
+        (ys, y_inside), (xs, x_inside) = sources(h, down, border), sources(w, right, border)
+        inside = (y_inside[:, None] & x_inside).to(x.device)
+        row = row.index_select(-2, ys.to(x.device)).index_select(-1, xs.to(x.device))
+        moved.append(torch.where(inside, row, torch.zeros_like(row)) if border == "zeros" else row)
+    return torch.cat(moved)
+
+
+def sources(n: int, by: int, border: str) -> tuple[Tensor, Tensor]:
+    """For each of n pixels in a line that is shifted `by` pixels, the index of the one it shows, and whether that is inside."""
+    index = torch.arange(n) - by
+    inside = (index >= 0) & (index < n)
+    if border == "wrap":
+        return index % n, inside
+    if border == "reflect":
+        index = index % (2 * n)
+        return torch.minimum(index, 2 * n - 1 - index), inside
+    return index.clamp(0, n - 1), inside
+
+
 def _resampled(g: Tensor, x: Tensor, interpolation: str, border: str) -> Tensor:
     """Rows by how finely they are sampled: an image that shrinks as finely as its own pixels lie, whatever the others do."""
     canvases = set(moved_sizes(g, (x.shape[-2], x.shape[-1])))
-    _one_canvas(canvases, x)
+    one_canvas(canvases, x)
     canvas = next(iter(canvases))
     sizes = [1.0] * len(g) if interpolation == "nearest" else groups.size_of(g.double()).tolist()
     fineness = [fine(size) for size in sizes]
@@ -174,6 +207,11 @@ def _averaged(sample: Callable[[float, float], Tensor], fineness: int) -> Tensor
 
 
 def _sampled(x: Tensor, grid: Tensor, interpolation: str, border: str) -> Tensor:
+    if border == "wrap":
+        h, w = x.shape[-2:]
+        # as far beyond each edge as bicubic looks
+        x = x[..., torch.arange(-2, h + 2, device=x.device) % h, :][..., torch.arange(-2, w + 2, device=x.device) % w]
+        grid = (torch.remainder(grid + 1, 2) - 1) * torch.tensor([w / (w + 4), h / (h + 4)]).to(grid)
     return F.grid_sample(x, grid, mode=interpolation, padding_mode=BORDERS[border], align_corners=False)
 
 
@@ -190,9 +228,19 @@ def sample_affine(
 
 
 def act_tokens(
-    g: Float[Tensor, "b 3 3"], x: Tensor, size: Size, *, patch: Size = (16, 16), prefix: int = 1, suffix: int = 0
+    g: Float[Tensor, "b 3 3"],
+    x: Tensor,
+    size: Size,
+    *,
+    patch: Size = (16, 16),
+    prefix: int = 1,
+    suffix: int = 0,
+    border: str = "zeros",
 ) -> Tensor:
-    """Move the patch tokens of (b, prefix + h w + suffix, d) as the pixels of an (h, w) image; the others stay."""
+    """Move the patch tokens of (b, prefix + h w + suffix, d) as the pixels of an (h, w) image; the others stay.
+
+    Exact where the shift is by whole patches; others are resampled.
+    """
     if x.ndim != 3:
         raise ValueError(f"tokens have shape (b, n, d); got {tuple(x.shape)}")
     if patch[0] != patch[1] and any(canvas != (1, 2) for canvas in moved_sizes(g, (1, 2))):
@@ -202,7 +250,7 @@ def act_tokens(
     # the same element in the unit of a patch, since a translation is in pixels
     unit = torch.tensor([patch[1], patch[0], 1], dtype=torch.float64, device=g.device)
     grid = x[:, prefix : prefix + num].mT.unflatten(2, (h, w))
-    moved = act_image(g.double() * unit / unit[:, None], grid, None).flatten(2).mT
+    moved = act_image(g.double() * unit / unit[:, None], grid, None, border=border).flatten(2).mT
     return torch.cat([x[:, :prefix], moved, x[:, prefix + num :]], 1)
 
 

@@ -1,5 +1,6 @@
 """How points, boxes, vectors and matrices move, on a canvas of pixels or in space."""
 
+import itertools
 import math
 import warnings
 
@@ -17,22 +18,37 @@ ROUNDING = 1e-12  # extents below this share are rounding
 SAME_SIZE = 1e-6  # sizes nearer to 1 than this are rounding of elements in float32
 
 
-def _affine(g: Tensor, size: Size, normalized: bool, like: Tensor, index: bool = False) -> tuple[Tensor, Tensor]:
-    """A (b, 2, 2) and t (b, 2) with p -> A p + t in pixels, or in shares of the canvas. Whole numbers on the grid.
+def _affine(
+    g: Tensor, size: Size, normalized: bool, like: Tensor, index: bool = False, border: str | None = None
+) -> tuple[Tensor, Tensor]:
+    """A (b, d, d) and t (b, d) with p -> A p + t in pixels, or in shares of the canvas. Whole numbers on the grid.
 
-    `index`: of pixel indices, whose canvas reaches from 0 to W - 1.
+    `index`: of pixel indices, whose canvas reaches from 0 to W - 1. `border`: with "wrap" t is less than a canvas.
     """
-    a = g[:, :2, :2].double()
-    before = torch.tensor([size[1], size[0]], dtype=torch.float64, device=g.device)
-    after = before.expand(len(g), 2)
-    if size[0] != size[1]:
-        after = torch.tensor([(w, h) for h, w in moved_sizes(g, size)], dtype=torch.float64, device=g.device).reshape(-1, 2)
+    d = len(size)
+    a = g[:, :d, :d].double()
+    before, after = torch.tensor(size[::-1], dtype=torch.float64, device=g.device), _extents(g, size)
+    extent = after
     if index:
         before, after = before - 1, after - 1
-    t = g[:, :2, 2].double() + after / 2 - (a * (before / 2)).sum(-1)
+    t = g[:, :d, d].double() + after / 2 - (a * (before / 2)).sum(-1)
+    if border == "wrap":  # before it is rounded to the precision of places
+        t = torch.remainder(t, extent)
     if normalized:
         a, t = a * before / after[:, :, None], t / after
     return a.to(like), t.to(like)
+
+
+def _extents(g: Tensor, size: Size) -> Float[Tensor, "b d"]:
+    """The width and height (and depth) of the canvas of every row after its element."""
+    sizes = moved_sizes(g, size) if len(set(size)) > 1 else [size] * len(g)
+    return torch.tensor([each[::-1] for each in sizes], dtype=torch.float64, device=g.device).reshape(-1, len(size))
+
+
+def _beyond(g: Tensor, size: Size, normalized: bool, place: Tensor) -> Tensor:
+    """By how many whole canvases each place lies beyond the canvas, in its units: what wrapping takes off."""
+    extent = _beside(torch.ones_like(g[:, :-1, -1]) if normalized else _extents(g, size), place).to(place)
+    return (place / extent).floor() * extent
 
 
 def _apply(a: Inexact[Tensor, "b d d"], x: Inexact[Tensor, "b *k d"]) -> Inexact[Tensor, "b *k d"]:
@@ -53,25 +69,27 @@ def act_points(
     extra: int = 0,
     index: bool = False,
     absent: int | float | None = None,
+    border: str | None = None,
 ) -> Tensor:
-    """Move (x, y) points in pixels, or in shares of the canvas; in space metric (x, y, z), which need no canvas.
+    """Move (x, y) points in pixels, or in shares of the canvas; (x, y, z) in voxels; without a canvas, metric ones in space.
 
     `index`: they are indices of pixels. `extra` numbers behind them (a visibility) stay. `absent`: points stay whose first
-    extra number equals it, or without extra numbers every coordinate.
-    Exact up to rounding; see `snap` for bit-exactness in the plane.
+    extra number equals it, or without extra numbers every coordinate. With the `border` "wrap" coordinates count modulo the
+    canvas. Exact up to rounding; see `snap` for bit-exactness on a canvas.
     """
     d = g.shape[-1] - 1
     _last_axis("points", x, d, extra)
-    if d == 3:
+    if d == 3 and size is None:
         if normalized or index:
             raise ValueError("points in space are metric: there is no canvas that they could be shares or indices of")
         place = _unrounded(_points_in_space(g, x[..., :3].double()), x)
     else:
         if size is None:
             raise ValueError("points in the plane need the canvas they live on")
-        before = _floating(x[..., :2])
-        a, t = _affine(g, size, normalized, before, index)
-        place = _like(_apply(a, before) + _beside(t, x), x)
+        before = _floating(x[..., :d])
+        a, t = _affine(g, size, normalized, before, index, border)
+        place = _apply(a, before) + _beside(t, x)
+        place = _like(place - _beyond(g, size, normalized, place) if border == "wrap" else place, x)
     moved = torch.cat([place, x[..., d:]], -1)
     mark = x[..., d : d + 1] if extra else x
     return moved if absent is None else torch.where((mark == absent).all(-1, keepdim=True), x, moved)
@@ -119,7 +137,7 @@ def act_matrices(g: Float[Tensor, "b n n"], x: Inexact[Tensor, "b *k d d"], size
 
 @empty_stays
 def act_boxes(
-    g: Float[Tensor, "b 3 3"],
+    g: Float[Tensor, "b m m"],
     x: Real[Tensor, "b *k n"],
     size: Size,
     *,
@@ -128,29 +146,39 @@ def act_boxes(
     inclusive: bool = False,
     extra: int = 0,
     padding: int | float | None = None,
+    border: str | None = None,
 ) -> Tensor:
-    """Move axis-aligned boxes: exact for quarter turns and flips, the enclosing box for anything else.
+    """Move axis-aligned boxes: exact for quarter turns, flips and shifts, the enclosing box for anything else.
 
+    In a volume they have six numbers, three of each corner (or of the centre and the size): "xyxy" is x, y, z, x, y, z.
     `inclusive`: the second corner is the last pixel inside. `extra` numbers behind stay; so do boxes that are all `padding`.
+    `border`: with "wrap" the centre counts modulo the canvas, and the size stays: a box across an edge reaches beyond it.
     """
-    _last_axis("boxes", x, 4, extra)
-    before = _floating(x[..., :4])
-    a, t = _affine(g, size, normalized, before)
+    d = len(size)
+    _last_axis("boxes", x, 2 * d, extra)
+    before = _floating(x[..., : 2 * d])
+    a, t = _affine(g, size, normalized, before, border=border)
     t = _beside(t, x)
     if format == "cxcywh":  # centre and size move apart, so that halves never round
-        centre, sides = before.split(2, -1)
+        centre, sides = before.split(d, -1)
         # on the grid |A| swaps or keeps the sizes; off it, it gives the enclosing box
-        moved = torch.cat([_apply(a, centre) + t, _apply(a.abs(), sides)], -1)
+        centre = _apply(a, centre) + t
+        beyond = _beyond(g, size, normalized, centre) if border == "wrap" else 0
+        moved = torch.cat([centre - beyond, _apply(a.abs(), sides)], -1)
     else:
         low, high = _corners(before, format, inclusive)
-        corners = [torch.stack([u[..., 0], v[..., 1]], -1) for u in (low, high) for v in (low, high)]
+        corners = [
+            torch.stack([end[..., i] for i, end in enumerate(ends)], -1) for ends in itertools.product((low, high), repeat=d)
+        ]
         ends = torch.stack([_apply(a, corner) + t for corner in corners])
-        moved = _from_corners(ends.amin(0), ends.amax(0), format, inclusive)
-    return _but_padding(torch.cat([_like(moved, x), x[..., 4:]], -1), x, padding)
+        low, high = ends.amin(0), ends.amax(0)
+        beyond = _beyond(g, size, normalized, (low + high) / 2) if border == "wrap" else 0
+        moved = _from_corners(low - beyond, high - beyond, format, inclusive)
+    return _but_padding(torch.cat([_like(moved, x), x[..., 2 * d :]], -1), x, padding, 2 * d)
 
 
 def _corners(box: Tensor, format: str, inclusive: bool) -> tuple[Tensor, Tensor]:
-    first, second = box.split(2, -1)
+    first, second = box.split(box.shape[-1] // 2, -1)
     if format == "yxyx":
         first, second = first.flip(-1), second.flip(-1)
     return first, first + second if format == "xywh" else second + 1 if inclusive else second
@@ -162,9 +190,9 @@ def _from_corners(low: Tensor, high: Tensor, format: str, inclusive: bool) -> Te
     return torch.cat([low, high - low if format == "xywh" else high - 1 if inclusive else high], -1)
 
 
-def _but_padding(moved: Tensor, x: Tensor, padding: int | float | None) -> Tensor:
-    """`moved`, with boxes that are all padding as they were."""
-    return moved if padding is None else torch.where((x[..., :4] == padding).all(-1, keepdim=True), x, moved)
+def _but_padding(moved: Tensor, x: Tensor, padding: int | float | None, n: int = 4) -> Tensor:
+    """`moved`, with boxes whose first n numbers are all padding as they were."""
+    return moved if padding is None else torch.where((x[..., :n] == padding).all(-1, keepdim=True), x, moved)
 
 
 @empty_stays
@@ -177,10 +205,11 @@ def act_rotated_boxes(
     clockwise: bool = False,
     extra: int = 0,
     padding: int | float | None = None,
+    border: str | None = None,
 ) -> Tensor:
     """Move (cx, cy, w, h, angle) boxes, the angle counter-clockwise in degrees. Exact for every similarity (radians round).
 
-    `extra` numbers behind stay; so do boxes whose first four are all `padding`.
+    `extra` numbers behind stay; so do boxes whose first four are all `padding`. `border`: as of boxes.
     """
     _last_axis("rotated_boxes", x, 5, extra)
     if unit == "degrees":
@@ -194,7 +223,7 @@ def act_rotated_boxes(
     angle, sign, scale = (_beside(v[:, None].to(_floating(x)), x) for v in (angle, sign, scale))
     turned = sign * _floating(x)[..., 4:5] + angle
     sides = _like(scale * _floating(x)[..., 2:4], x)
-    moved = torch.cat([act_points(g, x[..., :2], size), sides, _like(turned, x), x[..., 5:]], -1)
+    moved = torch.cat([act_points(g, x[..., :2], size, border=border), sides, _like(turned, x), x[..., 5:]], -1)
     return _but_padding(moved, x, padding)
 
 

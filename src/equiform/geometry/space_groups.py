@@ -151,6 +151,25 @@ class Octahedral(SpaceGroup):
     def _listed(self) -> Float[Tensor, "order 4 4"]:
         return homogeneous(_with_negatives(rotations.octahedral(), self.reflections))
 
+    def label(self, g: Float[Tensor, "4 4"]) -> str:
+        """As of other groups, and where x, y and z go, since many elements turn by one angle: "90° (y -x z)"."""
+        return super().label(g) + _axes_after(g)
+
+
+class Flips(SpaceGroup):
+    """The eight flips of x, y and z, the point group D2h: no axis changes its place, and so no canvas its shape."""
+
+    def __init__(self) -> None:
+        super().__init__("D2h", 8, reflections=True)
+
+    def _listed(self) -> Float[Tensor, "order 4 4"]:
+        signs = torch.tensor([[1.0, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]], dtype=torch.float64)
+        return homogeneous(_with_negatives(torch.diag_embed(signs), True))
+
+    def label(self, g: Float[Tensor, "4 4"]) -> str:
+        """As of other groups, and where x, y and z go: "flip 180° (-x y z)"."""
+        return super().label(g) + _axes_after(g)
+
 
 class Icosahedral(SpaceGroup):
     """The 60 rotations of the icosahedron with vertices (0, +-1, +-golden); with reflections, all 120 symmetries."""
@@ -160,6 +179,13 @@ class Icosahedral(SpaceGroup):
 
     def _listed(self) -> Float[Tensor, "order 4 4"]:
         return homogeneous(_with_negatives(rotations.icosahedral(), self.reflections))
+
+
+def _axes_after(g: Float[Tensor, "4 4"]) -> str:
+    """Where x, y and z go, in brackets; nothing for the identity."""
+    columns = g[:3, :3].round().long().T.tolist()
+    goes = ["-"[: -sum(column)] + "xyz"[[abs(n) for n in column].index(1)] for column in columns]
+    return "" if goes == [*"xyz"] else f" ({' '.join(goes)})"
 
 
 def _with_negatives(matrices: Float[Tensor, "n 3 3"], reflections: bool) -> Float[Tensor, "m 3 3"]:

@@ -33,6 +33,7 @@ def square_view(
     if images.ndim != 4 or images.is_complex():
         came = f"{tuple(images.shape)} of {images.dtype}"
         clouds = "; clouds of points: a group of space, such as SO3" if images.ndim == 3 and images.shape[2] == 3 else ""
+        clouds = "; volumes: a group of space, such as O, and inputs='volume'" if images.ndim == 5 else clouds
         raise ValueError(f"images have shape (b, channels, height, width); got {came} (one image: x[None]{clouds})")
     if images.shape[1] not in (1, channels):
         last = images.shape[3] in (1, channels)
@@ -148,6 +149,13 @@ def standardise(x: Tensor, inside: Tensor | None = None) -> Float[Tensor, "*b h 
     flat = deviation <= 1e-6 * x.abs().amax((-2, -1), keepdim=True)
     scaled = torch.where(flat, torch.zeros_like(x), centred / deviation) * 0.25 + 0.5
     return ((scaled / VIEW_STEP).round() * VIEW_STEP).float()
+
+
+def ranged(x: Shaped[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    """Pixels in shares of the range of their channel, in float64; a constant channel becomes 0. Whatever the normalisation."""
+    x = x.to(working_dtype(x))
+    low, high = x.amin((-2, -1), keepdim=True), x.amax((-2, -1), keepdim=True)
+    return (x - low) / torch.where(high > low, high - low, 1)
 
 
 def view_size(group: Group, resolution: int) -> int:

@@ -17,6 +17,7 @@ from ..batching.calls import fitting_kinds, inputs_of, invoke, to_device
 from ..canonicalizers.product import ProductCanonicalizer
 from ..equivariant import Equivariant
 from ..geometry.groups import Group, inverse, protocol
+from ..geometry.kinds import looked_at
 from ..geometry.moving import act
 from ..second_opinion import Opinion, linear_scorer, orbit_logits
 from .augmentation import Augmentation
@@ -26,10 +27,17 @@ from .data import batches
 from .image_objective import ImageObjective
 from .objective import Objective
 from .teacher import Teacher
+from .volume_augmentation import VolumeAugmentation
+from .volume_objective import VolumeObjective
 
 EPOCHS, LR = 24, 1e-3
 FURTHER_EPOCHS, FURTHER_LR = 6, 1e-4  # for a canonicalizer that was fitted before
-OBJECTIVES: dict[int, type[ImageObjective] | type[CloudObjective]] = {2: ImageObjective, 3: CloudObjective}  # by dimension
+# by the kind that the canonicalizer looks at
+OBJECTIVES: dict[str, type[ImageObjective] | type[CloudObjective] | type[VolumeObjective]] = {
+    "image": ImageObjective,
+    "points": CloudObjective,
+    "volume": VolumeObjective,
+}
 
 
 @dataclass(frozen=True)
@@ -57,7 +65,7 @@ def fit(
     lr: float | None = None,
     weight_decay: float = 0.05,
     batch_size: int = 32,
-    augmentation: Augmentation | CloudAugmentation | Literal["default"] | None = "default",
+    augmentation: Augmentation | CloudAugmentation | VolumeAugmentation | Literal["default"] | None = "default",
     patience: int | None = None,
     seed: int = 0,
     checkpoint: str | Path | None = None,
@@ -75,6 +83,7 @@ def fit(
     training. prior: "identity", "uniform", or a histogram of |G| counts.
     Clouds: data are inputs as the predictor takes them, or a list of clouds (n, 3) of any sizes; prior: "identity", "upright"
     (the z axis alone), or a weight for each axis; augmentation: a `CloudAugmentation`.
+    Volumes: data are (n, c, d, h, w), or a list of (c, d, h, w) of any sizes; augmentation: a `VolumeAugmentation`.
 
     By default the predictor never runs. With `task_loss(output, target)` the data are (inputs, target) batches and the whole
     model is trained, straight through the choice of a pose (Mondal et al. 2023, sec. 3), on floating-point images; the prior's
@@ -107,7 +116,7 @@ def fit(
     with beside_torchvision():
         from . import training
 
-    objective = OBJECTIVES[model.group.dim](model, prior, teacher)
+    objective = OBJECTIVES[looked_at(model.inputs)](model, prior, teacher)
     options = training.Options(epochs, lr, weight_decay, objective.augmentation(augmentation), seed)
     data, skipped = (data, []) if joint else _kept(objective, data)
     if teacher is not None:
@@ -128,6 +137,8 @@ def fit(
             )
         training.run(module, loader, held_out, patience, checkpoint, trainer_options)
     model.canonicalizer.fitted = True
+    if model.canonicalizer.card is not None:  # its figures are of the weights that were
+        model.canonicalizer.card = {"started_from": dict(model.canonicalizer.card)}
     return Fit(module.history, skipped)
 
 
@@ -149,7 +160,7 @@ def fit_opinion(
     Clouds (b, n, 3) of continuous groups are turned by the rotations of the cube; prior: as in `fit`.
     """
     _check_adapted(model)
-    objective = OBJECTIVES[model.group.dim](model, prior)
+    objective = OBJECTIVES[looked_at(model.inputs)](model, prior)
     loader = batches(data, model.inputs, batch_size)
     back = inverse(objective.orbit())
     logits, generator = [], torch.Generator().manual_seed(seed)
@@ -190,7 +201,9 @@ def _check_learns(model: Equivariant) -> None:
     canonicalizer = model.canonicalizer
     if not canonicalizer.learns or not any(p.requires_grad for p in canonicalizer.parameters()):
         other = "a SearchCanonicalizer" if model.group.dim == 3 else "an OrbitCanonicalizer (of a cascade, fit each alone)"
-        raise ValueError(f"the {canonicalizer.name} canonicalizer has nothing to learn: use {other}")
+        other = "a VolumeCanonicalizer" if looked_at(model.inputs) == "volume" else other
+        way_out = "the model needs no fit" if model.group.wraps else f"use {other}"
+        raise ValueError(f"the {canonicalizer.name} canonicalizer has nothing to learn: {way_out}")
 
 
 def _turning(model: Equivariant, which: str | Group | None, joint: bool) -> Group | None:
@@ -203,8 +216,9 @@ def _turning(model: Equivariant, which: str | Group | None, joint: bool) -> Grou
             "prior='upright' says that turns about z are alike"
         )
     turning = protocol(which, 0)
-    if model.group.dim != 3 or turning.dim != 3:
-        raise ValueError(f"group turns clouds by a group of space; the model's is {model.group.name}, got {turning.name}")
+    if looked_at(model.inputs) == "volume" or model.group.dim != 3 or turning.dim != 3:
+        came = "volumes" if looked_at(model.inputs) == "volume" else turning.name
+        raise ValueError(f"group turns clouds by a group of space; the model's is {model.group.name}, got {came}")
     return turning
 
 

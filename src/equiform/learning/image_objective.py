@@ -55,7 +55,7 @@ class ImageObjective(Objective):
             data = [read_photo(photo) for photo in data]
         if not isinstance(data, Tensor):
             return data, []
-        _check_finite(data)
+        check_finite(data)
         return torch.cat([self.canonicalizer.squares(part, self.side) for part in data.split(256)]), []
 
     def taught_by(self, teacher: Teacher, data: Any, seed: int) -> TensorDataset:
@@ -116,11 +116,12 @@ class SquareCollate:
         return torch.cat([self.squares(image[None] if isinstance(image, Tensor) else image, self.side) for image in images])
 
 
-def _check_finite(images: Tensor) -> None:
+def check_finite(images: Tensor | Sequence[Tensor], what: str = "images") -> None:
+    """Raise ValueError where one of them holds a pixel that is no finite number."""
     bad = [i for i, image in enumerate(images) if not bool(image.isfinite().all())]
     if bad:
         raise ValueError(
-            f"images that are not finite: {len(bad)} of {len(images)}, the first at index {bad[0]}: leave them out"
+            f"{what} that are not finite: {len(bad)} of {len(images)}, the first at index {bad[0]}: leave them out"
         )
 
 

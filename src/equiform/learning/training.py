@@ -23,6 +23,7 @@ from .augmentation import Augmentation
 from .checkpoints import OURS, LastEpoch, resumed_from
 from .cloud_augmentation import CloudAugmentation
 from .objective import Objective
+from .volume_augmentation import VolumeAugmentation
 
 MONITOR = "pose_accuracy"
 
@@ -34,7 +35,7 @@ class Options:
     epochs: int
     lr: float
     weight_decay: float
-    augmentation: Augmentation | CloudAugmentation | None
+    augmentation: Augmentation | CloudAugmentation | VolumeAugmentation | None
     seed: int
 
 

@@ -14,6 +14,7 @@ SHARES = Boxes("cxcywh", normalized=True)
 
 IMAGES = {"pixel_values": "image"}
 LABELLED = IMAGES | {"labels": Invariant()}
+VIDEOS = LABELLED | {"pixel_values_videos": "image"}  # (b, frames, c, h, w)
 MAPPED = IMAGES | {"labels": "mask", "prompt_depth": "image"}
 PADDED = IMAGES | {"pixel_mask": "mask"}
 TEXTS = IMAGES | dict.fromkeys(("input_ids", "attention_mask", "position_ids"), SHARED)
@@ -202,6 +203,7 @@ ADAPTERS = [
     Adapter("transformers.models.shieldgemma2.*", None, None),  # takes a conversation
     Adapter("transformers.models.*ForImageClassification", LABELLED, classifier),
     Adapter("transformers.models.*ForImageClassificationWithTeacher", LABELLED, classifier),
+    Adapter("transformers.models.*ForVideoClassification", VIDEOS, classifier),
     Adapter("transformers.models.*ForSemanticSegmentation", MAPPED, segmenter),
     Adapter("transformers.models.*ForDepthEstimation", MAPPED, depth),
     *[Adapter(f"transformers.models.*.{name}", *kinds) for names, *kinds in FAMILIES for name in names.split()],
