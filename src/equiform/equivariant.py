@@ -22,7 +22,7 @@ from .canonicalizers.search import SearchCanonicalizer
 from .canonicalizers.volumes import VolumeCanonicalizer
 from .geometry import groups
 from .geometry.actions import ACTIONS
-from .geometry.groups import Group, factors_of
+from .geometry.groups import Group, Shift, factors_of
 from .geometry.kinds import Kind, Rows, as_kinds, looked_at, plain
 from .predictors import known_kinds
 from .predictors.pairs import as_predictor
@@ -220,7 +220,7 @@ def _chosen(given: Any, group: Group, predictor: Callable[..., Any], is_known: b
     make = SearchCanonicalizer if group.dim == 3 else RingCanonicalizer if group.order is None else OrbitCanonicalizer
     if group.dim == 3 and seen == "volume":
         make = VolumeCanonicalizer
-    make = SeamCanonicalizer if group.wraps else make
+    make = SeamCanonicalizer if isinstance(group, Shift) else make
     if given is None:
         given = (ready.default(group.name) if is_known else None) or make(group)
         parameter = next(predictor.parameters(), None) if isinstance(predictor, nn.Module) else None

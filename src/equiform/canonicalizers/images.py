@@ -42,9 +42,12 @@ class ImageCanonicalizer(Canonicalizer):
                 f"volumes VolumeCanonicalizer({name!r})"
             )
         if self.group.translations and not self.shifts:
+            way_out = (
+                f"use SeamCanonicalizer({self.group.name!r})" if isinstance(self.group, Shift) else "take one for each factor"
+            )
             raise ValueError(
                 f"the {self.name} canonicalizer looks at thumbnails, which do not show the shifts of {self.group.name} to the "
-                f"pixel: use SeamCanonicalizer({self.group.name!r})"
+                f"pixel: {way_out}"
             )
         if not self.continuous:
             self._check_finite()

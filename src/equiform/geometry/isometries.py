@@ -216,7 +216,8 @@ class Product(Group):
 
     Element (i, j) has index i |B| + j, the identity first. An element is taken apart factor by factor: what the first does,
     then what the second does of the rest. The distance is the root of the sum of the squared distances of the factors.
-    Continuous where a factor is. Raises ValueError for groups of different dimensions, or two of one sort.
+    Continuous where a factor is. Raises ValueError for groups of different dimensions, two of one sort, or cyclic shifts beside
+    what is off the grid.
     """
 
     def __init__(self, *factors: Group):
@@ -299,8 +300,9 @@ class Product(Group):
         return _composed([factor.anywhere(b, generator) for factor in self.factors])
 
     def carried(self, shares: Float[Tensor, "b order"], g: Float[Tensor, "b n n"]) -> Float[Tensor, "b order"]:
-        orders = [factor.order or 1 for factor in self.factors]
-        shares = shares.unflatten(1, orders)
+        if not self.resizes:  # a group to the letter, whose factors need not commute
+            return super().carried(shares, g)
+        shares = shares.unflatten(1, [factor.order or 1 for factor in self.factors])
         for axis, (factor, part) in enumerate(zip(self.factors, self.parts(g), strict=True), 1):
             last = shares.movedim(axis, -1)
             each = part.repeat_interleave(last[0, ..., 0].numel(), 0)
