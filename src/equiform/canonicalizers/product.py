@@ -1,4 +1,4 @@
-"""Poses of a product of groups, factor by factor: the turn first, then the size on the turned-back picture; shifts before both."""
+"""Poses of a product of groups, factor by factor: the turn first, then the size on the turned-back picture; shifts before."""
 
 from typing import Any
 
@@ -22,7 +22,8 @@ class ProductCanonicalizer(Canonicalizer):
     The second looks at the image that the first has brought back by its likeliest pose, and its scores count beside all poses
     of the first: p(g, h | x) = p(g | x) p(h | g*^-1 x). So the pose is exact under the first factor where its own is, and under
     the second where the first moves with it too: `SeamCanonicalizer` does with quarter turns and flips, and shifts are found
-    first, "Shift16*D4". `top_k` and `coverage` are by this posterior. To score all pairs with one network take `OrbitCanonicalizer` with the product.
+    first, "Shift16*D4". `top_k` and `coverage` are by this posterior.
+    To score all pairs with one network take `OrbitCanonicalizer` with the product.
     Each is fitted alone, on inputs in the poses that the predictor knows. Raises TypeError or ValueError for other parts.
     """
 
