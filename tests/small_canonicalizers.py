@@ -13,6 +13,7 @@ from equiform.canonicalizers import (
     CascadeCanonicalizer,
     PolyphaseCanonicalizer,
     PrincipalAxesCanonicalizer,
+    ProductCanonicalizer,
     RingCanonicalizer,
     SeamCanonicalizer,
     SearchCanonicalizer,
@@ -41,6 +42,11 @@ IMAGES: dict[str, Make] = {
 }
 CONTINUOUS: dict[str, Make] = {  # of images, for continuous groups alone
     "ring": lambda group: RingCanonicalizer(group, resolution=32, num_bins=24),
+}
+PRODUCTS: dict[str, Make] = {  # for the product of a group with three sizes
+    "product": lambda group: ProductCanonicalizer(
+        OrbitCanonicalizer(group, resolution=16), OrbitCanonicalizer("Scale(0.5,2,3)", resolution=16)
+    ),
 }
 SHIFTS: dict[str, Make] = {  # of images, for cyclic shifts alone
     "seam": SeamCanonicalizer,

@@ -24,6 +24,7 @@ from equiform.geometry.actions import (
 from equiform.geometry.groups import turn
 from equiform.geometry.kinds import Kind, as_kinds
 from equiform.geometry.moving import snap
+from equiform.geometry.scales import resizing
 from equiform.geometry.shifts import shift
 
 DTYPES = [torch.uint8, torch.bool, torch.int64, torch.float16, torch.float32, torch.float64, torch.bfloat16]
@@ -616,3 +617,67 @@ def test_dtypes_that_torch_itself_cannot_turn(dtype):
     turned = torch.rot90(x, 1, (-2, -1)).to(torch.float32).to(dtype)
     got = act(group("C4").elements[1:2], x.to(torch.float32).to(dtype), "mask")
     assert (got.dtype, got.to(torch.float64).tolist()) == (dtype, turned.to(torch.float64).tolist())
+
+
+# ------------------------------------------------------------------------------------------------------- resizings
+
+
+def resized(*sizes: float) -> torch.Tensor:
+    return resizing(torch.tensor(sizes))
+
+
+@pytest.mark.parametrize("size", [(40, 40), (30, 44)])
+def test_places_go_where_resized_pixels_go(size):
+    h, w = size
+    points = torch.tensor([[[w / 2 + 3.0, h / 2 - 4.0]]]).expand(4, 1, 2)
+    g = resized(0.5, 0.8, 1.5, 2.0) @ torch.cat([D4[[0, 0, 6, 2]]])
+    spot = torch.zeros(4, 1, *size)
+    spot[:, :, h // 2 - 6 : h // 2 - 2, w // 2 + 1 : w // 2 + 5] = 1  # 4 x 4 pixels about the point
+    box = torch.cat([points - 2, points + 2], -1)
+    moved, place, found = act(g, spot), act(g, points, "points", size), act(g, box, "boxes", size)
+    y, x = torch.meshgrid(torch.arange(h) + 0.5, torch.arange(w) + 0.5, indexing="ij")
+    mass = moved.sum((1, 2, 3))
+    centre = torch.stack([(moved[:, 0] * x).sum((1, 2)) / mass, (moved[:, 0] * y).sum((1, 2)) / mass], -1)
+    assert torch.allclose(centre, place[:, 0], atol=0.05)
+    assert torch.allclose(mass.sqrt(), torch.tensor([2, 3.2, 6, 8]), rtol=0.02), "as large as the box"
+    assert torch.allclose(found[:, 0, 2:] - found[:, 0, :2], torch.tensor([2, 3.2, 6, 8])[:, None].expand(4, 2))
+    assert torch.allclose((found[:, 0, 2:] + found[:, 0, :2]) / 2, place[:, 0])
+    rotated = torch.cat([points, torch.tensor([[[4.0, 2.0, 30.0]]]).expand(4, 1, 3)], -1)
+    turned = act(g, rotated, "rotated_boxes", size)
+    assert torch.allclose(turned[:, 0, 2:4], rotated[:, 0, 2:4] * torch.tensor([0.5, 0.8, 1.5, 2])[:, None])
+    assert torch.allclose(turned[:, 0, :2], place[:, 0])
+    assert turned[:2, 0, 4].tolist() == [30, 30]
+    arrows = torch.randn(4, 2, *size)
+    flow = act(g[:2], arrows[:2], "field") / torch.tensor([0.5, 0.8])[:, None, None, None]
+    assert torch.allclose(flow, act(g[:2], arrows[:2]), atol=1e-6), "arrows are resized with their grid"
+
+
+def test_an_image_that_shrinks_is_antialiased_and_rows_are_alone():
+    fine = (torch.arange(64) % 2).float().expand(1, 1, 64, 64)  # stripes as fine as pixels
+    inner = (..., slice(28, 36), slice(28, 36))
+    for size in (0.5, 0.35, 0.2):
+        small = act(resized(size), fine)[inner]
+        assert (small - 0.5).abs().max() < 0.3, size
+        alone = act(resized(size), fine, Image("nearest"))[inner]
+        assert (alone - 0.5).abs().max() == 0.5, "control: a single sample takes one stripe or the other"
+    x = torch.rand(3, 2, 20, 24)
+    together = act(resized(0.3, 1.7, 0.6), x)
+    assert torch.equal(together, torch.cat([act(resized(size), x[i : i + 1]) for i, size in enumerate((0.3, 1.7, 0.6))]))
+    assert torch.equal(act(resized(1.0), x[:1]), x[:1])
+    counts = (200 * x).to(torch.uint8)
+    assert act(resized(0.5), counts[:1]).dtype == torch.uint8
+    smooth = torch.nn.functional.avg_pool2d(torch.rand(1, 1, 48, 48), 9, 1, 4)
+    back = act(resized(2.0), act(resized(0.5), smooth))
+    assert (back - smooth)[..., 13:35, 13:35].abs().mean() < 0.01, "what is smooth comes back"
+
+
+def test_a_quarter_turn_with_a_resizing_swaps_height_and_width_too():
+    g = resized(0.5, 0.5) @ D4[[1, 7]]
+    x = torch.rand(2, 3, 20, 32)
+    assert act(g, x).shape == (2, 3, 32, 20)
+    assert moved_sizes(g, (20, 32)) == [(32, 20)] * 2
+    assert torch.allclose(act(g, x), act(D4[[1, 7]], act(resized(0.5), x)), atol=1e-6)
+    refused(ValueError, "different canvases", lambda: act(resized(0.5, 0.5) @ D4[[0, 1]], x))
+    patches = torch.randn(1, 1 + 5 * 8, 3)
+    assert torch.equal(act(g[:1], patches, Tokens(4), (20, 32))[:, 0], patches[:, 0])
+    refused(ValueError, "patches of 2 x 4", lambda: act(g[:1], torch.randn(1, 81, 3), Tokens((2, 4)), (20, 32)))

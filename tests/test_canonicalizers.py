@@ -30,7 +30,7 @@ from equiform.canonicalizers.energy import CONFIDENCES
 from equiform.canonicalizers.images import ImageCanonicalizer
 from equiform.canonicalizers.table import CANONICALIZERS
 from equiform.evaluation.evaluate import _baselines
-from small_canonicalizers import CLOUDS, CONTINUOUS, IMAGES, SHIFTS, VOLUMES
+from small_canonicalizers import CLOUDS, CONTINUOUS, IMAGES, PRODUCTS, SHIFTS, VOLUMES
 from small_photos import noise
 from small_predictors import Classifier
 
@@ -43,7 +43,7 @@ LEARNING = ["orbit", "group-conv", "tiles"]
 
 
 def test_every_canonicalizer_is_here():
-    known = {*IMAGES, *CONTINUOUS, *SHIFTS, *CLOUDS, *VOLUMES}
+    known = {*IMAGES, *CONTINUOUS, *PRODUCTS, *SHIFTS, *CLOUDS, *VOLUMES}
     assert known == set(CANONICALIZERS), "a canonicalizer in the table needs a row"
     assert all(cls.name == name for name, cls in CANONICALIZERS.items())
     assert [name for name in IMAGES if CANONICALIZERS[name].learns] == LEARNING

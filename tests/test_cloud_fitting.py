@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import equiform
 from asserting import QUIET, dataset, refused
-from equiform import Rows, act, adapt, evaluate, fit, group
+from equiform import Rows, act, adapt, evaluate, fit, group, inverse, load
 from equiform.canonicalizers import PrincipalAxesCanonicalizer, SearchCanonicalizer
 from equiform.learning import Augmentation, CloudAugmentation, fit_opinion
 from equiform.learning.priors import frame_distance, frame_prior
@@ -297,3 +297,21 @@ def test_what_does_not_fit_is_named():
     refused(ValueError, "unknown protocol 'SO3/z'", lambda: evaluate(model, (x, labels), group="SO3/z"))
     refused(ValueError, r"equivariant to SO3, in 3 dimensions; got C4", lambda: evaluate(model, (x, labels), group="C4"))
     refused(ValueError, r"a group of space or a protocol \(z/z, z/SO3", lambda: evaluate(model, (x, labels), group=[0.0, 90.0]))
+
+
+def test_the_size_that_the_predictor_knows_is_learnt_and_saved(tmp_path):
+    x = upright(16)[0] * torch.linspace(1, 3, 16)[:, None, None]
+    model = adapt(
+        lambda p: p, "Similarity", outputs="points", canonicalizer=SearchCanonicalizer("Similarity", side=4, width=16)
+    )
+    assert model.canonicalizer.radius == 1
+    fit(model, x, epochs=2, batch_size=8, **QUIET)
+    radius = (x - x.mean(1, keepdim=True)).square().sum(-1).mean(1).sqrt()
+    assert float(model.canonicalizer.radius) == pytest.approx(float(radius.log().mean().exp()), rel=1e-4)
+    model.save(tmp_path)
+    assert load(tmp_path, model.predictor).canonicalizer.radius == model.canonicalizer.radius
+    canonical = act(inverse(model.canonicalizer(7 * x).g), 7 * x, "points")
+    assert torch.allclose(canonical.square().sum(-1).mean(1).sqrt(), model.canonicalizer.radius.float(), rtol=1e-4)
+    right = fit(model, x, val=x, epochs=1, batch_size=8, **QUIET).history[-1]
+    assert 0 <= right["pose_accuracy"] <= 1
+    assert "radius" not in SearchCanonicalizer("E3", side=4, width=16).state_dict(), "nothing new where sizes stay"

@@ -7,13 +7,17 @@ import pytest
 import torch
 from hypothesis import given
 
+import equiform
 from asserting import refused
-from equiform import O2, SO2, Cyclic, Dihedral, act, group, inverse
-from equiform.geometry import Group, Shift
-from equiform.geometry.groups import turn
+from equiform import O2, SO2, Cyclic, Dihedral, Scale, act, group, inverse
+from equiform.geometry import Group, PlaneGroup, Product, Shift
+from equiform.geometry.groups import homogeneous, size_of, turn, unscaled
+from equiform.geometry.scales import resizing
 
 FINITE = [*(Cyclic(n) for n in (1, 2, 3, 4, 5, 8)), *(Dihedral(n) for n in (1, 2, 3, 4, 6))]
 GROUPS = [*FINITE, SO2(), O2()]
+SIZES = [Scale(0.5, 2, 5), Scale(0.35, 2, 7), Scale(0.25, 1, 3), Scale(1, 3, 2), Scale(0.9, 4, 3)]
+PRODUCTS = [Cyclic(4) * Scale(0.5, 2, 5), Scale(0.25, 1, 3) * Dihedral(3), Dihedral(4) * Scale(1 / 3, 1, 2)]
 angles = st.floats(-10, 10, allow_nan=False)
 
 
@@ -177,6 +181,129 @@ def test_shifts_are_multiplied_modulo_n(n):
 @pytest.mark.parametrize("make", [Cyclic, Dihedral, Shift])
 def test_bad_orders_say_what_came(make, n, unchecked):
     refused(ValueError, rf"whole number.*; got {n!r}", lambda: make(n))
+
+
+# ---------------------------------------------------------------------------------------------- sizes and products
+@pytest.mark.parametrize("g", [*SIZES, *PRODUCTS], ids=by_name)
+def test_sizes_and_products_are_known_by_name_and_found_among_their_elements(g):
+    assert (group(g.name), hash(group(g.name)), eval(repr(g), {"equiform": equiform})) == (g, hash(g), g)
+    assert g.elements.shape == (g.order, 3, 3)
+    assert torch.equal(g.elements[:1], g.identity())
+    assert torch.equal(g.index(g.elements), torch.arange(g.order))
+    near = g.elements @ resizing(torch.tensor(1.04)) @ turn(torch.tensor(0.1))
+    assert torch.equal(g.nearest(near), g.elements)
+    assert torch.allclose(inverse(g.elements) @ g.elements, g.identity(g.order), atol=1e-6)
+    assert torch.equal(g.index(g.random(100)).bincount(minlength=g.order) > 0, torch.ones(g.order).bool()) or g.order > 15
+    assert torch.allclose(size_of(g.near_identity(50, 9.0)), torch.ones(50)), "a small change of pose resizes nothing"
+    assert len({g.label(h) for h in g.elements}) == g.order
+    first, again = (g.anywhere(50, torch.Generator().manual_seed(3)) for _ in range(2))
+    assert torch.equal(first, again)
+    assert torch.allclose(g.part(first), first, atol=1e-6), "poses lie between the elements"
+    assert not torch.allclose(g.nearest(first), first, atol=1e-3), "control"
+
+
+@pytest.mark.parametrize("g", SIZES, ids=by_name)
+def test_sizes_hold_one_and_both_ends_and_are_geometric_on_either_side(g):
+    assert (g.sizes[0], g.sizes[-1]) == (g.low, g.high)
+    ratios = g.sizes.log().diff()
+    for side in (ratios[g.sizes[1:] <= 1], ratios[g.sizes[:-1] >= 1]):
+        assert torch.allclose(side, side.mean().expand_as(side))
+    assert size_of(g.anywhere(200).double()).aminmax() == pytest.approx((g.low, g.high), rel=0.05)
+    ends = resizing(torch.tensor([g.low / 9, g.high * 9]))
+    assert torch.equal(size_of(g.nearest(ends)), torch.tensor([g.low, g.high])), "a semigroup: what lies beyond is the end"
+    assert not belongs(g, ends)
+
+
+def test_histograms_of_sizes_end_at_the_edges_and_poses_lie_between_the_steps():
+    """Worked examples over 1, 0.5, 2: what is carried, and where equal scores put the pose."""
+    g, all_at = Scale(0.5, 2, 3), torch.eye(3)
+    assert torch.equal(g.carried(all_at[[0, 1]], g.elements[[1, 2]]), all_at[[1, 0]])
+    assert torch.equal(g.carried(all_at[[1, 2]], g.elements[[1, 2]]), all_at[[1, 2]]), "not round to the other end"
+    between = g.carried(all_at[[0]], resizing(torch.tensor([2**0.25])))
+    assert torch.allclose(between, torch.tensor([[0.75, 0, 0.25]]))
+    scores = torch.tensor([[0.0, -9, -9], [0, -9, 0], [0, -2, 0.5], [0, -3, 1.1], [0, -9, 1e-4], [0, 0, 0]])
+    best = g.refined(scores)[torch.arange(6), scores.argmax(1)]
+    assert torch.allclose(size_of(best), torch.tensor([1, 2**0.5, 2 ** (5 / 6), 2, 2**0.5, 1]), atol=1e-4)
+    assert torch.equal(Cyclic(4).refined(scores.new_zeros(2, 4)), Cyclic(4).elements.expand(2, 4, 3, 3))
+
+
+@pytest.mark.parametrize("g", PRODUCTS, ids=by_name)
+def test_a_product_does_what_its_factors_do(g):
+    one, two = g.factors
+    assert torch.allclose(g.elements, (one.elements[:, None] @ two.elements).flatten(0, 1))
+    assert (g.order, g.reflections, g.resizes, g.on_grid) == (
+        one.order * two.order,
+        one.reflections or two.reflections,
+        True,
+        False,
+    )
+    h = g.anywhere(40).double()
+    a, b = g.parts(h)
+    assert torch.allclose(a @ b, h, atol=1e-6)
+    assert torch.equal(g.index(h), one.index(a) * two.order + two.index(b))
+    k = g.elements.double()[torch.randint(g.order, (40,))]
+    assert torch.allclose(g.distance(h, k), torch.hypot(one.distance(h, k), two.distance(h, k)))
+    # carried is a permutation where nothing leaves the sizes, and loses nothing where it does
+    shares = torch.rand(g.order, g.order)
+    moved = g.carried(shares, g.elements)
+    assert torch.allclose(moved.sum(1), shares.sum(1), atol=1e-4)
+    assert torch.allclose(g.carried(torch.eye(g.order)[:1].expand(g.order, -1), g.elements), torch.eye(g.order), atol=1e-5)
+    sure = torch.eye(g.order) * 99
+    assert torch.allclose(g.refined(sure)[range(g.order), range(g.order)], g.elements, atol=1e-5)
+
+
+class Right(PlaneGroup):
+    """Not at all, or a pixel to the right: a toy of another sort, whose elements a turn turns."""
+
+    sort = "shifts"
+
+    def __init__(self) -> None:
+        super().__init__("Right", 2)
+
+    def _listed(self) -> torch.Tensor:
+        return homogeneous(torch.eye(2).double().expand(2, 2, 2), torch.tensor([[0.0, 0], [1, 0]]).double())
+
+    def index(self, g: torch.Tensor) -> torch.Tensor:
+        return (g[:, 0, 2] > 0.5).long()
+
+
+def test_the_second_factor_is_found_in_what_the_first_has_left():
+    g = Cyclic(4) * Right()
+    assert torch.equal(g.index(g.elements), torch.arange(8))
+    assert not torch.equal(Right().index(g.elements), torch.arange(8) % 2), "control: turned, a shift is another"
+
+
+def test_products_join_and_may_be_continuous():
+    assert Cyclic(4) * Scale(0.5, 2, 3) == Product(Cyclic(4), Scale(0.5, 2, 3)) == group("C4 * Scale(0.5, 2.0, 3)")
+    assert Cyclic(4) * Scale(0.5, 2, 3) != Scale(0.5, 2, 3) * Cyclic(4)
+    g = SO2() * Scale(0.5, 2, 3)
+    assert (g.order, g.finite.name) == (None, "C16*Scale(0.5,2,3)")
+    h = g.random(30)
+    assert torch.allclose(g.nearest(h), h, atol=1e-6)
+    assert torch.allclose(SO2().nearest(h), unscaled(h), atol=1e-6)
+    assert g.angles(turn(torch.tensor([1.0])) @ resizing(torch.tensor([0.5]))) == ([57.296], [False])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Scale(2, 0.5, 5), r"from low up to high; got 2 and 0.5: Scale\(0.5, 2, steps\)"),
+        (lambda: Scale(1, 1, 5), r"from low up to high; got 1 and 1$"),
+        (lambda: Scale(1.5, 3, 5), r"from 1.5 to 3 do not hold 1, .*: Scale\(1, 3, steps\)"),
+        (lambda: Scale(0.2, 0.5, 5), r"from 0.2 to 0.5 do not hold 1, .*: Scale\(0.2, 1, steps\)"),
+        (lambda: Scale(0, 2, 5), r"low is a factor above 0, such as 0.5; got 0"),
+        (lambda: Scale(0.5, math.nan, 5), r"high is a factor above 0.*got nan"),
+        (lambda: Scale(0.5, 2, 2), r"steps must be a whole number >= 3; got 2"),
+        (lambda: Scale(0.5, 2, 5.0), r"steps must be a whole number .*; got 5.0"),
+        (lambda: group("Scale(0.5,2)"), r"unknown group 'Scale\(0.5,2\)'.*known groups: .*Scale\(low,high,steps\)"),
+        (lambda: group("Scale(a,2,5)"), r"unknown group"),
+        (lambda: group("C4*"), r"unknown group ''"),
+        (lambda: Cyclic(4) * group("SO3"), r"one dimension; got C4 \* SO3: C4 moves 2 dimensions, SO3 3"),
+        (lambda: Cyclic(4) * Dihedral(3), r"different things.*got C4 \* D3, of which two are turns: take one larger group"),
+    ],
+)
+def test_bad_ranges_of_sizes_and_products_say_the_way_out(make, message, unchecked):
+    refused(ValueError, message, make)
 
 
 # -------------------------------------------------------------------------------------------------------- inverse

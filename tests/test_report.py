@@ -154,6 +154,16 @@ def test_tables_in_text_and_colour(monkeypatch):
 
 
 # ------------------------------------------------------------------------------------------------ the plots
+def test_sizes_are_plotted_element_by_element(tmp_path):
+    sizes = replace(orbit(), elements=["1x", "0.5x", "0.7x", "2x"], angles=[0.0] * 4, flips=[False] * 4)
+    axes = sizes.plot().axes[0]
+    assert [text.get_text() for text in axes.get_xticklabels()] == sizes.elements
+    assert [list(line.get_ydata()) for line in axes.lines] == [method.values for method in sizes.methods]
+    sizes.save(tmp_path / "sizes.html")
+    page = (tmp_path / "sizes.html").read_text("utf-8")
+    assert (page.count("<h2>By element</h2>"), page.count("By angle"), page.count("Polar")) == (1, 0, 0)
+
+
 def test_polar_plots():
     axes = orbit().plot().axes[0]
     up = axes.transData.transform((0, 0.5)) - axes.transData.transform((0, 0))

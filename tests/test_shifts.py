@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import equiform
 from asserting import refused, same
-from equiform import OrbitCanonicalizer, act, adapt, group
+from equiform import OrbitCanonicalizer, act, adapt, group, inverse
 from equiform.canonicalizers import PolyphaseCanonicalizer, SeamCanonicalizer, UniformCanonicalizer
 from equiform.canonicalizers.seam import margins
 from equiform.geometry import Image, Rows, Shift
@@ -55,6 +55,23 @@ def test_any_model_is_equivariant_to_every_shift_to_the_bit(predictor, canvas, d
     answer, moved = model(x), model(act(far, x, model.inputs))
     assert same(moved, act(far, answer, model.outputs, canvas))
     assert not same(moved, act(far, answer, as_kinds(ALL), canvas)), "control: kinds that do not wrap"
+
+
+@pytest.mark.parametrize("canvas", [(12, 12), (8, 12)], ids=str)
+def test_shifts_and_turns_at_once_are_exact_where_shifts_are_found_first(canvas, unchecked):
+    turns = OrbitCanonicalizer("D4", resolution=16).eval()
+    model = adapt(Convolutions().eval(), "Shift2*D4", outputs=KINDS, canonicalizer=(None, turns))
+    check_equivariant(model, coarse(2, *canvas, torch.float32), "Shift2*D4")
+    g = group("D4*Shift2")
+    assert (g.order, g.wraps, g.on_grid, torch.equal(g.index(g.elements), torch.arange(32))) == (32, True, True, True)
+    products = g.index((g.elements[:, None] @ g.elements).flatten(0, 1)).reshape(32, 32)
+    shares = torch.rand(32).expand(32, -1)
+    back = g.index(inverse(g.elements))
+    assert torch.equal(g.carried(shares, g.elements), shares.gather(1, products[back]))
+    refused(
+        ValueError, r"shifts are found first.*: Shift2\*D4; got D4\*Shift2", lambda: adapt(abs, "D4*Shift2", outputs="image")
+    )
+    refused(ValueError, r"quarter turns and flips.*; got C8 \* Shift2", lambda: group("C8*Shift2"))
 
 
 def test_lists_of_photos_of_many_sizes_and_several_poses(unchecked):

@@ -11,13 +11,14 @@ import equiform
 import test_groups
 from asserting import refused
 from equiform import E3, O2, O3, SE3, SO2, SO3, Points, Rows, act, group, inverse
-from equiform.geometry import AboutZ, Flips, Icosahedral, Octahedral
+from equiform.geometry import AboutZ, Flips, Icosahedral, Octahedral, Similarity
 from equiform.geometry.actions import ACTIONS, act_invariant
+from equiform.geometry.groups import size_of, unscaled
 from equiform.geometry.rotations import rotation_angle
 from test_groups import belongs, by_name, every_pair
 
 FINITE = [AboutZ(1), AboutZ(4), AboutZ(5), Octahedral(), Octahedral(True), Icosahedral(), Icosahedral(True), Flips()]
-CONTINUOUS = [SO3(), O3(), SE3(), E3(), AboutZ()]
+CONTINUOUS = [SO3(), O3(), SE3(), E3(), Similarity(), AboutZ()]
 GROUPS = [*FINITE, *CONTINUOUS]
 EVERY = [*GROUPS, *test_groups.GROUPS]
 
@@ -91,7 +92,7 @@ def test_random_elements_are_uniform(g):
 def test_elements_in_float64_are_exact_and_a_finite_group_stands_for_each(g):
     drawn = g.random(8, torch.Generator().manual_seed(0), torch.float64)
     for h in (drawn, g.sample(), g.nearest(g.random(8).double())):
-        linear = h[:, :3, :3]
+        linear = h[:, :3, :3] / size_of(h)[:, None, None] ** g.resizes
         assert h.dtype == torch.float64
         assert torch.allclose(linear @ linear.mT, torch.eye(3).double(), rtol=0, atol=1e-14)
         assert torch.allclose(g.nearest(h), h, rtol=0, atol=1e-14)
@@ -115,6 +116,12 @@ def test_distances_labels_and_moves_by_hand():
     assert torch.allclose(SO3().distance(p @ r, q @ r), SO3().distance(p, q)), "bi-invariant without translations"
     assert not torch.allclose(SE3().distance(a @ c, b @ c), ab), "control: there is no such distance with them"
     assert float(O3().distance(p[0], p[0] @ torch.diag(torch.tensor([-1.0, 1, 1, 1])).double())) == pytest.approx(math.pi)
+    k, turned = Similarity().random(50).double(), unscaled(Similarity().random(50).double())
+    assert torch.allclose(size_of(turned), torch.ones(50).double())
+    assert torch.allclose(Similarity().distance(k @ a, k @ b), ab), "left-invariant"
+    double = torch.diag(torch.tensor([2.0, 2, 2, 1])).double()
+    assert float(Similarity().distance(torch.eye(4).double(), double)) == pytest.approx(math.log(2))
+    assert Similarity().label(double) == "0°"
     quarter, mirrored = AboutZ(4).elements[1], -Octahedral().elements[0]
     mirrored[3, 3] = 1
     assert [O3().label(g) for g in (quarter, mirrored, AboutZ(4).elements[3])] == ["90°", "flip 0°", "90°"]

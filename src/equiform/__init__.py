@@ -5,7 +5,25 @@ from .canonicalizers import EnergyCanonicalizer, FrameCanonicalizer, GroupConvCa
 from .equivariant import Equivariant, adapt, load
 from .evaluation.diagnose import diagnose
 from .evaluation.evaluate import evaluate
-from .geometry import E3, O2, O3, SE3, SO2, SO3, Boxes, Cyclic, Dihedral, Invariant, Logits, Points, Rows, act, group, inverse
+from .geometry import (
+    E3,
+    O2,
+    O3,
+    SE3,
+    SO2,
+    SO3,
+    Boxes,
+    Cyclic,
+    Dihedral,
+    Invariant,
+    Logits,
+    Points,
+    Rows,
+    Scale,
+    act,
+    group,
+    inverse,
+)
 from .learning import fit
 from .upright import Upright
 
@@ -30,6 +48,7 @@ __all__ = [
     "OrbitCanonicalizer",
     "Points",
     "Rows",
+    "Scale",
     "Upright",
     "act",
     "adapt",

@@ -15,13 +15,14 @@ from .batching.chosen import Chosen, choose, likeliest
 from .canonicalizers.base import Canonicalizer, Prior, refuse_tracing
 from .canonicalizers.orbit import OrbitCanonicalizer
 from .canonicalizers.poses import Pose, straight_through
+from .canonicalizers.product import product_of
 from .canonicalizers.ring import RingCanonicalizer
 from .canonicalizers.seam import SeamCanonicalizer
 from .canonicalizers.search import SearchCanonicalizer
 from .canonicalizers.volumes import VolumeCanonicalizer
 from .geometry import groups
 from .geometry.actions import ACTIONS
-from .geometry.groups import Group
+from .geometry.groups import Group, Shift, factors_of
 from .geometry.kinds import Kind, Rows, as_kinds, looked_at, plain
 from .predictors import known_kinds
 from .predictors.pairs import as_predictor
@@ -163,7 +164,7 @@ def adapt(
     *,
     inputs: Any = None,
     outputs: Any = None,
-    canonicalizer: Canonicalizer | str | Path | None = None,
+    canonicalizer: Canonicalizer | str | Path | Sequence[Canonicalizer | str | Path | None] | None = None,
     top_k: int = 1,
     coverage: float | None = None,
     prior: Prior | None = None,
@@ -176,9 +177,10 @@ def adapt(
     `inputs`, `outputs`: how the arguments and the result move: a kind ("image", "mask", "points", "boxes", "logits", ...), or
     a dict, list or tuple of kinds shaped like them. Left out, they are looked up by the predictor's class.
     canonicalizer: one of your own, the name of a ready-made one ("photos-c4", "photos-c4-small", "photos-so2"), or the folder
-    or repository of a saved one. Left out, known models of images take the ready-made one for their group, which needs no
-    `fit`; all others an `OrbitCanonicalizer` (in space a `SearchCanonicalizer`, of volumes a `VolumeCanonicalizer`), to be
-    fitted. Shifts take a `SeamCanonicalizer`, which has nothing to fit.
+    or repository of a saved one; of a product of groups one for each factor, ("photos-c4", mine). Left out, known models of
+    images take the ready-made one for their group, which needs no `fit`; all others an `OrbitCanonicalizer` (in space a
+    `SearchCanonicalizer`, of volumes a `VolumeCanonicalizer`), to be fitted. Shifts take a `SeamCanonicalizer`, which has
+    nothing to fit.
     `top_k`: answer with the mean over that many likeliest poses; `coverage`: with as many as cover that share of the posterior.
     `prior`: how likely each pose is before looking: the share of inputs that is upright, the rest spread over the other poses
     alike, or a number for each element. With one that is not uniform the model is no longer exactly equivariant: a photo that
@@ -208,10 +210,17 @@ def adapt(
 
 def _chosen(given: Any, group: Group, predictor: Callable[..., Any], is_known: bool, seen: str) -> Canonicalizer:
     """The canonicalizer given, as a module or by name, else the default for this predictor, group and kind of input."""
+    factors = factors_of(group)
+    if isinstance(given, (list, tuple)) or (given is None and len(factors) > 1):
+        each = [None] * len(factors) if given is None else given
+        if len(each) != len(factors):
+            names = " and ".join(factor.name for factor in factors)
+            raise ValueError(f"{group.name} takes a canonicalizer for each of its factors, {names}; got {len(each)}")
+        return product_of([_chosen(one, factor, predictor, is_known, seen) for one, factor in zip(each, factors, strict=True)])
     make = SearchCanonicalizer if group.dim == 3 else RingCanonicalizer if group.order is None else OrbitCanonicalizer
     if group.dim == 3 and seen == "volume":
         make = VolumeCanonicalizer
-    make = SeamCanonicalizer if group.wraps else make
+    make = SeamCanonicalizer if isinstance(group, Shift) else make
     if given is None:
         given = (ready.default(group.name) if is_known else None) or make(group)
         parameter = next(predictor.parameters(), None) if isinstance(predictor, nn.Module) else None

@@ -80,6 +80,10 @@ class Upright(nn.Module):
         group = canonicalizer.group
         if group.dim != 2:
             raise ValueError(f"Upright turns photos; {group.name} moves clouds: take a canonicalizer of C4 or D4")
+        if group.resizes:
+            raise ValueError(
+                f"Upright turns photos; {group.name} resizes them too: use equiform.adapt, or its factor that turns"
+            )
         if not isinstance(min_confidence, int | float) or not 0 <= min_confidence <= 1:
             raise ValueError(f"min_confidence is a share of the posterior, 0 to 1; got {min_confidence!r}")
         if not isinstance(quarter, int | float) or not 0 <= quarter <= 45:

@@ -12,6 +12,7 @@ from .orbit import OrbitCanonicalizer
 from .polyphase import PolyphaseCanonicalizer
 from .poses import Pose
 from .principal_axes import PrincipalAxesCanonicalizer
+from .product import ProductCanonicalizer
 from .ring import RingCanonicalizer
 from .seam import SeamCanonicalizer
 from .search import SearchCanonicalizer
@@ -33,6 +34,7 @@ __all__ = [
     "PolyphaseCanonicalizer",
     "Pose",
     "PrincipalAxesCanonicalizer",
+    "ProductCanonicalizer",
     "RingCanonicalizer",
     "SeamCanonicalizer",
     "SearchCanonicalizer",

@@ -23,6 +23,10 @@ class CloudCanonicalizer(Canonicalizer):
         if not isinstance(self.group, SpaceGroup):
             raise ValueError(f"clouds of points need a group of space, such as SO3 or E3; got {self.group.name}")
         self.space: SpaceGroup = self.group
+        if self.group.resizes:
+            self.register_buffer("radius", torch.ones((), dtype=torch.float64))
+
+    radius: Tensor  # of the canonical form of a group that resizes: its root mean square radius, which `fit` learns
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         """`to`, `half` and the like move it to their device and leave its numbers in float64, in which poses are exact."""
@@ -49,6 +53,8 @@ class CloudCanonicalizer(Canonicalizer):
         scores, frames, certainty, origin = self.frames(seen)
         certainty = certainty * (thickness(seen) / FLAT**2).clamp(max=1)
         frames = frames.double()
+        if self.group.resizes:
+            frames = frames * (radius / self.radius)[:, None, None, None]
         offset = (centroid + radius[:, None] * origin.double())[:, None].expand(*frames.shape[:-1])
         return pose_of(scores.double(), homogeneous(frames, offset if self.space.translations else None), certainty)
 

@@ -10,7 +10,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from .._checks import check_whole
-from ..geometry.actions import act_regular
 from ..geometry.arrays import as_tensor
 from ..geometry.groups import Group, Shift
 from ..images.clips import as_frames
@@ -43,9 +42,12 @@ class ImageCanonicalizer(Canonicalizer):
                 f"volumes VolumeCanonicalizer({name!r})"
             )
         if self.group.translations and not self.shifts:
+            way_out = (
+                f"use SeamCanonicalizer({self.group.name!r})" if isinstance(self.group, Shift) else "take one for each factor"
+            )
             raise ValueError(
                 f"the {self.name} canonicalizer looks at thumbnails, which do not show the shifts of {self.group.name} to the "
-                f"pixel: use SeamCanonicalizer({self.group.name!r})"
+                f"pixel: {way_out}"
             )
         if not self.continuous:
             self._check_finite()
@@ -88,7 +90,7 @@ class ImageCanonicalizer(Canonicalizer):
 
     def target(self, prior: Float[Tensor, "*b n"], g: Float[Tensor, "b 3 3"]) -> Float[Tensor, "b n"]:
         """The target of the scores of canonical views moved by g: the prior (one, or one per row) moved, p'(h) = p(g^-1 h)."""
-        return act_regular(g, prior.to(g).expand(len(g), -1), None, group=self.group.name)
+        return self.group.carried(prior.to(g).expand(len(g), -1), g)
 
     def right(self, scores: Float[Tensor, "b n"], target: Float[Tensor, "b n"]) -> Bool[Tensor, " b"]:
         """Whether the likeliest pose is the right one."""
@@ -110,7 +112,8 @@ class ImageCanonicalizer(Canonicalizer):
             return pose_of(torch.zeros(0, self.num_poses, device=view.device), self.elements)
         # a small network gains nothing from half precision, which would blur the scores
         with torch.autocast(view.device.type, enabled=self.training and torch.is_autocast_enabled(view.device.type)):
-            return pose_of(self.scores(view).float(), self.elements)
+            scores = self.scores(view).float()
+        return pose_of(scores, self.group.refined(scores))
 
     def _dtype(self) -> torch.dtype:
         return next((p.dtype for p in self.parameters() if p.dtype.is_floating_point), torch.float32)

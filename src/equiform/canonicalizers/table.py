@@ -8,6 +8,7 @@ from .group_conv import GroupConvCanonicalizer
 from .orbit import OrbitCanonicalizer
 from .polyphase import PolyphaseCanonicalizer
 from .principal_axes import PrincipalAxesCanonicalizer
+from .product import ProductCanonicalizer
 from .ring import RingCanonicalizer
 from .seam import SeamCanonicalizer
 from .search import SearchCanonicalizer
@@ -31,5 +32,6 @@ CANONICALIZERS: dict[str, type[Canonicalizer]] = {
         VolumeCanonicalizer,
         SeamCanonicalizer,
         PolyphaseCanonicalizer,
+        ProductCanonicalizer,
     )
 }

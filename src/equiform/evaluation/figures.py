@@ -15,6 +15,7 @@ from .results import Method, Sample
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+MOST_NAMED = 24  # elements named along an axis
 # Okabe and Ito's colours, for all kinds of colour vision; the markers say the same again
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 
@@ -42,6 +43,24 @@ def by_angle(
     # named afterwards: matplotlib leaves out labels that start with "_"
     legend = figure.legend(lines, ["-"] * len(lines), loc="outside right upper", frameon=False, alignment="left")
     legend.set_title("dashed: flipped" if any(flips) else "")
+    for text, method in zip(legend.get_texts(), methods, strict=True):
+        text.set(text=method.name, parse_math=False)
+    return _saved(figure, path)
+
+
+def by_element(title: str, elements: Sequence[str], methods: Sequence[Method], path: str | Path | None) -> "Figure":
+    """The metric element by element, in their order, where the angle does not tell them apart (sizes, products)."""
+    figure = _figure(7.4, 4.2)
+    axes: Any = figure.add_subplot()
+    axes.set_title(title, parse_math=False)
+    for position, method in enumerate(methods):
+        colour, marker = COLOURS[position % len(COLOURS)], "osD^vPX"[position % len(COLOURS)]
+        axes.plot(range(len(elements)), method.values, color=colour, marker=marker, linestyle=":", zorder=4 if position else 5)
+    shown = range(0, len(elements), math.ceil(len(elements) / MOST_NAMED))
+    axes.set_xticks(list(shown), [elements[i] for i in shown], rotation=45 if len(elements) > 8 else 0)
+    axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+    axes.grid(color="#d0d5dd")
+    legend = figure.legend(axes.lines, ["-"] * len(methods), loc="outside right upper", frameon=False, alignment="left")
     for text, method in zip(legend.get_texts(), methods, strict=True):
         text.set(text=method.name, parse_math=False)
     return _saved(figure, path)

@@ -179,8 +179,18 @@ class OrbitReport:
             lines.append(" | ".join([*cells[:2], f"**{cells[2]}**" if best else cells[2], *cells[3:]]))
         return "".join(f"| {line} |\n" for line in lines)
 
+    @property
+    def _by_angle(self) -> bool:
+        """Whether the angle tells the elements from the upright one."""
+        return sum(not angle and not flip for angle, flip in zip(self.angles, self.flips, strict=True)) <= 1
+
     def plot(self, path: str | Path | None = None) -> "Figure":
-        """The metric by angle, 0 degrees up, counter-clockwise as the images turn; markers are measured, lines interpolated."""
+        """The metric by angle, 0 degrees up, counter-clockwise as the images turn; markers are measured, lines interpolated.
+
+        Where several elements turn by 0 degrees (sizes, products), element by element.
+        """
+        if not self._by_angle:
+            return figures.by_element(self.title, self.elements, self.methods, path)
         return figures.by_angle(self.title, self.angles, self.flips, self.methods, path)
 
     def plot_samples(self, path: str | Path | None = None) -> "Figure":
@@ -245,9 +255,14 @@ class OrbitReport:
         rows = [[element, *map(_number, row)] for element, row in zip(self.elements, values, strict=True)]
         headings = ["element", *[method.name for method in self.methods]]
         marks = [[False, *_best(row, self.higher_is_better)] for row in values]
-        body = [f"<h1>{title}</h1>", self._repr_html_(), "<h2>By angle</h2>"]
-        body += [_html_image(self.plot(), f"Polar plot of {self.metric} by angle; the table by element has its numbers")]
-        body += ["<h2>By element</h2>", _html_table(headings, rows, marks)]
+        heading, plot = ("By angle", "Polar plot") if self._by_angle else ("By element", "Plot")
+        body = [f"<h1>{title}</h1>", self._repr_html_(), f"<h2>{heading}</h2>"]
+        alt = f"{plot} of {self.metric} {heading.lower()}; the table by element has its numbers"
+        body += [
+            _html_image(self.plot(), alt),
+            "<h2>By element</h2>" if self._by_angle else "",
+            _html_table(headings, rows, marks),
+        ]
         if any(method.confidence for method in self.methods):
             alt = "Poses found by confidence, and wrong poses by coverage"
             body += ["<h2>Confidence in poses</h2>", _html_image(self.plot_confidence(), alt)]

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from . import groups
-from .grid import Size, grid_code, moved_size, moved_sizes, parity
+from .grid import Size, canvas_code, grid_code, moved_size, moved_sizes, parity
 from .pixels import BORDERS, INTERPOLATIONS, act_image, act_mask, act_tokens
 from .places import ANGLE_UNITS, BOX_FORMATS, act_boxes, act_matrices, act_points, act_rotated_boxes, act_vectors
 from .voxels import act_spacing, act_volume
@@ -29,6 +29,7 @@ __all__ = [
     "BOX_FORMATS",
     "INTERPOLATIONS",
     "Size",
+    "canvas_code",
     "grid_code",
     "moved_size",
     "moved_sizes",

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from .isometries import unscaled
+
 Size = tuple[int, ...]  # (height, width); of a volume (depth, height, width)
 GRID_TOLERANCE = 1e-5
 
@@ -26,6 +28,12 @@ def grid_code(g: Float[Tensor, "b 3 3"], shifted: bool = False) -> list[int]:
     return torch.where(on_grid & is_turn, code, -1).tolist()
 
 
+def canvas_code(g: Float[Tensor, "b 3 3"]) -> list[int]:
+    """The same of the elements without their shift and resizing, which leave the canvas alone: what becomes of the canvas."""
+    codes = grid_code(g, shifted=True)
+    return codes if min(codes, default=0) >= 0 else grid_code(unscaled(g), shifted=True)
+
+
 def moved_size(code: int, size: Size) -> Size:
     """The canvas after the element of that grid code: odd quarter turns swap height and width."""
     return (size[1], size[0]) if code % 4 % 2 and code >= 0 else size
@@ -36,7 +44,7 @@ def moved_sizes(g: Float[Tensor, "b n n"], size: Size | list[Size]) -> list[Size
     sizes: list[Size] = size if isinstance(size, list) else [size] * len(g)
     if g.shape[-1] == 4:
         return [tuple(before[axis] for axis, _ in move) for move, before in zip(voxel_moves(g), sizes, strict=True)]
-    return [moved_size(code, before) for code, before in zip(grid_code(g, shifted=True), sizes, strict=True)]
+    return [moved_size(code, before) for code, before in zip(canvas_code(g), sizes, strict=True)]
 
 
 Move = tuple[tuple[int, bool], ...]

@@ -8,9 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .isometries import Group, check_turns, homogeneous, inverse, turn
+from .isometries import Group, Product, check_turns, factors_of, homogeneous, inverse, size_of, turn, unscaled
+from .scales import Scale
 from .shifts import Shift
-from .space_groups import E3, O3, SE3, SO3, AboutZ, Flips, Icosahedral, Octahedral, SpaceGroup
+from .space_groups import E3, O3, SE3, SO3, AboutZ, Flips, Icosahedral, Octahedral, Similarity, SpaceGroup
 
 __all__ = [
     "E3",
@@ -29,14 +30,20 @@ __all__ = [
     "Icosahedral",
     "Octahedral",
     "PlaneGroup",
+    "Product",
+    "Scale",
     "Shift",
+    "Similarity",
     "SpaceGroup",
+    "factors_of",
     "group",
     "homogeneous",
     "inverse",
     "known_groups",
     "protocol",
+    "size_of",
     "turn",
+    "unscaled",
 ]
 
 
@@ -122,7 +129,7 @@ class O2(PlaneGroup):
         super().__init__("O2", None, reflections=True)
 
 
-# every group by its name; n in a name is a whole number, which the class is called with
+# every group by its name; n in a name is a whole number, which the class is called with, and so are numbers in brackets
 GROUPS: dict[str, Callable[..., Group]] = {
     "Cn": Cyclic,
     "Dn": Dihedral,
@@ -133,6 +140,7 @@ GROUPS: dict[str, Callable[..., Group]] = {
     "O3": O3,
     "SE3": SE3,
     "E3": E3,
+    "Similarity": Similarity,
     "SO2z": AboutZ,
     "O": Octahedral,
     "Oh": lambda: Octahedral(True),
@@ -140,6 +148,7 @@ GROUPS: dict[str, Callable[..., Group]] = {
     "Ih": lambda: Icosahedral(True),
     "D2h": Flips,
     "Shiftn": Shift,
+    "Scale(low,high,steps)": Scale,
 }
 
 
@@ -160,29 +169,50 @@ def protocol(which: "str | Group", part: int) -> "Group":
 
 
 def group(name: "str | Group") -> Group:
-    """The group of that name: "C4", "D4", "SO2", "SO3", "E3", "C4z" (about z), "O" (the cube), "Shift16" (cyclic shifts), ...
-
-    A `Group` comes back.
+    """The group of that name: "C4", "D4", "SO2", "SO3", "E3", "C4z" (about z), "O" (the cube), "Shift16" (cyclic shifts),
+    "Scale(0.5,2,5)", or a product such as "C4*Scale(0.5,2,5)". A `Group` comes back.
 
     >>> group("C4").order
     4
+    >>> group("C4*Scale(0.5,2,5)").order
+    20
 
     Raises ValueError for an unknown name.
     """
     if isinstance(name, Group):
         return name
     if isinstance(name, str):
+        if "*" in name:
+            return Product(*[group(factor.strip()) for factor in name.split("*")])
         if name in GROUPS and "n" not in name:
             return GROUPS[name]()
+        if called := re.fullmatch(r"(\w+)\(([^()]*)\)", name):
+            return _called(name, called[1], called[2])
         found = re.fullmatch(r"(\D+)([1-9]\d{0,3})(\D*)", name)
         if found and f"{found[1]}n{found[3]}" in GROUPS:
             return GROUPS[f"{found[1]}n{found[3]}"](int(found[2]))
+    raise _unknown(name)
+
+
+def _called(name: str, known: str, numbers: str) -> Group:
+    """The group of a name such as "Scale(0.5,2,5)"."""
+    row = next((row for row in GROUPS if row.startswith(f"{known}(") and row.count(",") == numbers.count(",")), None)
+    try:
+        values = [float(number) if re.search("[.e]", number) else int(number) for number in numbers.split(",")]
+    except ValueError:
+        raise _unknown(name) from None
+    if row is None:
+        raise _unknown(name)
+    return GROUPS[row](*values)
+
+
+def _unknown(name: object) -> ValueError:
     alike = {known.lower(): known for known in GROUPS} | {"z": "SO2z", "flips": "D2h"}
     meant = alike.get(re.sub(r"\W", "", str(name)).lower())
     hint = f" (do you mean {meant}?)" if meant else " (a protocol is for fit and evaluate)" if str(name) in PROTOCOLS else ""
-    raise ValueError(f"unknown group {name!r}{hint}; known groups: {known_groups()}")
+    return ValueError(f"unknown group {name!r}{hint}; known groups: {known_groups()}")
 
 
 def known_groups() -> str:
     """The names of all groups, for messages."""
-    return f"{', '.join(GROUPS)}, with n such as in C4, D4, C8, C4z, Shift16"
+    return f"{', '.join(GROUPS)}, with n such as in C4, D4, C8, C4z, Shift16, and products such as C4*Scale(0.5,2,5)"

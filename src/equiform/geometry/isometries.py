@@ -1,4 +1,4 @@
-"""Elements of groups, and the base of all groups.
+"""Elements of groups, the base of all groups, and their products.
 
 An element is a homogeneous matrix (d+1, d+1): compose with `@`, invert with `inverse`. In two dimensions x points
 right and y down, so a positive (counter-clockwise on the screen) turn by t is [[cos t, sin t], [-sin t, cos t]].
@@ -25,6 +25,18 @@ def inverse(g: Float[Tensor, "*b n n"]) -> Float[Tensor, "*b n n"]:
     result[..., :dim, dim:] = -(back @ offset)
     result[..., dim, dim] = 1
     return result
+
+
+def size_of(g: Float[Tensor, "*b n n"]) -> Float[Tensor, " *b"]:
+    """By how much each element resizes, |det|^(1/d): 1 for isometries, up to rounding."""
+    d = g.shape[-1] - 1
+    return torch.linalg.det(g[..., :d, :d]).abs() ** (1 / d)
+
+
+def unscaled(g: Float[Tensor, "*b n n"]) -> Float[Tensor, "*b n n"]:
+    """The elements without their resizing: the linear part over `size_of`, the translation as it is."""
+    d = g.shape[-1] - 1
+    return homogeneous(g[..., :d, :d] / size_of(g)[..., None, None], g[..., :d, d])
 
 
 def turn(angle: Float[Tensor, " *b"], flip: Tensor | None = None) -> Float[Tensor, "*b 3 3"]:
@@ -58,7 +70,7 @@ PAIRS = 1 << 22  # of elements compared at once
 
 
 class Group(ABC):
-    """Isometries of the plane or of space. `order` and `elements` are None for continuous groups.
+    """Isometries of the plane or of space, or resizings. `order` and `elements` are None for continuous groups.
 
     Groups are values: equal by name, hashable, cheap to make. A finite group says `_listed`; a continuous one `_drawn`,
     `_closest` and `finite`. Elements are on the CPU, whatever the default device.
@@ -67,6 +79,8 @@ class Group(ABC):
     dim: int
     reflections = False
     translations = False
+    resizes = False
+    sort = "turns"  # what its elements do: a product is of groups of different sorts
     on_grid = False  # whether every element moves pixels to pixels (quarter turns, flips, shifts)
     wraps = False  # whether what goes over an edge of the canvas comes back at the opposite one
 
@@ -81,6 +95,10 @@ class Group(ABC):
 
     def __hash__(self) -> int:
         return hash(self.name)
+
+    def __mul__(self, other: "Group") -> "Product":
+        """The product, "C4*Scale(0.5,2,5)": an element of this group after one of the other. See `Product`."""
+        return Product(*factors_of(self), *factors_of(other)) if isinstance(other, Group) else NotImplemented
 
     def _listed(self) -> Float[Tensor, "order n n"]:
         """All elements of a finite group in float64, the identity first."""
@@ -100,6 +118,11 @@ class Group(ABC):
         if self.order is None:
             raise NotImplementedError(f"{type(self).__name__} is continuous and must define finite")
         return self
+
+    @staticmethod
+    def distance(g: Float[Tensor, "*b n n"], h: Float[Tensor, "*b n n"]) -> Float[Tensor, " *b"]:
+        """How far apart two elements are: an angle in radians, a ratio of sizes in its logarithm, pixels."""
+        raise NotImplementedError("this group has no distance")
 
     @abstractmethod
     def angles(self, g: Float[Tensor, "b n n"]) -> tuple[list[float], list[bool]]:
@@ -167,6 +190,147 @@ class Group(ABC):
         A translation is kept where the group has translations.
         """
         return self._closest(g) if self.order is None else self._exact.to(g)[self.index(g)]
+
+    # ------------------------------------------------------------------------------- poses, which may lie between elements
+
+    def part(self, g: Float[Tensor, "b n n"]) -> Float[Tensor, "b n n"]:
+        """What a pose of a product does of this sort: a turn, a resizing, ..."""
+        return self.nearest(g)
+
+    def anywhere(self, b: int, generator: torch.Generator | None = None) -> Float[Tensor, "b n n"]:
+        """b poses drawn for training, between the elements too where poses may lie there."""
+        return self.random(b, generator)
+
+    def carried(self, shares: Float[Tensor, "b order"], g: Float[Tensor, "b n n"]) -> Float[Tensor, "b order"]:
+        """A histogram over the elements moved by g, p'(h) = p(g^-1 h)."""
+        sources = inverse(g)[:, None] @ self._exact.to(g)
+        return shares.gather(1, self.index(sources.flatten(0, 1)).reshape(len(g), -1))
+
+    def refined(self, scores: Float[Tensor, "b order"]) -> Float[Tensor, "b order n n"]:
+        """The poses that scores stand for: the elements, or where poses lie between them, the best about each."""
+        return self.elements.to(scores.device).expand(len(scores), -1, -1, -1)
+
+
+class Product(Group):
+    """The product of groups that do different things: turns, resizings, shifts. Made by `*`; its elements are products a b ...
+
+    Element (i, j) has index i |B| + j, the identity first. An element is taken apart factor by factor: what the first does,
+    then what the second does of the rest. The distance is the root of the sum of the squared distances of the factors.
+    Continuous where a factor is. Raises ValueError for groups of different dimensions, two of one sort, or cyclic shifts beside
+    what is off the grid.
+    """
+
+    def __init__(self, *factors: Group):
+        first = factors[0]
+        names = [factor.name for factor in factors]
+        if other := next((factor for factor in factors if factor.dim != first.dim), None):
+            came = f"{first.name} moves {first.dim} dimensions, {other.name} {other.dim}"
+            raise ValueError(f"a product is of groups of one dimension; got {' * '.join(names)}: {came}")
+        if len({factor.sort for factor in factors}) < len(factors):
+            raise ValueError(
+                f"a product is of groups that do different things, such as Cyclic(4) * Scale(0.5, 2, 5); got "
+                f"{' * '.join(names)}, of which two are {_repeated([factor.sort for factor in factors])}: take one larger group"
+            )
+        orders = [factor.order for factor in factors]
+        super().__init__("*".join(names), None if None in orders else math.prod(order or 1 for order in orders))
+        self.factors, self.dim = factors, first.dim
+        for name in ("reflections", "translations", "resizes", "wraps"):
+            setattr(self, name, any(getattr(factor, name) for factor in factors))
+        self.on_grid = all(factor.on_grid for factor in factors)
+        if self.wraps and not self.on_grid:
+            raise ValueError(
+                f"cyclic shifts go with quarter turns and flips, which keep opposite edges together: C2, C4, D1, D2, D4; got "
+                f"{' * '.join(names)}"
+            )
+
+    def parts(self, g: Float[Tensor, "b n n"]) -> list[Float[Tensor, "b n n"]]:
+        """What each factor does in g, in their order; between its elements where poses of it may lie there."""
+        found = []
+        for factor in self.factors:
+            found.append(factor.part(g))
+            g = inverse(found[-1]) @ g
+        return found
+
+    def _listed(self) -> Float[Tensor, "order n n"]:
+        return self._of([factor._exact for factor in self.factors])
+
+    @staticmethod
+    def _of(each: list[Tensor]) -> Tensor:
+        """All products (..., order, n, n) of one element of each list (..., m, n, n)."""
+        found = each[0]
+        for elements in each[1:]:
+            found = (found[..., :, None, :, :] @ elements[..., None, :, :, :]).flatten(-4, -3)
+        return found
+
+    def _drawn(self, b: int, generator: torch.Generator | None) -> Float[Tensor, "b n n"]:
+        return _composed([factor.random(b, generator, torch.float64) for factor in self.factors])
+
+    def _closest(self, g: Float[Tensor, "b n n"]) -> Float[Tensor, "b n n"]:
+        return _composed([factor.nearest(part) for factor, part in zip(self.factors, self.parts(g), strict=True)])
+
+    def part(self, g: Float[Tensor, "b n n"]) -> Float[Tensor, "b n n"]:
+        return _composed(self.parts(g))
+
+    def index(self, g: Float[Tensor, "b n n"]) -> Int[Tensor, " b"]:
+        index = torch.zeros(len(g), dtype=torch.long, device=g.device)
+        for factor, part in zip(self.factors, self.parts(g), strict=True):
+            index = index * (factor.order or 1) + factor.index(part)
+        return index
+
+    @property
+    def finite(self) -> Group:
+        return Product(*[factor.finite for factor in self.factors])
+
+    def angles(self, g: Float[Tensor, "b n n"]) -> tuple[list[float], list[bool]]:
+        turning = [factor for factor in self.factors if factor.sort == "turns"]
+        return (turning or self.factors)[0].angles(g)
+
+    def label(self, g: Float[Tensor, "n n"]) -> str:
+        """In words, factor by factor: "90° 0.5x"."""
+        return " ".join(factor.label(part[0]) for factor, part in zip(self.factors, self.parts(g[None]), strict=True))
+
+    def near_identity(self, b: int, degrees: float, generator: torch.Generator | None = None) -> Float[Tensor, "b n n"]:
+        return self.factors[0].near_identity(b, degrees, generator)
+
+    def distance(self, g: Tensor, h: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]  (of its factors)
+        apart = [factor.distance(g, h) for factor in self.factors]
+        return torch.stack(apart).square().sum(0).sqrt()
+
+    def anywhere(self, b: int, generator: torch.Generator | None = None) -> Float[Tensor, "b n n"]:
+        return _composed([factor.anywhere(b, generator) for factor in self.factors])
+
+    def carried(self, shares: Float[Tensor, "b order"], g: Float[Tensor, "b n n"]) -> Float[Tensor, "b order"]:
+        if not self.resizes:  # a group to the letter, whose factors need not commute
+            return super().carried(shares, g)
+        shares = shares.unflatten(1, [factor.order or 1 for factor in self.factors])
+        for axis, (factor, part) in enumerate(zip(self.factors, self.parts(g), strict=True), 1):
+            last = shares.movedim(axis, -1)
+            each = part.repeat_interleave(last[0, ..., 0].numel(), 0)
+            shares = factor.carried(last.flatten(0, -2), each).reshape(last.shape).movedim(-1, axis)
+        return shares.flatten(1)
+
+    def refined(self, scores: Float[Tensor, "b order"]) -> Float[Tensor, "b order n n"]:
+        """Of each factor by the scores that are the best over all others."""
+        table = scores.unflatten(1, [factor.order or 1 for factor in self.factors])
+        axes = range(1, table.ndim)
+        best = [table.amax([other for other in axes if other != axis]) for axis in axes]
+        return self._of([factor.refined(part) for factor, part in zip(self.factors, best, strict=True)])
+
+
+def factors_of(group: Group) -> tuple[Group, ...]:
+    """The factors of a product; of any other group the group itself."""
+    return group.factors if isinstance(group, Product) else (group,)
+
+
+def _composed(parts: list[Float[Tensor, "b n n"]]) -> Float[Tensor, "b n n"]:
+    found = parts[0]
+    for part in parts[1:]:
+        found = found @ part
+    return found
+
+
+def _repeated(sorts: list[str]) -> str:
+    return next(sort for sort in sorts if sorts.count(sort) > 1)
 
 
 def check_turns(n: int) -> int:

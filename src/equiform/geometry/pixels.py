@@ -3,17 +3,21 @@
 On the grid are quarter turns and flips, followed by shifts of whole pixels.
 """
 
+import math
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
 from . import groups
-from .grid import Size, empty_stays, grid_code, moved_size, parity
+from .grid import Size, empty_stays, grid_code, moved_size, moved_sizes, parity
 
 # of grid_sample, which does not know how to wrap: see `_sampled`
 BORDERS = {"zeros": "zeros", "edge": "border", "reflect": "reflection", "wrap": "zeros"}
 INTERPOLATIONS = ("bilinear", "bicubic", "nearest")
+FINEST = 16  # samples along each axis of a pixel: images that shrink further alias
 
 
 @empty_stays
@@ -27,7 +31,8 @@ def act_image(
     pseudoscalar: bool = False,
     on_grid: bool = False,
 ) -> Tensor:
-    """Move the last two axes of (b, ..., h, w). Exact on the grid, resampled elsewhere; `size` is not needed.
+    """Move the last two axes of (b, ..., h, w). Exact on the grid, resampled elsewhere, with antialiasing where the image
+    shrinks; `size` is not needed.
 
     `border`: what lies beyond the edge; with "wrap" the opposite one, so that shifts are cyclic. `pseudoscalar`:
     reflections turn the sign too. `on_grid`: all elements are known to keep to the grid.
@@ -60,7 +65,7 @@ def _move_pixels(g: Tensor, x: Tensor, interpolation: str, border: str) -> Tenso
     if all(code >= 0 for code in codes):
         return _shift_rows(g[:, :2, 2], _move_rows(codes, x), border)
     if all(code < 0 for code in codes):
-        return _resample(g, x, interpolation, border)
+        return _resampled(g, x, interpolation, border)
     rows = [_move_pixels(element, row, interpolation, border) for element, row in zip(g.split(1), x.split(1), strict=True)]
     one_canvas({tuple(row.shape[-2:]) for row in rows}, x)
     return torch.cat(rows)
@@ -140,9 +145,30 @@ def sources(n: int, by: int, border: str) -> tuple[Tensor, Tensor]:
     return index.clamp(0, n - 1), inside
 
 
-def _resample(g: Tensor, x: Tensor, interpolation: str, border: str) -> Tensor:
+def _resampled(g: Tensor, x: Tensor, interpolation: str, border: str) -> Tensor:
+    """Rows by how finely they are sampled: an image that shrinks as finely as its own pixels lie, whatever the others do."""
+    canvases = set(moved_sizes(g, (x.shape[-2], x.shape[-1])))
+    one_canvas(canvases, x)
+    canvas = next(iter(canvases))
+    sizes = [1.0] * len(g) if interpolation == "nearest" else groups.size_of(g.double()).tolist()
+    fineness = [fine(size) for size in sizes]
+    if len(set(fineness)) == 1:
+        return _resample(g, x, canvas, interpolation, border, fineness[0])
+    result = x.new_empty((*x.shape[:-2], *canvas))
+    for each in set(fineness):
+        rows = torch.tensor([i for i, one in enumerate(fineness) if one == each], device=x.device)
+        result[rows] = _resample(g[rows.to(g.device)], x[rows], canvas, interpolation, border, each)
+    return result
+
+
+def fine(size: float) -> int:
+    """How many samples along each axis a pixel of an image takes that is resized by that factor."""
+    return min(max(math.ceil(1 / max(size, 1e-9) - 0.01), 1), FINEST)
+
+
+def _resample(g: Tensor, x: Tensor, canvas: Size, interpolation: str, border: str, fineness: int) -> Tensor:
     if x.is_complex():
-        parts = _resample(g, torch.view_as_real(x).movedim(-1, 1), interpolation, border)
+        parts = _resample(g, torch.view_as_real(x).movedim(-1, 1), canvas, interpolation, border, fineness)
         return torch.view_as_complex(parts.movedim(1, -1).contiguous())
     if x.dtype == torch.uint64:
         raise ValueError("uint64 pixels are not resampled, since float64 cannot hold them all: use int64 or float64")
@@ -150,19 +176,34 @@ def _resample(g: Tensor, x: Tensor, interpolation: str, border: str) -> Tensor:
     # numbers beyond 2^24 would not survive float32
     work = torch.float64 if x.dtype in (torch.float64, torch.int32, torch.int64, torch.uint32) else torch.float32
     back = groups.inverse(g.double())
-    ys = torch.arange(h, dtype=torch.float64, device=x.device) + 0.5 - h / 2
-    xs = torch.arange(w, dtype=torch.float64, device=x.device) + 0.5 - w / 2
-    # the source of target pixel p is g^-1 p, in the units of grid_sample: -1 and 1 are the edges of the canvas
-    grid_x = back[:, 0, 0, None, None] * xs + back[:, 0, 1, None, None] * ys[:, None] + back[:, 0, 2, None, None]
-    grid_y = back[:, 1, 0, None, None] * xs + back[:, 1, 1, None, None] * ys[:, None] + back[:, 1, 2, None, None]
-    grid = torch.stack([grid_x * 2 / w, grid_y * 2 / h], -1).to(work)
-    y = _sampled(x.reshape(len(x), -1, h, w).to(work), grid, interpolation, border).reshape(x.shape)
+    ys = torch.arange(canvas[0], dtype=torch.float64, device=x.device) + 0.5 - canvas[0] / 2
+    xs = torch.arange(canvas[1], dtype=torch.float64, device=x.device) + 0.5 - canvas[1] / 2
+
+    def grid(dx: float, dy: float) -> Tensor:
+        # the source of target pixel p is g^-1 p, in the units of grid_sample: -1 and 1 are the edges of the canvas
+        u, v = xs + dx, (ys + dy)[:, None]
+        grid_x = back[:, 0, 0, None, None] * u + back[:, 0, 1, None, None] * v + back[:, 0, 2, None, None]
+        grid_y = back[:, 1, 0, None, None] * u + back[:, 1, 1, None, None] * v + back[:, 1, 2, None, None]
+        return torch.stack([grid_x * 2 / w, grid_y * 2 / h], -1).to(work)
+
+    flat = x.reshape(len(x), -1, h, w).to(work)
+    y = _averaged(lambda dx, dy: _sampled(flat, grid(dx, dy), interpolation, border), fineness)
+    y = y.reshape(*x.shape[:-2], *canvas)
     if x.dtype.is_floating_point:
         return y.to(x.dtype)
     if x.dtype == torch.bool:
         return y >= 0.5
     limits = torch.iinfo(x.dtype)
     return y.round().clamp(limits.min, limits.max).to(x.dtype)
+
+
+def _averaged(sample: Callable[[float, float], Tensor], fineness: int) -> Tensor:
+    """The mean of samples at places spread evenly over a pixel, against aliasing; one sample at its centre."""
+    steps = [(i + 0.5) / fineness - 0.5 for i in range(fineness)]
+    total = sample(steps[0], steps[0])
+    for i in range(1, fineness**2):
+        total = total + sample(steps[i % fineness], steps[i // fineness])
+    return total / fineness**2 if fineness > 1 else total
 
 
 def _sampled(x: Tensor, grid: Tensor, interpolation: str, border: str) -> Tensor:
@@ -175,11 +216,15 @@ def _sampled(x: Tensor, grid: Tensor, interpolation: str, border: str) -> Tensor
 
 
 def sample_affine(
-    x: Float[Tensor, "b c h w"], source: Float[Tensor, "b 2 3"], side: int, border: str = "reflect"
+    x: Float[Tensor, "b c h w"], source: Float[Tensor, "b 2 3"], side: int, border: str = "reflect", fineness: int = 1
 ) -> Float[Tensor, "b c {side} {side}"]:
-    """Squares of x, bilinear: place p of a square shows the place source (p, 1) of x, where -1 and 1 are the edges of both."""
-    grid = F.affine_grid(source, [len(x), x.shape[1], side, side], align_corners=False)
-    return _sampled(x, grid, "bilinear", border)
+    """Squares of x, bilinear: place p of a square shows the place source (p, 1) of x, where -1 and 1 are the edges of both.
+
+    `fineness`: the number of samples along each axis of a pixel, whose mean it is.
+    """
+    grid = F.affine_grid(source, [len(x), x.shape[1], side * fineness, side * fineness], align_corners=False)
+    moved = _sampled(x, grid, "bilinear", border)
+    return F.avg_pool2d(moved, fineness) if fineness > 1 else moved
 
 
 def act_tokens(
@@ -198,7 +243,7 @@ def act_tokens(
     """
     if x.ndim != 3:
         raise ValueError(f"tokens have shape (b, n, d); got {tuple(x.shape)}")
-    if patch[0] != patch[1] and any(moved_size(code, (1, 2)) != (1, 2) for code in grid_code(g, shifted=True)):
+    if patch[0] != patch[1] and any(canvas != (1, 2) for canvas in moved_sizes(g, (1, 2))):
         raise ValueError(f"patches of {patch[0]} x {patch[1]} pixels do not fit the grid after a quarter turn: use C2 or D2")
     num = x.shape[1] - prefix - suffix
     h, w = _token_grid(num, size, patch, f"{x.shape[1]} tokens, {prefix} before and {suffix} after the grid")

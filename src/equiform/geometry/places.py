@@ -9,11 +9,13 @@ from jaxtyping import Float, Inexact, Real, Shaped
 from torch import Tensor
 
 from .grid import Size, empty_stays, moved_sizes
+from .isometries import size_of
 
 BOX_FORMATS = ("xyxy", "xywh", "cxcywh", "yxyx")
 ANGLE_UNITS = ("degrees", "radians")
 FAR = 1000  # a warning where a turn about the origin moves a cloud by this many times its extent
 ROUNDING = 1e-12  # extents below this share are rounding
+SAME_SIZE = 1e-6  # sizes nearer to 1 than this are rounding of elements in float32
 
 
 def _affine(
@@ -205,7 +207,7 @@ def act_rotated_boxes(
     padding: int | float | None = None,
     border: str | None = None,
 ) -> Tensor:
-    """Move (cx, cy, w, h, angle) boxes, the angle counter-clockwise in degrees. Exact for every isometry (radians round).
+    """Move (cx, cy, w, h, angle) boxes, the angle counter-clockwise in degrees. Exact for every similarity (radians round).
 
     `extra` numbers behind stay; so do boxes whose first four are all `padding`. `border`: as of boxes.
     """
@@ -214,9 +216,14 @@ def act_rotated_boxes(
         _suspect_radians(x[..., 4])
     angle = torch.atan2(g[:, 0, 1].double(), g[:, 1, 1].double()) * (-1 if clockwise else 1)
     angle = torch.rad2deg(angle) if unit == "degrees" else angle
-    angle, sign = (_beside(v[:, None].to(_floating(x)), x) for v in (angle, torch.linalg.det(g.double())))
+    # the sides of isometries stay to the bit
+    scale = size_of(g.double())
+    scale = torch.where((scale - 1).abs() < SAME_SIZE, torch.ones_like(scale), scale)
+    sign = torch.linalg.det(g.double()) / scale.square()
+    angle, sign, scale = (_beside(v[:, None].to(_floating(x)), x) for v in (angle, sign, scale))
     turned = sign * _floating(x)[..., 4:5] + angle
-    moved = torch.cat([act_points(g, x[..., :2], size, border=border), x[..., 2:4], _like(turned, x), x[..., 5:]], -1)
+    sides = _like(scale * _floating(x)[..., 2:4], x)
+    moved = torch.cat([act_points(g, x[..., :2], size, border=border), sides, _like(turned, x), x[..., 5:]], -1)
     return _but_padding(moved, x, padding)
 
 

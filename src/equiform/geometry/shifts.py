@@ -23,6 +23,7 @@ class Shift(Group):
     translations = True
     on_grid = True
     wraps = True
+    sort = "shifts"
 
     def __init__(self, n: int):
         if not isinstance(n, int) or isinstance(n, bool) or not 1 <= n <= MAX_STRIDE:
@@ -33,6 +34,10 @@ class Shift(Group):
     def _listed(self) -> Float[Tensor, "order 3 3"]:
         steps = torch.arange(self.n, dtype=torch.float64)
         return shift(torch.cartesian_prod(steps, steps).reshape(-1, 2).flip(-1))
+
+    def part(self, g: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 3 3"]:
+        """The whole shift in each element, beyond n too."""
+        return shift(g[..., :2, 2])
 
     def index(self, g: Float[Tensor, "b 3 3"]) -> Int[Tensor, " b"]:
         """The index of the shift in each element, rounded to pixels, modulo n."""

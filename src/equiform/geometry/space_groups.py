@@ -7,11 +7,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from . import rotations
-from .isometries import Group, check_turns, homogeneous, inverse, turn
+from .isometries import Group, check_turns, homogeneous, inverse, size_of, turn, unscaled
 
 
 class SpaceGroup(Group):
-    """Isometries of space: all rotations about the origin, with or without reflections and translations."""
+    """Isometries of space: all rotations about the origin, with or without reflections and translations; or similarities."""
 
     dim = 3
     axis = False  # whether every element keeps the z axis
@@ -33,10 +33,14 @@ class SpaceGroup(Group):
         if self.reflections:
             r = torch.where(torch.rand(b, 1, 1, generator=generator) < 0.5, -r, r)
         t = torch.randn(b, 3, dtype=torch.float64, generator=generator) if self.translations else None
+        if self.resizes:
+            r = r * (torch.randn(b, 1, 1, dtype=torch.float64, generator=generator) / 2).exp()
         return homogeneous(r, t)
 
     def _closest(self, g: Float[Tensor, "b 4 4"]) -> Float[Tensor, "b 4 4"]:
         closest = rotations.nearest_rotation(g[:, :3, :3], self.reflections)
+        if self.resizes:
+            closest = closest * size_of(g)[:, None, None]
         return homogeneous(closest, g[:, :3, 3] if self.translations else None)
 
     @property
@@ -45,7 +49,7 @@ class SpaceGroup(Group):
 
     def angles(self, g: Float[Tensor, "b 4 4"]) -> tuple[list[float], list[bool]]:
         """The angle of the rotation about its axis, whichever that is, 0 to 180 degrees, without the mirroring."""
-        determinant = torch.linalg.det(linear := g[:, :3, :3].double())
+        determinant = torch.linalg.det(linear := unscaled(g.double())[:, :3, :3])
         angle = torch.rad2deg(rotations.rotation_angle(linear * determinant.sign()[:, None, None]))
         return [round(float(a), 3) for a in angle], (determinant < 0).tolist()
 
@@ -56,13 +60,14 @@ class SpaceGroup(Group):
 
     @staticmethod
     def distance(g: Float[Tensor, "*b 4 4"], h: Float[Tensor, "*b 4 4"]) -> Float[Tensor, " *b"]:
-        """sqrt(angle^2 + |translation|^2) of g^-1 h: the angle in radians, 0 to pi, for groups without translations.
+        """sqrt(angle^2 + |translation|^2 + log(size)^2) of g^-1 h: the angle in radians, 0 to pi, for groups of turns alone.
 
         pi between a rotation and a reflection. Left-invariant; bi-invariant without translations.
         """
-        apart = (inverse(g.double()) @ h.double())[..., :3, :]
+        whole = inverse(g.double()) @ h.double()
+        apart = unscaled(whole)[..., :3, :]
         angle = rotations.rotation_angle(apart[..., :3])
-        return torch.hypot(angle, apart[..., 3].norm(dim=-1)).to(g.dtype)
+        return torch.hypot(torch.hypot(angle, apart[..., 3].norm(dim=-1)), size_of(whole).log()).to(g.dtype)
 
 
 class SO3(SpaceGroup):
@@ -91,6 +96,20 @@ class E3(SpaceGroup):
 
     def __init__(self) -> None:
         super().__init__("E3", reflections=True, translations=True)
+
+
+class Similarity(SpaceGroup):
+    """The similarities of space: E(3) and resizings, x -> s R x + t with s > 0.
+
+    The size of a cloud is its root mean square radius about its centroid, so that all is exact in floats. Vectors (velocities,
+    forces) are resized as differences of points are, matrices twice; whatever has other units, such as an energy, is
+    "invariant" only where the predictor does not mean them. Drawn sizes are log-normal, since no uniform measure has them.
+    """
+
+    resizes = True
+
+    def __init__(self) -> None:
+        super().__init__("Similarity", reflections=True, translations=True)
 
 
 class AboutZ(SpaceGroup):

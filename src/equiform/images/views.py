@@ -168,7 +168,10 @@ def orbit_views(view: Float[Tensor, "b c s s"], group: Group) -> Float[Tensor, "
     Views of other groups are masked to a disc, so that no corner tells how far they were turned.
     """
     back = inverse(group.elements.to(view))
-    turned = [act_image(g.expand(len(view), 3, 3), view, None, border="edge", on_grid=group.on_grid) for g in back]
+    if group.resizes:  # where a resized view ends there is nothing: its edge drawn out would look like something
+        turned = [act_image(g.expand(len(view), 3, 3), view - 0.5, None) + 0.5 for g in back]
+    else:
+        turned = [act_image(g.expand(len(view), 3, 3), view, None, border="edge", on_grid=group.on_grid) for g in back]
     if not group.on_grid:
         turned = [disc(F.avg_pool2d(x, 2)) for x in turned]
     return torch.stack(turned)

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
-from ..geometry.groups import Group, inverse
-from ..geometry.pixels import sample_affine
+from ..geometry.groups import Group, inverse, size_of
+from ..geometry.pixels import BORDERS, fine, sample_affine
 from ..images.views import standardise
 
 
@@ -57,9 +56,10 @@ def training_views(
     """Standardised views of square thumbnails, and the elements by which they were moved.
 
     Crop, flip (where the group has none), small turn and, off the grid, a random element are one resampling, so that every
-    view is resampled alike, the upright one too, and interpolation does not give the pose away.
+    view is resampled alike, the upright one too, and interpolation does not give the pose away. Where the group resizes, whole
+    images are kept, since a crop is a larger picture, and what lies beyond their edges is drawn: black, the edge, a mirror.
     """
-    g = group.identity(len(squares)) if group.on_grid else group.random(len(squares), generator)
+    g = group.identity(len(squares)) if group.on_grid else group.anywhere(len(squares), generator)
     if augmentation is None:
         augmentation = Augmentation(
             area=(1.0, 1.0), aspect=1.0, degrees=0.0, flip=False, grey=0.0, mix=0.0, gamma=1.0, blend=0.0
@@ -76,14 +76,17 @@ def random_crops(
     generator: torch.Generator,
     g: Float[Tensor, "b 3 3"],
 ) -> Float[Tensor, "b c s s"]:
-    """A crop of each image, flipped and turned a little at random and by g; uint8 comes out in [0, 1]."""
+    """A crop of each image (the whole where the group resizes), flipped and turned a little at random, moved by g.
+
+    uint8 comes out in [0, 1].
+    """
     b = len(squares)
     x = squares.float() / 255 if squares.dtype == torch.uint8 else squares.float()
 
     def uniform(low: float, high: float) -> Tensor:
         return low + (high - low) * torch.rand(b, generator=generator)
 
-    side = uniform(*augmentation.area).sqrt()
+    side = uniform(*((1.0, 1.0) if group.resizes else augmentation.area)).sqrt()
     stretch = torch.exp(uniform(-1.0, 1.0) * math.log(augmentation.aspect) / 2)
     crop = torch.stack([side * stretch, side / stretch], -1).clamp(max=1)
     centre = torch.stack([uniform(-1.0, 1.0), uniform(-1.0, 1.0)], -1) * (1 - crop)
@@ -93,10 +96,27 @@ def random_crops(
     # target -> source: first turned back, then mirrored, then into the crop
     scale = crop * torch.stack([mirror, torch.ones(b)], -1)
     theta = torch.cat([scale[:, :, None] * back, centre[:, :, None]], -1).to(x)
+    if group.resizes:
+        return _beyond_edges(x, theta, size, size_of(g.double()), generator)
     # sampled at twice the size and halved where the crop is reduced, against aliasing
-    factor = 2 if size < x.shape[-1] else 1
-    moved = sample_affine(x, theta, factor * size)
-    return F.avg_pool2d(moved, factor) if factor > 1 else moved
+    return sample_affine(x, theta, size, fineness=2 if size < x.shape[-1] else 1)
+
+
+def _beyond_edges(
+    x: Float[Tensor, "b c h w"],
+    theta: Float[Tensor, "b 2 3"],
+    size: int,
+    resized: Float[Tensor, " b"],
+    generator: torch.Generator,
+) -> Float[Tensor, "b c {size} {size}"]:
+    """Each image sampled as finely as its own pixels lie, with a border drawn at random around it."""
+    borders = torch.randint(len(BORDERS), (len(x),), generator=generator).tolist()
+    finenesses = [fine(one * size / x.shape[-1]) for one in resized.tolist()]
+    moved = x.new_empty(*x.shape[:2], size, size)
+    for both in set(zip(borders, finenesses, strict=True)):
+        rows = [i for i, one in enumerate(zip(borders, finenesses, strict=True)) if one == both]
+        moved[rows] = sample_affine(x[rows], theta[rows], size, list(BORDERS)[both[0]], both[1])
+    return moved
 
 
 def _recolour(x: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:

@@ -10,7 +10,8 @@ from torch import Tensor
 from ..batching.calls import cloud_in
 from ..canonicalizers.poses import Pose
 from ..equivariant import Equivariant
-from ..geometry.groups import AboutZ, Octahedral, SpaceGroup
+from ..geometry.clouds import Cloud, standardised
+from ..geometry.groups import AboutZ, Octahedral, SpaceGroup, homogeneous, unscaled
 from .cloud_augmentation import CloudAugmentation, varied
 from .objective import Objective
 from .priors import frame_distance, frame_loss, frame_prior
@@ -28,6 +29,7 @@ class CloudObjective(Objective):
     def __init__(self, model: Equivariant, prior: str | Tensor, teacher: Teacher | None = None):
         super().__init__(model)
         self.prior, self.said = frame_prior(prior), prior
+        self.total, self.number = 0.0, 0  # of the logarithms of radii
 
     def orbit(self) -> Float[Tensor, "n 4 4"]:
         """Of a continuous group, among the rotations of the cube or quarter turns. Raises ValueError where none are left."""
@@ -46,11 +48,23 @@ class CloudObjective(Objective):
         cloud = cloud_in(batch, self.inputs)
         if not bool((cloud.points.isfinite().all(-1) | ~cloud.present).all()):
             raise ValueError("a cloud of the data is not finite: leave it out")
+        if self.canonicalizer.group.resizes and self.canonicalizer.training:
+            self._learn_radius(cloud)
         cloud, target = varied(cloud, self.canonicalizer.group, augmentation, generator)
         pose = self.canonicalizer(cloud)
-        apart = frame_distance(pose.g[:, :3, :3], target, self.prior) / self.prior.sum()
+        apart = frame_distance(self._frames(pose.g), self._frames(homogeneous(target)), self.prior) / self.prior.sum()
         return self.pose_loss(pose, target), apart < NEAR
+
+    def _learn_radius(self, cloud: Cloud) -> None:
+        """The canonical size becomes the geometric mean of the radii of all clouds so far."""
+        _, _, radius = standardised(cloud)
+        self.total, self.number = self.total + float(radius.log().sum()), self.number + len(cloud)
+        self.canonicalizer.radius.fill_(math.exp(self.total / self.number))
+
+    def _frames(self, g: Float[Tensor, "*b 4 4"]) -> Float[Tensor, "*b 3 3"]:
+        """The turns of poses, without their resizing."""
+        return (unscaled(g) if self.canonicalizer.group.resizes else g)[..., :3, :3]
 
     def pose_loss(self, pose: Pose, target: Tensor | None = None) -> Float[Tensor, ""]:
         target = torch.eye(3).to(pose.g).expand(len(pose.g), 3, 3) if target is None else target
-        return frame_loss(pose.scores, pose.candidates[..., :3, :3], target, self.prior)
+        return frame_loss(pose.scores, self._frames(pose.candidates), self._frames(homogeneous(target)), self.prior)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from .._checks import check_whole
 from .._optional import beside_torchvision
 from ..batching.calls import fitting_kinds, inputs_of, invoke, to_device
+from ..canonicalizers.product import ProductCanonicalizer
 from ..equivariant import Equivariant
 from ..geometry.groups import Group, inverse, protocol
 from ..geometry.kinds import looked_at
@@ -41,9 +42,10 @@ OBJECTIVES: dict[str, type[ImageObjective] | type[CloudObjective] | type[VolumeO
 
 @dataclass(frozen=True)
 class Fit:
-    """What `fit` returns: one dict per epoch (loss, and pose_accuracy with validation data), and the files it skipped."""
+    """What `fit` returns: one dict per epoch (loss, and pose_accuracy with validation data; of a product the group of the
+    factor too), and the files it skipped."""
 
-    history: list[dict[str, float]]
+    history: list[dict[str, Any]]
     skipped: list[str] = field(default_factory=list)
 
 
@@ -76,6 +78,7 @@ def fit(
     Files and tensors are kept in memory as small square thumbnails, or the tiles that the canonicalizer cuts.
     epochs, lr: by default 24 at 1e-3; 6 at 1e-4 for a canonicalizer that was fitted before, such as a ready-made one.
     teacher: large pretrained features that score each image once before training, against overfitting on few images.
+    Of a product of groups the canonicalizer of each factor that is not fitted yet is trained alone, on the same data.
     val: held-out data; the epoch with the best pose accuracy on it is kept, and `patience` epochs without a better one end the
     training. prior: "identity", "uniform", or a histogram of |G| counts.
     Clouds: data are inputs as the predictor takes them, or a list of clouds (n, 3) of any sizes; prior: "identity", "upright"
@@ -96,6 +99,10 @@ def fit(
     """
     _check_adapted(model)
     joint = task_loss is not None
+    if isinstance(model.canonicalizer, ProductCanonicalizer) and not joint:
+        alike = {"val": val, "teacher": teacher, "prior": prior, "epochs": epochs, "lr": lr, "weight_decay": weight_decay}
+        alike |= {"batch_size": batch_size, "augmentation": augmentation, "patience": patience, "seed": seed}
+        return _fit_factors(model, model.canonicalizer, data, checkpoint, alike | trainer_options)
     _check_learns(model)
     if not joint and (targets is not None or train_predictor or prior_weight != 1.0):
         raise ValueError(
@@ -168,6 +175,21 @@ def fit_opinion(
         raise ValueError("the predictor's logits on these data are not all finite: are all inputs?")
     weight = linear_scorer(features, penalty)
     model.opinion = Opinion(weight).to(back.device)
+
+
+def _fit_factors(
+    model: Equivariant, product: ProductCanonicalizer, data: Any, checkpoint: str | Path | None, options: dict[str, Any]
+) -> Fit:
+    """Each part of a product that is not fitted yet, alone; where all are, all that learn."""
+    learning = {name: part for name, part in product.parts.items() if part.learns or isinstance(part, ProductCanonicalizer)}
+    unfitted = {name: part for name, part in learning.items() if part.untrained} or learning
+    history, skipped = [], []
+    for name, part in unfitted.items():
+        alone = Equivariant(model.predictor, part, model.inputs, model.outputs)
+        done = fit(alone, data, checkpoint=None if checkpoint is None else Path(checkpoint) / name, **options)
+        history += [{"group": part.group.name, **epoch} for epoch in done.history]
+        skipped = done.skipped
+    return Fit(history, skipped)
 
 
 def _check_adapted(model: Any) -> None:
