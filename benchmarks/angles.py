@@ -215,6 +215,25 @@ def _spread(heights: dict[str, float]) -> dict[str, float]:
     return placed
 
 
+# -------------------------------------------------------------------------------------------------------------- table
+
+
+def table(figures: dict[str, Any]) -> str:
+    """Markdown: by classifier and method the mean over all angles, and the share of the oracle's that is kept."""
+    heads = [f"{NAMES[frame]}: mean | kept of the oracle's" for frame in FRAMES]
+    lines = [f"| classifier | method | {' | '.join(heads)} |", "| :-- | :-- |" + " --: |" * 4]
+    for name, found in figures["classifiers"].items():
+        rows = [found["frames"][frame][CLASSES[0]] for frame in FRAMES]
+        for method in rows[0]:
+            cells = [
+                f"{row[method]['mean']:.3f} | {row[method]['kept']:.0%} ({low:.0%} to {high:.0%})"
+                for row in rows
+                for low, high in [row[method]["kept_interval"]]
+            ]
+            lines.append(f"| {name} | {method} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 # --------------------------------------------------------------------------------------------------------------- main
 
 

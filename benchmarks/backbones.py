@@ -13,6 +13,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import fuse_conv_bn_weights
 
+import common
+from equiform.canonicalizers import scorer
+
+
+def scoring_network(reference: str) -> nn.Module:
+    """A pretrained network, lean, with dropout and one score for its last layer."""
+    network = scorer(common.predictor(reference))
+    if isinstance(getattr(network, "classifier", None), nn.Linear):
+        network.classifier = nn.Sequential(nn.Dropout(0.2), network.classifier)
+    return lean(network)
+
 
 class LeanConv(nn.Conv2d):
     """A convolution that pads by itself, with its activation inside and in place."""

@@ -160,15 +160,19 @@ def strongest(boxes: Tensor, scores: Tensor, iou: float) -> Tensor:
 
 def detection(reference: str, folder: Path, limit: int | None = None) -> Task:
     """Of the photos of a folder, images/, with boxes.json: file, boxes as xyxy in pixels and labels, by photo."""
-    images = common.images_below(folder)
-    described = json.loads((folder / "boxes.json").read_text(encoding="utf-8")).values()
-    data = common.PhotoFiles([(images[Path(photo["file"]).stem], photo) for photo in described], objects)
     detector = Detector(common.predictor(reference))
-    loader = DataLoader(first(data, limit), batch_size=16, collate_fn=listed)
+    loader = DataLoader(first(boxes_of(folder), limit), batch_size=16, collate_fn=listed)
     kinds = {"inputs": Rows("image"), "outputs": Rows(DETECTIONS), "targets": Rows({"boxes": "boxes", "labels": "invariant"})}
     return Task(
         detector, loader, BoxAP50(), confidence=detector.confidence, measure="energy", merged=OrbitMerged(detector), **kinds
     )
+
+
+def boxes_of(folder: Path) -> common.PhotoFiles:
+    """The photos of a folder with their boxes and labels."""
+    images = common.images_below(folder)
+    described = json.loads((folder / "boxes.json").read_text(encoding="utf-8")).values()
+    return common.PhotoFiles([(images[Path(photo["file"]).stem], photo) for photo in described], objects)
 
 
 def objects(photo: dict) -> dict[str, Tensor]:

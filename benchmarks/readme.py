@@ -5,14 +5,17 @@ import re
 import tempfile
 from pathlib import Path
 
+import angles
 import cost
 import ready_models
+import shifts
+import sizes
 import text
+import volumes
 from common import HERE, RESULTS
 from equiform.evaluation import OrbitReport
 
-README = HERE.parent / "README.md"
-TEXT = HERE.parent / "docs" / "text.md"
+PAGES = [HERE.parent / "README.md", *(HERE.parent / "docs" / f"{name}.md" for name in ("text", "guide", "volumes", "sizes"))]
 
 
 def figures(name: str) -> dict:
@@ -46,6 +49,18 @@ def cifar10() -> str:
     return f"{'; '.join(parts)} ({c4.num_samples:,} images)"
 
 
+def cifar10_oracle() -> str:
+    data = figures("cifar10_oracle")
+    parts = []
+    for setting, name in (("bilinear, black corners",) * 2, ("brought back bicubic, reflect", "bicubic, reflected corners")):
+        row = data["settings"][setting]["mean"]
+        known = (
+            f"{row['oracle']:.3f} with the true pose, {row['adapted']:.3f} adapted, {row['coverage 0.9']:.3f} with coverage 0.9"
+        )
+        parts.append(f"{name}: {known}")
+    return f"{'; '.join(parts)} ({data['num_images']:,} images)"
+
+
 def ready() -> str:
     parts = []
     for name, measured in figures("ready")["files"].items():
@@ -54,6 +69,23 @@ def ready() -> str:
         )
         parts.append(f"{name}: pose found{' within 10 degrees' if 'so2' in name else ''} {found}")
     return "; ".join(parts)
+
+
+def sources() -> str:
+    data = figures("sources")
+    rows = sorted(data["sources"].items(), key=lambda item: item[1]["pose_accuracy"])
+    by_source = ", ".join(f"{row['pose_accuracy']:.2f} {name}" for name, row in rows)
+    return f"{data['pose_accuracy']:.3f} of {data['photos']:,} photos ({by_source})"
+
+
+def upright() -> str:
+    data = figures("upright")
+    parts = []
+    for row in data["runs"].values():
+        options = f"`{' '.join(row['options'])}`" if row["options"] else "as it is"
+        wrong = f"{row['turned before']} wrong before, {row['wrong after']} after"
+        parts.append(f"{options}: {wrong}, {row['left alone']} left alone, {row['photos_a_second']:.0f} photos a second")
+    return f"{data['photos']:,} photos, {data['counted']:,} of them new to it; {'; '.join(parts)}"
 
 
 def peer() -> str:
@@ -69,16 +101,10 @@ def peer() -> str:
     return f"{'; '.join(parts)} ({data['num_test']:,} images, {data['steps']} steps)"
 
 
-def of_photos(name: str) -> str:
-    r = report(figures(name)["report"])
-    upright, bare = r.upright_of("bare"), r["bare"].mean
-    adapted = f"{r.mean:.3f} adapted, {r['coverage 0.9'].mean:.3f} with coverage 0.9"
-    return f"upright {upright:.3f}; over C4 {bare:.3f} bare, {adapted} ({r.num_samples} photos)"
-
-
 def sam_overhead() -> str:
-    data = figures("sam_overhead")
-    return f"{data['added_parameters']:.2%} of the encoder's parameters, {data['added_time']:.1%} of its time"
+    encoder = figures("cost")["predictors"]["SAM ViT-B, encoder"]
+    added = encoder["batches"]["1"][cost.DEFAULT]["added"]
+    return f"{encoder['added_parameters'][cost.DEFAULT]:.2%} of the encoder's parameters, {added:.1%} of its time"
 
 
 def pointclouds() -> str:
@@ -107,20 +133,24 @@ CELLS = {
     "nbody": nbody,
     "exactness": exactness,
     "cifar10": cifar10,
+    "cifar10_oracle": cifar10_oracle,
     "peer": peer,
     "ready": ready,
-    "segmentation": lambda: of_photos("segmentation"),
-    "detection": lambda: of_photos("detection"),
+    "sources": sources,
+    "upright": upright,
     "sam_overhead": sam_overhead,
 }
 
 
 # what stands between the comments `table: NAME` and `end`
 TABLES = {
-    "photos": lambda: report(figures("photos")["report"]).to_markdown().strip(),
     "ready-models": lambda: ready_models.table(figures("ready-models")),
     "cost": lambda: cost.table(figures("cost")),
     "text": lambda: text.table(figures("text")),
+    "angles": lambda: angles.table(figures("angles")),
+    "shifts": lambda: shifts.markdown(figures("shifts")),
+    "sizes": lambda: sizes.table(figures("sizes")),
+    "volumes": lambda: volumes.table(figures("volumes")),
 }
 
 
@@ -135,7 +165,7 @@ def filled(page: str) -> str:
 
 
 def main() -> None:
-    for path in (README, TEXT):
+    for path in PAGES:
         path.write_text(filled(path.read_text(encoding="utf-8")), encoding="utf-8")
 
 

@@ -22,9 +22,8 @@ from torch import Tensor, nn
 
 import backbones
 import common
-import detection
 import equiform
-import photos
+import photo_tasks
 from equiform import Equivariant, OrbitCanonicalizer, Rows, act, adapt, fit, group, inverse
 from equiform.canonicalizers import UniformCanonicalizer
 from equiform.evaluation import metrics
@@ -68,14 +67,14 @@ def shown(x: Any, size: float, beyond: str = "black") -> Any:
 def fitted(predictor: Any, args: argparse.Namespace) -> tuple[OrbitCanonicalizer, dict[str, Any]]:
     """The canonicalizer, fitted or from `--adapter`, and how it was fitted."""
     if args.adapter and (args.adapter / "fit.json").exists():
-        network = backbones.folded(photos.scoring_network(args.backbone, 0))
+        network = backbones.folded(backbones.scoring_network(args.backbone))
         model = equiform.load(args.adapter, predictor, network=network)
         return model.canonicalizer, json.loads((args.adapter / "fit.json").read_text())  # pyright: ignore[reportReturnType]
     train, _ = common.photos(args.train or common.shared("data/imagenette/train"), 224)
     start, used = time.perf_counter(), time.process_time()
     torch.manual_seed(args.seed)
     views = OrbitCanonicalizer(args.group, resolution=args.resolution).view(train[:: max(1, len(train) // 64)])
-    network = backbones.with_batch_norms(photos.scoring_network(args.backbone, 0), views)
+    network = backbones.with_batch_norms(backbones.scoring_network(args.backbone), views)
     canonicalizer = OrbitCanonicalizer(args.group, network, resolution=args.resolution)
     model = adapt(predictor, args.group, outputs="logits", canonicalizer=canonicalizer)
     history = fit(model, train, epochs=args.epochs, lr=args.lr, seed=args.seed).history
@@ -171,9 +170,9 @@ def on_canvas(found: dict[str, Tensor], whole: Tensor, canvas: tuple[int, int]) 
 @torch.inference_mode()
 def detected(network: nn.Module, canonicalizer: OrbitCanonicalizer, data: Any) -> dict[str, Any]:
     """AP50 of the detector at every size, bare, adapted, and told the size."""
-    detector, sizes = detection.Detector(network), cast(Scale, canonicalizer.group)
-    kinds = Rows(detection.DETECTIONS)
-    model = adapt(lambda x: detector(x)["detections"], sizes, inputs=Rows("image"), outputs=kinds, canonicalizer=canonicalizer)
+    detector, sizes = photo_tasks.Detector(network), cast(Scale, canonicalizer.group)
+    kinds = Rows(photo_tasks.DETECTIONS)
+    model = adapt(detector, sizes, inputs=Rows("image"), outputs=kinds, canonicalizer=canonicalizer)
     result: dict[str, Any] = {}
     for size in SHOWN:
         g, back = resizing(torch.tensor([size])), inverse(resizing(torch.tensor([min(max(size, sizes.low), sizes.high)])))
@@ -185,8 +184,8 @@ def detected(network: nn.Module, canonicalizer: OrbitCanonicalizer, data: Any) -
             moved = act(g, targets, truth, canvases)
             moved = [on_canvas(one, one["boxes"], canvas) for one, canvas in zip(moved, canvases, strict=True)]
             brought = act(back, x, Rows("image"))
-            answers = {"bare": detector(x)["detections"], "adapted": model(x)}
-            answers["known size"] = act(inverse(back), detector(brought)["detections"], kinds, canvases)
+            answers = {"bare": detector(x), "adapted": model(x)}
+            answers["known size"] = act(inverse(back), detector(brought), kinds, canvases)
             for name, answer in answers.items():
                 cut = [on_canvas(one, one["boxes"], canvas) for one, canvas in zip(answer, canvases, strict=True)]
                 scores[name].update(cut, moved)
@@ -231,7 +230,7 @@ def main() -> None:
         figures[beyond] = {"by_size": found, "summary": summary(found, "top1")}
         print(json.dumps(figures[beyond]["summary"], indent=1), common.keep("sizes", figures, args.out), flush=True)
     if args.detector:
-        data = detection.boxes(args.data or common.shared("data/coco128"), None)
+        data = photo_tasks.boxes_of(args.data or common.shared("data/coco128"))
         found = detected(common.predictor(args.detector), canonicalizer, data)
         figures["detection"] = {"detector": args.detector, "num_photos": len(data), "by_size": found}
         figures["detection"]["summary"] = summary(found, "ap50")

@@ -92,7 +92,7 @@ def confidence(methods: Sequence[Method], path: str | Path | None) -> "Figure":
     figure = _figure(8.6, 4.0)
     reliability, risk = figure.subplots(1, 2)
     reliability.plot([0, 1], [0, 1], color="#8a93a0", linestyle=":", label="_")
-    reliability.text(0.03, 0.98, "dotted: as often right as stated", va="top", color="#5b6472", fontsize=9)
+    reliability.set_title("dotted: as often right as stated; dots: share of poses", fontsize=9, color="#5b6472", loc="left")
     for place, (_, found) in enumerate(known):
         colour = COLOURS[place % len(COLOURS)]
         reliability.plot(found.stated, found.right, color=colour, linewidth=1)
