@@ -83,9 +83,28 @@ def upright() -> str:
     parts = []
     for row in data["runs"].values():
         options = f"`{' '.join(row['options'])}`" if row["options"] else "as it is"
-        wrong = f"{row['turned before']} wrong before, {row['wrong after']} after"
+        wrong = f"{row['turned before']} wrong before, {row['wrong after']} after, {row['upright and turned']} of them made so"
         parts.append(f"{options}: {wrong}, {row['left alone']} left alone, {row['photos_a_second']:.0f} photos a second")
-    return f"{data['photos']:,} photos, {data['counted']:,} of them new to it; {'; '.join(parts)}"
+    return f"{data['photos']:,} photos, {data['counted']:,} of them, not fitted on, count; {'; '.join(parts)}"
+
+
+def of_sizes() -> str:
+    data = figures("sizes")
+    shown = []
+    for key, score, name in (("black", "top1", "MobileNetV2 top-1"), ("detection", "ap50", "FastestDet AP50")):
+        half, double = (data[key]["by_size"][size] for size in ("0.5", "2.0"))
+        at = [f"{row['bare'][score]:.3f} bare, {row['adapted'][score]:.3f} adapted" for row in (half, double)]
+        shown.append(f"{name}: at half the size {at[0]}, at twice the size {at[1]}")
+    return f"{'; '.join(shown)} ({data['num_photos']} photos, {data['detection']['num_photos']} for detection)"
+
+
+def of_shifts() -> str:
+    data = figures("shifts")["MobileNetV2, Imagenette"]
+    parts = []
+    for way, name in (("cyclic", "cyclic"), ("true", "with new pixels coming in")):
+        bare, adapted = (data[method][f"changes_{way}"] for method in ("bare", "seam"))
+        parts.append(f"{name}: another class for {bare:.1%} bare, {adapted:.1%} adapted")
+    return f"MobileNetV2, {'; '.join(parts)} ({data['photos']} photos)"
 
 
 def peer() -> str:
@@ -136,6 +155,8 @@ CELLS = {
     "cifar10_oracle": cifar10_oracle,
     "peer": peer,
     "ready": ready,
+    "shifts": of_shifts,
+    "sizes": of_sizes,
     "sources": sources,
     "upright": upright,
     "sam_overhead": sam_overhead,
