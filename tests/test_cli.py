@@ -372,7 +372,7 @@ def test_with_no_adapter_named_the_ready_made_one_is_taken(home, tmp_path, monke
     assert (report.frame, report.within, len(report.elements)) == ("crop", None, 8)
     assert "(photos-c4)" in error_of(*call, "--group", "SO2"), "which would take photos-so2, and it is not here"
     assert "unknown frame 'outside'; known: inside, crop" in error_of(*call, "--frame", "outside")
-    assert "8 images in" in ok("upright", home / "photos", "--out", tmp_path / "out").stdout
+    assert "8 of 9 images in" in ok("upright", home / "photos", "--out", tmp_path / "out").stdout
 
 
 def test_paths_are_looked_at_first(home, tmp_path):
@@ -476,7 +476,7 @@ def test_diagnose_refuses_what_does_not_fit(home, tmp_path):
 # ------------------------------------------------------------------------------------------------- upright and demo
 def test_upright_writes_every_image_and_the_table(home, tmp_path):
     result = ok("upright", home / "photos", "--out", tmp_path / "out", "--adapter", home / "adapter")
-    assert f"8 images in {tmp_path / 'out'}" in result.stdout
+    assert f"8 of 9 images in {tmp_path / 'out'}" in result.stdout
     with (tmp_path / "out" / "poses.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
     assert list(table[0]) == ["file", "angle", "flip", "confidence", "done", "error"]

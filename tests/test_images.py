@@ -324,7 +324,7 @@ def test_one_bad_file_leaves_the_others_alone(tmp_path, adapter):
     result = upright(tmp_path / "in", "--out", tmp_path / "out", "--csv", tmp_path / "t" / "poses.csv", *adapter)
     assert result.exit_code == 0, result.output
     assert f"skipped {len(bad)} files:" in result.stderr
-    assert f"{len(good)} images in" in result.stdout
+    assert f"{len(good)} of 10 images in" in result.stdout
     table = rows(tmp_path / "t" / "poses.csv")
     for name, reason in bad.items():
         assert name in result.stderr

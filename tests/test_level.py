@@ -163,7 +163,7 @@ def test_the_command_levels_crops_fills_and_leaves_alone(tmp_path, monkeypatch):
     call = (tmp_path / "in", "--out", tmp_path / "out", "--at-least", 0.5, "--quarter", 4)
     result = upright(*call, "--any-angle")
     assert result.exit_code == 0, result.output
-    assert "4 images in" in result.stdout
+    assert "4 of 5 images in" in result.stdout
     assert "2 turned, 1 upright already, 1 left alone (confidence below 0.5), 1 failed;" in result.stdout
     with (tmp_path / "out" / "poses.csv").open(newline="") as file:
         rows = {row["file"].rpartition("/")[2][:-4]: row for row in csv.DictReader(file)}

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from asserting import dataset, refused
 from equiform import FrameCanonicalizer, OrbitCanonicalizer, Rows, adapt, evaluate, fit
 from equiform.canonicalizers import SearchCanonicalizer
+from equiform.geometry.kinds import as_kinds
 from equiform.learning import fit_opinion
 from equiform.learning.data import batches
 
@@ -80,7 +81,7 @@ def test_lists_of_clouds_are_cut_by_nothing(sizes):
 def test_lists_of_parts_images_and_samples_of_many_sizes():
     """Targets of points are a list too."""
     clouds, parts = [torch.randn(n, 3) for n in (4, 6)], [torch.zeros(n, dtype=torch.long) for n in (4, 6)]
-    assert [len(row) for row in next(iter(batches((clouds, parts), Rows("points"), 2)))[1]] == [4, 6]
+    assert [len(row) for row in next(iter(batches((clouds, parts), as_kinds(Rows("points")), 2)))[1]] == [4, 6]
     # also of one size, where their channels could pass for a batch.
     model = adapt(lambda x: x.mean((2, 3)), "C4", outputs="logits", canonicalizer=OrbitCanonicalizer("C4", resolution=16))
     for sizes in ((16, 16), (16, 20)):

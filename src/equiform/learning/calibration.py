@@ -43,7 +43,7 @@ def calibrate(model: Equivariant | ImageCanonicalizer, images: Any) -> float:
 
 def _turned(canonicalizer: Any, batch: Any, generator: torch.Generator) -> tuple[Any, Float[Tensor, "b 3 3"]]:
     """The images as they are, of a continuous group the squares in their middle turned; and by which elements."""
-    if not canonicalizer.continuous:
+    if canonicalizer.group.order is not None:
         return batch, canonicalizer.group.identity(len(batch))
     g = canonicalizer.group.random(len(batch), generator=generator)
     return [act(element[None], central_square(x)[None].float())[0] for element, x in zip(g, batch, strict=True)], g
