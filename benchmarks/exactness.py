@@ -1,4 +1,5 @@
-"""Bit-exact equivariance, counted: torch.equal(model(g.x), g.model(x)) for the groups whose elements move pixels to pixels.
+"""Bit-exact equivariance, counted: torch.equal(model(g.x), g.model(x)) for the groups whose elements move pixels to pixels, by
+quarter turns, flips and cyclic shifts.
 
 Random convolutional and attention predictors; class, mask, point and box outputs; square, non-square and odd photos; uint8 and
 float32; a different element in every row. The control is the bare predictor under the same law.
@@ -15,8 +16,11 @@ from torch import Tensor, nn
 
 import common
 from equiform import GroupConvCanonicalizer, OrbitCanonicalizer, act, adapt, group
+from equiform.canonicalizers import Canonicalizer, SeamCanonicalizer
+from equiform.geometry import Group
+from equiform.geometry.kinds import as_kinds
 
-GROUPS = ("C1", "C2", "C4", "D1", "D2", "D4")
+GROUPS = ("C1", "C2", "C4", "D1", "D2", "D4", "Shift4", "Shift16")
 SIZES = ((32, 32), (33, 33), (32, 48), (31, 45))
 KINDS = {"logits": "invariant", "mask": "mask", "points": "points", "boxes": "boxes"}
 
@@ -66,25 +70,31 @@ def photos(size: tuple[int, int], dtype: torch.dtype, b: int, seed: int) -> Tens
     return (x * 255).to(torch.uint8) if dtype == torch.uint8 else x
 
 
-def count(model: Callable[[Any], Any], x: Tensor, g: Tensor) -> tuple[int, int]:
+def count(model: Callable[[Any], Any], x: Tensor, g: Tensor, moved_by: Group) -> tuple[int, int]:
     """The leaves of the answers that are equal to the bit, and all of them; every row moves by its own element.
 
     Square photos are one batch. Others end on two canvases, so that both sides run photo by photo: the rounding of a random
     network may depend on how many rows it is given, which is not what is measured here.
     """
-    canvas = (x.shape[-2], x.shape[-1])
+    canvas, image, kinds = (x.shape[-2], x.shape[-1]), as_kinds("image", moved_by), as_kinds(KINDS, moved_by)
     if canvas[0] == canvas[1]:
-        turned, upright = split(model(act(g, x))), split(model(x))
+        turned, upright = split(model(act(g, x, image))), split(model(x))
     else:
-        turned = [model(act(g[i : i + 1], x[i : i + 1])) for i in range(len(x))]
+        turned = [model(act(g[i : i + 1], x[i : i + 1], image)) for i in range(len(x))]
         upright = [model(x[i : i + 1]) for i in range(len(x))]
-    expected = [act(g[i : i + 1], answer, KINDS, canvas) for i, answer in enumerate(upright)]
+    expected = [act(g[i : i + 1], answer, kinds, canvas) for i, answer in enumerate(upright)]
     pairs = [(a[name], b[name]) for a, b in zip(turned, expected, strict=True) for name in KINDS]
     return sum(torch.equal(a, b) for a, b in pairs), len(pairs)
 
 
 def split(answer: dict[str, Tensor]) -> list[dict[str, Tensor]]:
     return [{name: value[i : i + 1] for name, value in answer.items()} for i in range(len(answer["logits"]))]
+
+
+def canonicalizers(name: str) -> list[Canonicalizer]:
+    if group(name).wraps:
+        return [SeamCanonicalizer(name)]
+    return [OrbitCanonicalizer(name, resolution=32), GroupConvCanonicalizer(name, resolution=32)]
 
 
 def main() -> None:
@@ -100,12 +110,12 @@ def main() -> None:
         g = group(name).random(args.batch, torch.Generator().manual_seed(i))
         for predictor in (Convolutional().eval(), Attention().eval()):
             methods = {"bare": predictor}
-            for canonicalizer in (OrbitCanonicalizer(name, resolution=32), GroupConvCanonicalizer(name, resolution=32)):
+            for canonicalizer in canonicalizers(name):
                 canonicalizer.fitted = True  # random weights are as exact, and no warning is wanted
                 methods[canonicalizer.name] = adapt(predictor, name, outputs=KINDS, canonicalizer=canonicalizer)
             for label, method in methods.items():
                 with torch.no_grad():
-                    equal, total = count(method, x, g)
+                    equal, total = count(method, x, g, group(name))
                 tally = table.setdefault(name, {}).setdefault(label, [0, 0])
                 tally[0], tally[1] = tally[0] + equal, tally[1] + total
     for name, row in table.items():
