@@ -109,7 +109,7 @@ def main() -> None:
         x = photos(size, dtype, args.batch, seed=i)
         g = group(name).random(args.batch, torch.Generator().manual_seed(i))
         for predictor in (Convolutional().eval(), Attention().eval()):
-            methods = {"bare": predictor}
+            methods: dict[str, Callable[..., Any]] = {"bare": predictor}
             for canonicalizer in canonicalizers(name):
                 canonicalizer.fitted = True  # random weights are as exact, and no warning is wanted
                 methods[canonicalizer.name] = adapt(predictor, name, outputs=KINDS, canonicalizer=canonicalizer)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import equiform
 from asserting import refused, same
 from equiform import OrbitCanonicalizer, act, adapt, group, inverse
-from equiform.canonicalizers import PolyphaseCanonicalizer, SeamCanonicalizer, UniformCanonicalizer
+from equiform.canonicalizers import PolyphaseCanonicalizer, ProductCanonicalizer, SeamCanonicalizer, UniformCanonicalizer
 from equiform.canonicalizers.seam import margins
 from equiform.geometry import Image, Rows, Shift
 from equiform.geometry.kinds import as_kinds
@@ -62,6 +62,8 @@ def test_shifts_and_turns_at_once_are_exact_where_shifts_are_found_first(canvas,
     turns = OrbitCanonicalizer("D4", resolution=16).eval()
     model = adapt(Convolutions().eval(), "Shift2*D4", outputs=KINDS, canonicalizer=(None, turns))
     check_equivariant(model, coarse(2, *canvas, torch.float32), "Shift2*D4")
+    many = ProductCanonicalizer(SeamCanonicalizer("Shift16"), OrbitCanonicalizer("D4", resolution=16)).group
+    assert (many.name, many.order) == ("Shift16*D4", 2048), "more than can be scored one by one"
     g = group("D4*Shift2")
     assert (g.order, g.wraps, g.on_grid, torch.equal(g.index(g.elements), torch.arange(32))) == (32, True, True, True)
     products = g.index((g.elements[:, None] @ g.elements).flatten(0, 1)).reshape(32, 32)

@@ -11,7 +11,7 @@ from ..geometry.arrays import as_tensor
 from ..geometry.groups import Group, inverse
 from ..geometry.kinds import Rows, as_kinds
 from ..geometry.moving import act
-from .base import Canonicalizer
+from .base import MAX_ORDER, Canonicalizer
 from .images import Images
 from .poses import Pose, pose_of
 
@@ -29,6 +29,7 @@ class ProductCanonicalizer(Canonicalizer):
 
     name = "product"
     learns = False
+    max_order = MAX_ORDER**2  # each factor is scored alone
 
     def __init__(self, first: Canonicalizer, second: Canonicalizer):
         for part in (first, second):
