@@ -73,6 +73,8 @@ def test_shifts_and_turns_at_once_are_exact_where_shifts_are_found_first(canvas,
     refused(
         ValueError, r"shifts are found first.*: Shift2\*D4; got D4\*Shift2", lambda: adapt(abs, "D4*Shift2", outputs="image")
     )
+    phases = PolyphaseCanonicalizer("Shift2")
+    refused(ValueError, r"whole strides.*SeamCanonicalizer\('Shift2'\)", lambda: ProductCanonicalizer(phases, turns))
     refused(ValueError, r"quarter turns and flips.*; got C8 \* Shift2", lambda: group("C8*Shift2"))
 
 

@@ -13,6 +13,7 @@ from ..geometry.kinds import Rows, as_kinds
 from ..geometry.moving import act
 from .base import MAX_ORDER, Canonicalizer
 from .images import Images
+from .polyphase import PolyphaseCanonicalizer
 from .poses import Pose, pose_of
 
 
@@ -39,6 +40,9 @@ class ProductCanonicalizer(Canonicalizer):
         if second.group.wraps:
             one, two = first.group.name, second.group.name
             raise ValueError(f"shifts are found first, since the others look at the whole photo: {two}*{one}; got {one}*{two}")
+        if isinstance(first, PolyphaseCanonicalizer):
+            name = first.group.name
+            raise ValueError(f"polyphase leaves shifts by whole strides, which turns show: take SeamCanonicalizer({name!r})")
         super().__init__(first.group * second.group)
         self.first, self.second = first, second
 
