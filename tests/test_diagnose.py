@@ -247,7 +247,7 @@ ERRORS = {
     "tolerance": (model(), X, {"tolerance": -1}, ValueError, "tolerance must be a number above 0; got -1"),
     "metric": (model(), (X, Y), {"metric": "f1"}, ValueError, "unknown metric 'f1'; known: accuracy"),
     "no targets": (model(), X, {"metric": "miou"}, ValueError, "miou needs targets.*leave it out"),
-    "clouds": (CLOUDS, torch.rand(4, 5, 3), {}, ValueError, "SO3 moves clouds: .*equiform.evaluate"),
+    "clouds": (CLOUDS, torch.rand(4, 5, 3), {}, ValueError, "SO3 moves clouds and volumes.*equiform.evaluate"),
 }
 
 

@@ -79,7 +79,7 @@ class Upright(nn.Module):
             raise TypeError(f"Upright takes a canonicalizer (model.canonicalizer), or the folder of a saved one; got a {came}")
         group = canonicalizer.group
         if group.dim != 2:
-            raise ValueError(f"Upright turns photos; {group.name} moves clouds: take a canonicalizer of C4 or D4")
+            raise ValueError(f"Upright turns photos; {group.name} moves clouds and volumes: take a canonicalizer of C4 or D4")
         if group.resizes:
             raise ValueError(
                 f"Upright turns photos; {group.name} resizes them too: use equiform.adapt, or its factor that turns"

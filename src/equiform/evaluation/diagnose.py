@@ -68,7 +68,7 @@ def diagnose(
     if not isinstance(model, Equivariant):
         raise TypeError(f"model is what equiform.adapt returns; got a {type(model).__name__}")
     if model.group.dim != 2:
-        raise ValueError(f"diagnose is for images; {model.group.name} moves clouds: measure them with equiform.evaluate")
+        raise ValueError(f"diagnose is for images; {model.group.name} moves clouds and volumes: measure with equiform.evaluate")
     if model.group.resizes:
         raise ValueError(f"diagnose turns and flips images; {model.group.name} resizes them: measure it with equiform.evaluate")
     check_whole(num=num, batch_size=batch_size)

@@ -1,6 +1,8 @@
 """The training loops behind `fit`, as lightning modules. Imported when something is fitted."""
 
 import math
+import multiprocessing
+import multiprocessing.util
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -108,6 +110,9 @@ class PriorTraining(lightning.LightningModule):
         # gradients are shared at every step, running statistics are not
         for buffer in self.buffers() if self.trainer.world_size > 1 else ():
             buffer.copy_(self.trainer.strategy.broadcast(buffer))
+        if multiprocessing.parent_process() is not None and torch.distributed.is_initialized():
+            # a spawned process that ends before the threads of its group do is aborted now and then
+            multiprocessing.util.Finalize(None, torch.distributed.destroy_process_group, exitpriority=10)
 
     def configure_optimizers(self) -> Any:
         parameters = [p for p in self.parameters() if p.requires_grad]
