@@ -1,8 +1,8 @@
 """Volumes: equal to the bit over the symmetries of the cube, orientations found, and the Dice of a segmenter, bare and adapted.
 
 The data is a synthetic anatomy (anatomy.py) without mirror symmetry; the segmenter, a small U-Net, is trained here on upright
-bodies, and the adapters are fitted on others of them, unlabelled. What is measured on was seen by none. With --real, files of
-volumes (NIfTI, needs nibabel) are counted too. Times are of one thread.
+bodies, and the adapters are fitted on others of them, unlabelled. What is measured on was seen by none; files of volumes
+are counted by volume_files.py. Times are of one thread.
 """
 
 import argparse

@@ -71,7 +71,9 @@ def segmented(model: Equivariant, volume: torch.Tensor, spacing: torch.Tensor) -
     if labels.shape != volume.shape[1:]:
         expected = f"labels (1, d, h, w) or scores (1, k, d, h, w) of {tuple(volume.shape[2:])}"
         raise ValueError(f"{expected} are expected of the segmenter; got {tuple(output.shape)}")
-    return labels[0].numpy().astype(np.uint8).transpose(2, 1, 0), pose
+    found = labels[0].numpy().transpose(2, 1, 0)
+    small = found.size == 0 or (found.min() >= 0 and found.max() <= 255)
+    return found.astype(np.uint8 if small else np.int32), pose  # atlases have labels above 255
 
 
 def content_codes(pose: Pose, canonical: str) -> str:

@@ -186,6 +186,12 @@ def test_the_best_epoch_is_kept_and_patience_stops():
     result = fit(m, skies(32), val=skies(32, seed=1), epochs=30, patience=2, **QUIET)
     assert pose_accuracy(m, skies(32, seed=1)) == pytest.approx(max(row["pose_accuracy"] for row in result.history), abs=0.04)
     assert len(result.history) < 30
+    m, last = model(), model()
+    m.load_state_dict(last.state_dict())
+    history = fit(m, skies(32), val=skies(8, seed=1), epochs=6, **QUIET).history
+    fit(last, skies(32), epochs=6, **QUIET)
+    assert [row["pose_accuracy"] for row in history[-2:]] == [1.0, 1.0]
+    assert all(torch.equal(value, m.state_dict()[name]) for name, value in last.state_dict().items()), "of equals the last"
 
 
 @pytest.mark.parametrize("train_predictor", [False, True])

@@ -396,6 +396,8 @@ def test_a_mask_comes_back_in_the_frame_of_the_file(nibabel, tmp_path):
     nifti(nibabel, tmp_path / "upright.nii")
     _, x, s = read(tmp_path / "upright.nii")
     upright, pose = segmented(model, x, s)
+    many = segmented(oriented(lambda volume, spacing: 1001 * low(volume, spacing), tmp_path / "adapter"), x, s)[0]
+    assert np.array_equal(many, 1001 * upright.astype(int)), "labels above 255 keep their numbers"
     bare = []
     for g in OH[[0, 5, 11, 29, 40]].split(1):
         image = nifti(nibabel, tmp_path / "turned.nii", g[0])

@@ -93,7 +93,7 @@ class PriorTraining(lightning.LightningModule):
         if self.trainer.sanity_checking:
             return
         value = float(self.trainer.callback_metrics[MONITOR])
-        if self.best is None or value > self.best["value"]:
+        if self.best is None or value >= self.best["value"]:  # of equal ones the last, which is the surest
             self.best = {"value": value, "weights": {name: tensor.clone() for name, tensor in self._trained().items()}}
 
     def _trained(self) -> dict[str, Tensor]:
