@@ -75,6 +75,7 @@ def test_shifts_and_turns_at_once_are_exact_where_shifts_are_found_first(canvas,
     )
     phases = PolyphaseCanonicalizer("Shift2")
     refused(ValueError, r"whole strides.*SeamCanonicalizer\('Shift2'\)", lambda: ProductCanonicalizer(phases, turns))
+    refused(ValueError, r"unknown group 'Shift\(16\)' \(do you mean Shift16", lambda: group("Shift(16)"))
     refused(ValueError, r"quarter turns and flips.*; got C8 \* Shift2", lambda: group("C8*Shift2"))
 
 

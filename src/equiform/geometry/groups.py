@@ -209,6 +209,8 @@ def _called(name: str, known: str, numbers: str) -> Group:
 def _unknown(name: object) -> ValueError:
     alike = {known.lower(): known for known in GROUPS} | {"z": "SO2z", "flips": "D2h"}
     meant = alike.get(re.sub(r"\W", "", str(name)).lower())
+    called = re.fullmatch(r"(\w*[^\W\d])\((\d+)\)", str(name))  # as the class is: Shift(16)
+    meant = meant or (f"{called[1]}{called[2]}" if called and f"{called[1]}n" in GROUPS else None)
     hint = f" (do you mean {meant}?)" if meant else " (a protocol is for fit and evaluate)" if str(name) in PROTOCOLS else ""
     return ValueError(f"unknown group {name!r}{hint}; known groups: {known_groups()}")
 
