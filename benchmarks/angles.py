@@ -221,7 +221,7 @@ def _spread(heights: dict[str, float]) -> dict[str, float]:
 def table(figures: dict[str, Any]) -> str:
     """Markdown: by classifier and method the mean over all angles, and the share of the oracle's that is kept."""
     heads = [f"{NAMES[frame]}: mean | kept of the oracle's" for frame in FRAMES]
-    lines = [f"| classifier | method | {' | '.join(heads)} |", "| :-- | :-- |" + " --: |" * 4]
+    lines = [f"| classifier ({figures['photos']} photos) | method | {' | '.join(heads)} |", "| :-- | :-- |" + " --: |" * 4]
     for name, found in figures["classifiers"].items():
         rows = [found["frames"][frame][CLASSES[0]] for frame in FRAMES]
         for method in rows[0]:

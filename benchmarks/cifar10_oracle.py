@@ -154,6 +154,29 @@ def restored_or_fitted(train: Tensor, predictor: Any, args: argparse.Namespace) 
     return model.canonicalizer, how
 
 
+TABLE = {
+    "bilinear, black corners": "bilinear, black corners (the default)",
+    "brought back bicubic": "bicubic, black corners",
+    "brought back bicubic, edge": 'bicubic, `border="edge"`',
+    "brought back bicubic, reflect": 'bicubic, `border="reflect"`',
+    "the same at 64 px": "bilinear, black corners, enlarged to 64 px before",
+}
+
+
+def table(figures: dict[str, Any]) -> str:
+    """Markdown: by how images are brought back, accuracy by the true pose and adapted, and what the loss is due to."""
+    lost = list(figures["settings"]["bilinear, black corners"]["lost"])[1:]
+    heads = ["brought back", "true pose", "adapted", "true pose, mean over C8", "adapted", "with coverage 0.9", *lost]
+    lines = [f"| {' | '.join(heads)} |", "| :-- |" + " --: |" * (len(heads) - 1)]
+    for name, title in TABLE.items():
+        row = figures["settings"][name]
+        between, mean = row["between_quarter_turns"], row["mean"]
+        values = [between["oracle"], between["adapted"], mean["oracle"], mean["adapted"], mean["coverage 0.9"]]
+        values += [row["lost"][part] for part in lost]
+        lines.append(f"| {title} | {' | '.join(f'{value:.3f}' for value in values)} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = cifar10.options(__doc__)
     parser.add_argument("--adapter", type=Path, help="save the fitted adapter in this folder; one that is there is measured")

@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 import angles
+import cifar10_oracle
 import cost
 import ready_models
 import shifts
@@ -49,7 +50,7 @@ def cifar10() -> str:
     return f"{'; '.join(parts)} ({c4.num_samples:,} images)"
 
 
-def cifar10_oracle() -> str:
+def of_cifar10_oracle() -> str:
     data = figures("cifar10_oracle")
     parts = []
     for setting, name in (("bilinear, black corners",) * 2, ("brought back bicubic, reflect", "bicubic, reflected corners")):
@@ -107,6 +108,16 @@ def of_shifts() -> str:
     return f"MobileNetV2, {'; '.join(parts)} ({data['photos']} photos)"
 
 
+def of_volumes() -> str:
+    found = figures("volumes")["O"]
+    dice, poses = found["dice"], found["poses"]
+    bare, adapted = dice["bare"]["mean"], dice["adapted"]["mean"]
+    return (
+        f"over O {bare:.3f} bare, {adapted:.3f} adapted, upright {dice['bare']['upright']:.3f} ({found['test']} bodies); "
+        f"{poses['right']} of {poses['bodies']} poses found"
+    )
+
+
 def peer() -> str:
     data = figures("peer-c4")
     parts = []
@@ -152,9 +163,10 @@ CELLS = {
     "nbody": nbody,
     "exactness": exactness,
     "cifar10": cifar10,
-    "cifar10_oracle": cifar10_oracle,
+    "cifar10_oracle": of_cifar10_oracle,
     "peer": peer,
     "ready": ready,
+    "volumes": of_volumes,
     "shifts": of_shifts,
     "sizes": of_sizes,
     "sources": sources,
@@ -169,6 +181,7 @@ TABLES = {
     "cost": lambda: cost.table(figures("cost")),
     "text": lambda: text.table(figures("text")),
     "angles": lambda: angles.table(figures("angles")),
+    "resampling": lambda: cifar10_oracle.table(figures("cifar10_oracle")),
     "shifts": lambda: shifts.markdown(figures("shifts")),
     "sizes": lambda: sizes.table(figures("sizes")),
     "volumes": lambda: volumes.table(figures("volumes")),

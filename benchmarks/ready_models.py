@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -32,7 +32,6 @@ import photo_tasks
 from equiform import EnergyCanonicalizer, Equivariant, adapt, evaluate, fit, saving
 from equiform.canonicalizers.base import Canonicalizer
 from equiform.canonicalizers.uniform import UniformCanonicalizer
-from equiform.evaluation import OrbitReport
 from equiform.evaluation.results import Method
 from equiform.evaluation.significance import in_words
 from equiform.images.files import find_images, read_squares
@@ -100,52 +99,57 @@ def adapted(task: Task, canonicalizers: Mapping[str, Canonicalizer]) -> dict[str
 
 def measured(task: Task, canonicalizers: Mapping[str, Canonicalizer], num: int) -> dict[str, Any]:
     """The rows of one predictor, with intervals from `num` resamples of its photos, and their comparisons in pairs."""
+    turned = over(task, {"plain": Equivariant(task.predictor, UniformCanonicalizer("C4"), task.inputs, task.outputs)}, ["bare"])
+    turns = len(turned["bare"].copies)
+    # what is exactly equivariant is measured upright alone: the same answers come in all turns (benchmarks/exactness.py)
     models: dict[str, Any] = adapted(task, canonicalizers)
     energy = EnergyCanonicalizer("C4", task.confidence, confidence=task.measure)
     models["training-free"] = Equivariant(task.predictor, energy, task.inputs, task.outputs)
-    if task.merged is not None:
-        models["orbit averaging"] = task.merged
-    name, *others = models
-    others = {other: models[other] for other in others}
-    kept: dict[str, list[PerPhoto]] = {}
-    methods: dict[str, Method] = {}
-
-    def over(model: Equivariant, group: Any, baselines: list[str], others: Mapping[str, Any], labels: list[str]) -> OrbitReport:
-        task.metric.copies.clear()
-        options = {"metric": task.metric, "targets": task.targets, "group": group, "baselines": baselines, "others": others}
-        report = evaluate(model, task.data, **options)
-        turns = len(report.elements)
-        for i, (label, row) in enumerate(zip(labels, report.methods, strict=True)):
-            kept[label], methods[label] = task.metric.copies[i * turns : (i + 1) * turns], row
-        return report
-
-    # what is exactly equivariant is measured upright alone: the same answers come in all turns (benchmarks/exactness.py)
-    plain = Equivariant(task.predictor, UniformCanonicalizer("C4"), task.inputs, task.outputs)
-    turned = over(plain, None, ["bare"], {}, ["plain", "bare"])
-    averaging = ["orbit averaging"] * (task.merged is None)
-    over(models[name], [0.0], averaging, others, [name, *averaging, *others])
-    del kept["plain"], methods["plain"]
-    turns = len(turned.elements)
-    kept = {label: copies if label == "bare" else copies * turns for label, copies in kept.items()}
-    report, weights = turned, samples(turned.num_samples, num)
-    drawn = {label: over_elements(copies, weights) for label, copies in kept.items()}
-    rows = {label: described(row, drawn[label], report.num_samples) for label, row in methods.items()}
-    for row in rows.values():
-        row["values"] = row["values"] * (turns // len(row["values"]))
+    models |= {"orbit averaging": task.merged} if task.merged is not None else {}
+    upright = over(task, models, ["orbit averaging"] if task.merged is None else [], [0.0])
+    found = {"bare": turned["bare"]} | {name: Found(row, copies * turns) for name, (row, copies) in upright.items()}
+    num_photos = len(turned["bare"].copies[0])
+    weights = samples(num_photos, num)
+    drawn = {name: over_elements(copies, weights) for name, (_, copies) in found.items()}
+    rows = {name: described(row, drawn[name], num_photos, turns) for name, (row, _) in found.items()}
     if task.merged is not None:
         rows["orbit averaging"]["passes"] = task.merged.passes
-    for label, row in rows.items():
-        if label not in BASELINES:
-            row["gains"] = {other: gain(label, other, kept, drawn) for other in BASELINES[:2]}
-            row["gains"]["upright"] = gain(label, "bare", kept, drawn, slice(0, 1))
-    return {"photos": report.num_samples, "elements": report.elements, "rows": rows}
+    kept = {name: copies for name, (_, copies) in found.items()}
+    for name, row in rows.items():
+        if name not in BASELINES:
+            row["gains"] = {other: gain(name, other, kept, drawn) for other in BASELINES[:2]}
+            row["gains"]["upright"] = gain(name, "bare", kept, drawn, slice(0, 1))
+    return {"photos": num_photos, "rows": rows}
 
 
-def described(row: Any, drawn: np.ndarray, num_photos: int) -> dict[str, Any]:
-    """A row of the report, with the intervals of its value upright and of its mean."""
-    names = ("values", "mean", "pose_accuracy", "equivariance_error", "passes", "time", "parameters")
+class Found(NamedTuple):
+    """A row of a report, and its metric of each element, photo by photo."""
+
+    row: Method
+    copies: list[PerPhoto]
+
+
+def over(
+    task: Task, models: Mapping[str, Any], baselines: Sequence[str], group: Sequence[float] | None = None
+) -> dict[str, Found]:
+    """What `evaluate` finds of these models, the first of them an adapted one, and of these baselines."""
+    (name, first), *others = models.items()
+    task.metric.copies.clear()
+    options = {"metric": task.metric, "targets": task.targets, "group": group, "baselines": baselines, "others": dict(others)}
+    report = evaluate(first, task.data, **options)
+    turns, names = len(report.elements), [name, *(row.name for row in report.methods[1:])]
+    return {
+        label: Found(row, task.metric.copies[i * turns : (i + 1) * turns])
+        for i, (label, row) in enumerate(zip(names, report.methods, strict=True))
+    }
+
+
+def described(row: Method, drawn: np.ndarray, num_photos: int, turns: int) -> dict[str, Any]:
+    """A row of the report, a value for each turn, with the intervals of its value upright and of its mean."""
+    names = ("mean", "pose_accuracy", "equivariance_error", "passes", "time", "parameters")
     upright, mean = interval(drawn[0], num_photos), interval(drawn.mean(0), num_photos)
     return {name: getattr(row, name) for name in names} | {
+        "values": row.values * (turns // len(row.values)),
         "upright": row.values[0],
         "upright_interval": upright,
         "mean_interval": mean,

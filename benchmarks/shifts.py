@@ -7,7 +7,7 @@ and in y (of CIFAR-10, whose photos leave less room, and of MNIST true ones by 1
 
     python benchmarks/shifts.py
     python benchmarks/shifts.py --tables digits --epochs 3
-    python benchmarks/shifts.py --photos 20 --epochs 1 --out /tmp/shifts.json
+    python benchmarks/shifts.py --photos 20 --epochs 1 --out shifts.json
 """
 
 import argparse

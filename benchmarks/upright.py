@@ -56,8 +56,8 @@ def laid_out(photos: list[Path], folder: Path, seed: int) -> dict[str, int]:
     return turned
 
 
-def run(folder: Path, out: Path, options: list[str]) -> tuple[list[dict[str, str]], float, str]:
-    """The table of the command, the seconds it took, and what it printed."""
+def run(folder: Path, out: Path, options: list[str]) -> tuple[list[dict[str, str]], float]:
+    """The table of the command, and the seconds it took."""
     command = [sys.executable, "-m", "equiform", "upright", str(folder), "--out", str(out), *options]
     start = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -65,7 +65,7 @@ def run(folder: Path, out: Path, options: list[str]) -> tuple[list[dict[str, str
     if done.returncode:
         sys.exit(f"{' '.join(command)}: {done.stderr}")
     with (out / "poses.csv").open(encoding="utf-8-sig", newline="") as file:
-        return list(csv.DictReader(file)), seconds, done.stdout.strip().splitlines()[-1]
+        return list(csv.DictReader(file)), seconds
 
 
 def counted(table: list[dict[str, str]], turned: dict[str, int], counts: set[str]) -> dict[str, int]:
@@ -105,8 +105,8 @@ def main() -> None:
         turned = laid_out(photos, folder, args.seed)
         counts = {name for name, path in zip(turned, photos, strict=True) if path in new}
         for name, options in RUNS.items():
-            table, seconds, said = run(folder, Path(place) / name, options)
-            figures[name] = {"options": options, "photos_a_second": round(len(photos) / seconds, 1), "said": said}
+            table, seconds = run(folder, Path(place) / name, options)
+            figures[name] = {"options": options, "photos_a_second": round(len(photos) / seconds, 1)}
             figures[name] |= counted(table, turned, counts)
             print(name, figures[name], flush=True)
     figures = {"photos": len(photos), "counted": len(counts), "runs": figures}

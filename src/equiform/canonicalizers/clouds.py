@@ -1,5 +1,6 @@
 """The base of canonicalizers of clouds of points."""
 
+from abc import abstractmethod
 from typing import Any
 
 import torch
@@ -37,11 +38,11 @@ class CloudCanonicalizer(Canonicalizer):
 
         return super()._apply(moved, recurse)
 
+    @abstractmethod
     def frames(
         self, cloud: Cloud
     ) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b n 3 3"], Float[Tensor, " b"], Float[Tensor, "b 3"]]:
         """Of a standardised cloud: scores, the frame of each score, the certainty, and the origin."""
-        raise NotImplementedError(f"{type(self).__name__} has no frames of clouds")
 
     def forward(self, inputs: Any) -> Pose:
         """The pose of every cloud. Its candidates are the frames, at the cloud's origin where the group has translations."""

@@ -1,7 +1,6 @@
-"""The objective for images: thumbnails kept in memory, augmented views of them, a histogram over the group."""
+"""The objective for images: thumbnails kept in memory, augmented views of them."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,38 +10,28 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from ..batching.calls import fitting_kinds, images_of
-from ..canonicalizers.poses import Pose
+from ..batching.calls import images_of
 from ..equivariant import Equivariant
-from ..geometry.moving import first_image
 from ..images.files import is_picture, read_squares
 from ..predictors.pairs import read_photo
 from .augmentation import Augmentation, blended, random_crops, training_views
-from .objective import Objective
-from .priors import prior as prior_of
+from .pixel_objective import KEPT, PixelObjective, check_finite
 from .priors import prior_loss
 from .teacher import Teacher
 
-SQUARE = 1.5  # side of the thumbnails kept for training, in sides of the view: crops down to 2/3 of it lose no detail
 
-
-class ImageObjective(Objective):
-    """Cross-entropy of the posterior with a histogram over the group, on views of canonical images."""
+class ImageObjective(PixelObjective):
+    """On views of canonical images, or of ones that a teacher has judged."""
 
     default = Augmentation()
 
     def __init__(self, model: Equivariant, prior: str | Tensor, teacher: Teacher | None = None):
-        super().__init__(model)
-        self.prior = prior_of(self.canonicalizer.group, prior)
+        super().__init__(model, prior)
         self.taught, self.least = teacher is not None, 0 if teacher is None else teacher.size
 
     @property
     def side(self) -> int:
-        return round(SQUARE * max(self.canonicalizer.view_size, self.least))
-
-    @property
-    def collate(self) -> "SquareCollate":
-        return SquareCollate(self.side, self.inputs, self.canonicalizer.squares)
+        return round(KEPT * max(self.canonicalizer.view_size, self.least))
 
     def in_memory(self, data: Any) -> tuple[Any, list[str]]:
         """Files and tensors as one tensor of thumbnails, other data as they are. Raises ValueError for pixels not finite."""
@@ -63,12 +52,6 @@ class ImageObjective(Objective):
             return super().taught_by(teacher, data, seed)
         posteriors = teacher.posteriors(data, self.canonicalizer.group, seed)
         return TensorDataset(data, (1 - teacher.weight) * self.prior + teacher.weight * posteriors)
-
-    def check_joint(self, x: Any) -> None:
-        images = first_image(x, fitting_kinds(self.inputs, x))
-        if not isinstance(images, Tensor) or not images.dtype.is_floating_point:
-            came = f"{images.dtype}" if isinstance(images, Tensor) else f"a {type(images).__name__}"
-            raise ValueError(f"joint training needs the gradient of floating-point images in one tensor; got {came}")
 
     def crops(self, x: Any, num: int, generator: torch.Generator) -> Iterator[Any]:
         """Random crops of batches or lists of square floating-point images; none of others."""
@@ -97,32 +80,6 @@ class ImageObjective(Objective):
         scores = canonicalizer.scores(views).float()
         target = canonicalizer.target(target, g).to(scores)
         return prior_loss(scores, target), canonicalizer.right(scores, target)
-
-    def pose_loss(self, pose: Pose, target: Tensor | None = None) -> Float[Tensor, ""]:
-        return prior_loss(pose.scores, self.prior.to(pose.scores))
-
-
-@dataclass(frozen=True)
-class SquareCollate:
-    """Samples to a batch of thumbnails, whatever the sizes of their images (a class, so that it can be pickled for workers)."""
-
-    side: int
-    inputs: Any
-    squares: Callable[[Any, int], Tensor]
-
-    def __call__(self, samples: Sequence[Any]) -> Tensor:
-        images = [images_of(sample, self.inputs) for sample in samples]
-        images = [read_photo(image) if isinstance(image, (str, Path)) or is_picture(image) else image for image in images]
-        return torch.cat([self.squares(image[None] if isinstance(image, Tensor) else image, self.side) for image in images])
-
-
-def check_finite(images: Tensor | Sequence[Tensor], what: str = "images") -> None:
-    """Raise ValueError where one of them holds a pixel that is no finite number."""
-    bad = [i for i, image in enumerate(images) if not bool(image.isfinite().all())]
-    if bad:
-        raise ValueError(
-            f"{what} that are not finite: {len(bad)} of {len(images)}, the first at index {bad[0]}: leave them out"
-        )
 
 
 def _channels(images: Tensor, channels: int) -> Tensor:
