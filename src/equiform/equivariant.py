@@ -30,6 +30,7 @@ from .predictors.photo_tasks import known_task
 from .second_opinion import Opinion, evidence
 
 Predictor = Callable[..., Any] | tuple[Any, Any]
+TOLD = ("config", "device", "dtype")  # no methods: their answers would be those of the bare predictor
 
 
 class Prediction(NamedTuple):
@@ -83,6 +84,12 @@ class Equivariant(nn.Module):
         """The group the model is equivariant to."""
         return self.canonicalizer.group
 
+    def __getattr__(self, name: str) -> Any:
+        """What others ask of a model beside its answers, such as a pipeline of transformers, is the predictor's to say."""
+        if name in TOLD:
+            return getattr(self.predictor, name)
+        return super().__getattr__(name)
+
     def extra_repr(self) -> str:
         doubt = f"top_k={self.top_k}" if self.coverage is None else f"coverage={self.coverage}"
         return f"group={self.group.name}, inputs={self.inputs!r}, outputs={self.outputs!r}, {doubt}"
@@ -116,7 +123,7 @@ class Equivariant(nn.Module):
         """The poses that the predictor is run on, with their weights."""
         zero = straight_through(pose.scores) if self.canonicalizer.training and pose.scores.requires_grad else None
         chosen = choose(pose.scores, self.top_k, self.coverage) if self.averages else likeliest(pose.index)
-        return chosen.of(pose, zero, self.group.on_grid)
+        return chosen.of(pose, zero, self.group.motion)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What predictor(*args, **kwargs) would return, equivariant."""

@@ -108,7 +108,7 @@ class ImageCanonicalizer(Canonicalizer):
     def find(self, inputs: Images) -> Pose:
         """The pose of every image, clips aside."""
         view = self.view(inputs)
-        if len(view) == 0:
+        if view.shape[0] == 0:
             return pose_of(torch.zeros(0, self.num_poses, device=view.device), self.elements)
         # a small network gains nothing from half precision, which would blur the scores
         with torch.autocast(view.device.type, enabled=self.training and torch.is_autocast_enabled(view.device.type)):

@@ -18,6 +18,7 @@ from ..images.files import LabelledImages, find_images
 from ..learning.fitting import EPOCHS, FURTHER_EPOCHS, FURTHER_LR, LR, fit
 from ..predictors.references import check_reference, load_reference
 from .diagnose import diagnose_command
+from .exports import export_command
 from .info import contents, environment
 from .models import (
     NORMALISATIONS,
@@ -334,6 +335,12 @@ app.command("diagnose")(diagnose_command)
 
 
 app.command("upright")(upright_command)
+
+
+# ------------------------------------------------------------------------------------------------------------- export
+
+
+app.command("export")(export_command)
 
 
 # --------------------------------------------------------------------------------------------------------------- info

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .isometries import Group, Product, check_turns, factors_of, homogeneous, inverse, size_of, turn, unscaled
+from .isometries import Group, Product, check_turns, factors_of, homogeneous, inverse, size_of, turn, turn_to, unscaled
 from .scales import Scale
 from .shifts import Shift
 from .space_groups import E3, O3, SE3, SO3, AboutZ, Flips, Icosahedral, Octahedral, Similarity, SpaceGroup
@@ -43,6 +43,7 @@ __all__ = [
     "protocol",
     "size_of",
     "turn",
+    "turn_to",
     "unscaled",
 ]
 
