@@ -15,6 +15,7 @@ from .actions import ACTIONS, Size
 from .arrays import as_tensor
 from .kinds import Kind, Leaf, Rows, as_kinds, axes_of
 from .owners import check_rows, owned, owners_of
+from .voxels import check_spacing
 
 
 def act(
@@ -170,6 +171,16 @@ def check_boxes(leaves: Sequence[tuple[Any, Any, str]]) -> None:
         if bool(wrong.any()):
             corners = "x1, y1, x2, y2 with x1 <= x2 and y1 <= y2" if d == 2 else "the least x, y, z and the greatest"
             raise ValueError(f"{path}: boxes are {corners}; got {boxes[wrong][0].tolist()}")
+
+
+def check_spacings(leaves: Sequence[tuple[Any, Any, str]]) -> None:
+    """Raise ValueError for spacings of another shape, before they are taken apart by rows."""
+    for kind, leaf, path in leaves:
+        if isinstance(kind, Kind) and kind.name == "spacing" and isinstance(leaf, (Tensor, np.ndarray)):
+            try:
+                check_spacing(tuple(leaf.shape))
+            except ValueError as error:
+                raise ValueError(f"{path}: {error}") from None
 
 
 def first_image(x: Any, kinds: Any, name: str = "input") -> Any:
