@@ -474,9 +474,20 @@ def test_the_recipe_runs_and_refuses_in_one_line(nibabel, tmp_path, monkeypatch,
     nibabel.save(nibabel.Nifti1Image(torch.rand(6, 7, 8).numpy(), tilted), tmp_path / "oblique.nii")
     nibabel.save(nibabel.Nifti1Image(np.zeros((6, 7, 8, 2), np.float32), np.eye(4)), tmp_path / "series.nii")
     adapt(lambda x: x, "O", outputs="invariant").save(tmp_path / "clouds")
+    for name, answer in {"soft": "volume[:, 0]", "one": "volume", "floats": "(volume[:, 0] > 0.5).float()"}.items():
+        (tmp_path / f"{name}.py").write_text(f"def network():\n    return lambda volume: {answer}\n")
+    colour = np.zeros((6, 7, 8), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
+    nibabel.save(nibabel.Nifti1Image(colour, np.eye(4)), tmp_path / "colour.nii")
+    (tmp_path / "text.nii.gz").write_bytes(b"text")
+    nibabel.save(nibabel.Nifti1Image(np.zeros((6, 7, 8), np.float32), np.eye(4)), tmp_path / "half.nii")
+    whole = (tmp_path / "half.nii").read_bytes()
+    (tmp_path / "half.nii").write_bytes(whole[: len(whole) // 2])
+    flat = bytearray((tmp_path / "series.nii").read_bytes())
+    flat[40:50], flat[280:296] = np.array([3, 6, 7, 8, 1], np.int16).tobytes(), bytes(16)  # three axes; of x no direction
+    (tmp_path / "flat.nii").write_bytes(flat)
 
-    def run(file: str, *more: str, adapter: str = "adapter") -> str:
-        arguments = ["--adapter", str(tmp_path / adapter), "--segmenter", f"{tmp_path / 'mine.py'}:network"]
+    def run(file: str, *more: str, adapter: str = "adapter", segmenter: str = "mine") -> str:
+        arguments = ["--adapter", str(tmp_path / adapter), "--segmenter", f"{tmp_path / segmenter}.py:network"]
         arguments += ["--out", str(tmp_path / "mask.nii.gz"), *more]
         monkeypatch.setattr(sys, "argv", ["orient_volume.py", str(tmp_path / file), *arguments])
         orient_volume.main()
@@ -487,13 +498,49 @@ def test_the_recipe_runs_and_refuses_in_one_line(nibabel, tmp_path, monkeypatch,
     assert np.array_equal(mask.affine, scan.affine)
     assert np.array_equal(np.asarray(mask.dataobj), np.asarray(scan.dataobj) > 0.5)
     assert "confidence" in run("oblique.nii", "--oblique")
+    run("scan.nii.gz", segmenter="floats")
+    assert np.array_equal(nibabel.load(tmp_path / "mask.nii.gz").dataobj, mask.dataobj), "whole numbers are labels"
+    for bad in (["--out", str(tmp_path / "mask.png")], ["--out", str(tmp_path / "none" / "mask.nii")], ["--canonical", "RLS"]):
+        refused(SystemExit, "2", run, "scan.nii.gz", *bad)
+        assert bad[1] in capsys.readouterr().err
     for file, options, message in [
         (
             "oblique.nii",
             {},
             r"oblique, .* 11\.5 degrees off .*signed permutation.*resample_to_output.*as it lies with --oblique",
         ),
-        ("series.nii", {}, r"one volume of three axes is expected; got the shape \(6, 7, 8, 2\)"),
+        ("series.nii", {}, r"one volume of three axes is expected; got the shape \(6, 7, 8, 2\): .*slicer"),
+        ("colour.nii", {}, r"colour.nii: voxels are real numbers; got .*'R'"),
+        ("text.nii.gz", {}, "text.nii.gz is not a gzip file"),
+        ("half.nii", {}, "could the file be damaged"),
+        ("flat.nii", {}, "an axis without a direction"),
+        ("scan.nii.gz", {"segmenter": "soft"}, r"scores of one class are no labels; got \(1, 12, 10, 8\) .*> threshold"),
+        ("scan.nii.gz", {"segmenter": "one"}, r"scores of one class are no labels; got \(1, 1, 12, 10, 8\)"),
         ("scan.nii.gz", {"adapter": "clouds"}, "is an adapter of 'search'; one of volumes is expected"),
     ]:
         refused(SystemExit, message, run, file, **options)
+
+
+def test_the_mask_keeps_the_codes_and_units_of_the_header_and_spacing_is_that_of_the_affine(nibabel, tmp_path):
+    from recipes.orient_volume import mask_image, read, says
+
+    affine = np.diag([-2.0, 3.0, 4.0, 1.0])
+    image = nibabel.Nifti1Image((100 * torch.rand(6, 7, 8)).short().numpy(), affine)
+    image.set_qform(affine, code=1)
+    image.set_sform(affine, code=4)
+    image.header.set_xyzt_units("mm")
+    image.header.set_slope_inter(0.5, 3)
+    image.header["pixdim"][1:4] = 1  # which nobody reads where there is an sform
+    nibabel.save(image, tmp_path / "scan.nii")
+    scan, volume, spacing = read(tmp_path / "scan.nii")
+    assert spacing.tolist() == [[2, 3, 4]]
+    mask = mask_image((volume[0, 0].numpy().transpose(2, 1, 0) > 20).astype(np.uint8), scan)
+    nibabel.save(mask, tmp_path / "mask.nii")
+    kept = nibabel.load(tmp_path / "mask.nii")
+    assert np.array_equal(kept.affine, scan.affine)
+    assert [int(kept.header[code]) for code in ("qform_code", "sform_code")] == [1, 4]
+    assert (kept.header.get_xyzt_units()[0], kept.get_data_dtype()) == ("mm", np.uint8)
+    assert np.array_equal(kept.dataobj, mask.dataobj), "without the scan's slope"
+    assert says(scan) == "LAS"
+    nibabel.save(nibabel.Nifti1Image(np.zeros((2, 3, 4), np.uint8), None), tmp_path / "unsaid.nii")
+    assert says(nibabel.load(tmp_path / "unsaid.nii")) == "", "a header without codes says nothing"

@@ -74,7 +74,7 @@ def _kind(name: str, axis: int | None = 0, **options: tuple[Any, Any]) -> Kind:
 
 
 def Image(interpolation: str = "bilinear", border: str = "zeros", pseudoscalar: bool = False) -> Kind:
-    """Pixels (b, ..., h, w); of five axes see `Clip`. Off the grid: bilinear, bicubic or nearest; beyond the border zeros, edge,
+    """Pixels (b, ..., h, w); of five axes see `Clip`. Off the grid bilinear, bicubic or nearest; beyond the border zeros, edge,
     reflect or wrap.
 
     With border="wrap" shifts are cyclic; models of groups of cyclic shifts say so themselves, of every kind. `pseudoscalar`:
