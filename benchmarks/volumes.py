@@ -2,7 +2,8 @@
 
 The data is a synthetic anatomy (anatomy.py) without mirror symmetry; the segmenter, a small U-Net, is trained here on upright
 bodies, and the adapters are fitted on others of them, unlabelled. What is measured on was seen by none; files of volumes
-are counted by volume_files.py. Times are of one thread.
+are counted by volume_files.py. No package here ships a body or a stack with its labels: scikit-image's cells3d is a download,
+scikit-learn and SciPy have none, nibabel's test files and nilearn's templates have no labels. Times are of one thread.
 """
 
 import argparse
@@ -218,7 +219,7 @@ def main() -> None:
     parser.add_argument("--passes", type=int, default=5, help="passes over them")
     parser.add_argument("--fit", type=int, default=160, help="unlabelled bodies that the adapters are fitted on")
     parser.add_argument("--val", type=int, default=32)
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--test", type=int, default=20, help="bodies whose Dice is measured over every element")
     parser.add_argument("--poses", type=int, default=200, help="bodies whose orientation is found")
     parser.add_argument("--groups", nargs="*", default=["O", "Oh"])
