@@ -15,6 +15,7 @@ from .actions import ACTIONS, Size
 from .arrays import as_tensor
 from .kinds import Kind, Leaf, Rows, as_kinds, axes_of
 from .owners import check_rows, owned, owners_of
+from .pixels import check_axes
 from .voxels import check_spacing
 
 
@@ -47,6 +48,8 @@ def act(
         came = f"{tuple(g.shape)} of {g.dtype}" if isinstance(g, Tensor) else f"a {type(g).__name__}"
         raise ValueError(f"g must be elements, floating point of shape (b, 3, 3), or (b, 4, 4) in space; got {came}")
     kinds = as_kinds(kind)
+    if kind == "image" and g.shape[-1] == 3 and hasattr(x, "shape"):  # by its bare name; answers of models come with a `Kind`
+        check_axes(tuple(x.shape))
     if batch is not None and len(g) > 1:
         return _act_on_flat(g, x, kinds, batch, name)
     sizes = canvas if isinstance(canvas, list) else [canvas] if canvas is not None else []

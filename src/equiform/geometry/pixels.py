@@ -39,12 +39,14 @@ def act_image(
 
     `border`: what lies beyond the edge; with "wrap" the opposite one, so that shifts are cyclic. `pseudoscalar`:
     reflections turn the sign too. `on_grid`: all elements are known to keep to the grid.
-    Raises ValueError for five axes that may be those of a volume: see `check_axes`.
     """
     if x.ndim < 3:
         raise ValueError(f"an image or mask has shape (b, ..., h, w); got {tuple(x.shape)}")
-    check_axes(tuple(x.shape))
-    return _act_pixels(g, x, interpolation, border, pseudoscalar, on_grid)
+    if on_grid and torch.compiler.is_compiling() and x.shape[-2] == x.shape[-1]:
+        moved = _gathered(g, x)
+    else:
+        moved = _move_pixels(g, x, interpolation, border)
+    return moved * parity(g, moved) if pseudoscalar else moved
 
 
 @empty_stays
@@ -61,13 +63,13 @@ def act_clip(
     if x.ndim != 5:
         one = " (one clip: x[None])" if x.ndim == 4 else ""
         raise ValueError(f"a clip has shape (b, frames, channels, height, width); got {tuple(x.shape)}{one}")
-    return _act_pixels(g, x, interpolation, border, False, on_grid)
+    return act_image(g, x, size, interpolation=interpolation, border=border, on_grid=on_grid)
 
 
 def check_axes(shape: tuple[int, ...]) -> None:
     """Raise ValueError where images of five axes may be volumes: unless they have a few channels after more frames than that.
 
-    Whoever says "clip" or "volume" is not asked.
+    Whoever says "clip" or "volume" is not asked, and answers of predictors are not: their maps may have any axes.
     """
     if len(shape) != 5 or (shape[2] in CHANNELS and shape[1] > max(CHANNELS)):
         return
@@ -79,14 +81,6 @@ def check_axes(shape: tuple[int, ...]) -> None:
         f"an image of five axes may be a clip or a volume; got {shape}: say 'clip' of (b, frames, channels, height, width), or "
         f"'volume' of (b, channels, depth, height, width), which moves by groups of space, such as O or C4z{way_out}"
     )
-
-
-def _act_pixels(g: Tensor, x: Tensor, interpolation: str, border: str, pseudoscalar: bool, on_grid: bool) -> Tensor:
-    if on_grid and torch.compiler.is_compiling() and x.shape[-2] == x.shape[-1]:
-        moved = _gathered(g, x)
-    else:
-        moved = _move_pixels(g, x, interpolation, border)
-    return moved * parity(g, moved) if pseudoscalar else moved
 
 
 def _gathered(g: Tensor, x: Tensor) -> Tensor:
@@ -119,9 +113,7 @@ def act_mask(
     g: Float[Tensor, "b 3 3"], x: Tensor, size: Size | None, *, border: str = "zeros", on_grid: bool = False
 ) -> Tensor:
     """Move a mask, label map or score map (b, ..., h, w). Nearest pixel off the grid."""
-    if x.ndim < 3:
-        raise ValueError(f"an image or mask has shape (b, ..., h, w); got {tuple(x.shape)}")
-    return _act_pixels(g, x, "nearest", border, False, on_grid)
+    return act_image(g, x, size, interpolation="nearest", border=border, on_grid=on_grid)
 
 
 def one_canvas(canvases: set, x: Tensor, axes: int = 2) -> None:
