@@ -159,17 +159,15 @@ def summary(scores: Scores, num_resamples: int = 1000) -> dict[str, Any]:
     weights = samples(num, num_resamples)
     values = {size: {name: one.weighted(weights) for name, one in row.items()} for size, row in scores.items()}
 
-    def told(over_samples: np.ndarray) -> dict[str, Any]:
-        return {"value": float(over_samples[0]), "interval": interval(over_samples, num)}
-
     found: dict[str, Any] = {}
     for name in scores["1.0"]:
-        found[name] = {"mean": told(np.mean([row[name] for row in values.values()], 0))}
+        told = {"mean": np.mean([row[name] for row in values.values()], 0)}
         for what, largest in (("won_back", max(SHOWN)), ("won_back_up_to_1x", 1)):
             some = [row for size, row in values.items() if float(size) <= largest]
             bare = np.mean([row["bare"] for row in some], 0)
-            gain = np.mean([row[name] for row in some], 0) - bare
-            found[name] |= {} if name == "bare" else {what: told(gain / (values["1.0"]["bare"] - bare))}
+            told[what] = (np.mean([row[name] for row in some], 0) - bare) / (values["1.0"]["bare"] - bare)
+        found[name] = {what: float(one[0]) for what, one in told.items()}
+        found[name]["intervals"] = {what: interval(one, num) for what, one in told.items() if name != "bare" or what == "mean"}
     return found
 
 
@@ -235,11 +233,11 @@ def cells(figures: dict[str, Any], key: str, name: str, what: str) -> list[str]:
     return ["as bare" if name == "known size" and size >= 1 else f"{by_size[str(size)][name][what]:.3f}" for size in SHOWN]
 
 
-def share(told: dict[str, Any], percent: bool = False) -> str:
-    """A figure with its interval."""
-    values = [told["value"], *told["interval"]]
-    value, low, high = (f"{100 * one:.0f}" if percent else f"{one:.3f}" for one in values)
-    return f"{value} % ({low} to {high})" if percent else f"{value} ({low} to {high})"
+def share(told: dict[str, Any], what: str) -> str:
+    """A figure of the summary, with its interval where one was computed."""
+    ends = told.get("intervals", {}).get(what, [])
+    value, *between = [f"{one:.3f}" if what == "mean" else f"{100 * one:.0f} %" for one in (told[what], *ends)]
+    return f"{value} ({' to '.join(between)})" if between else value
 
 
 def table(figures: dict[str, Any]) -> str:
@@ -249,8 +247,11 @@ def table(figures: dict[str, Any]) -> str:
     for setting, (key, score) in SETTINGS.items():
         for name, one in figures[key]["summary"].items():
             title = f"{setting}, {'AP50' if score == 'ap50' else 'top-1'}" if name == "bare" else ""
-            row = [title, name, *cells(figures, key, name, score), share(one["mean"])]
-            row += [share(one[what], True) if what in one else "" for what in ("won_back", "won_back_up_to_1x")]
+            row = [title, name, *cells(figures, key, name, score)]
+            row += [
+                share(one, "mean"),
+                *("" if name == "bare" else share(one, what) for what in ("won_back", "won_back_up_to_1x")),
+            ]
             lines.append(f"| {' | '.join(row)} |")
     return "\n".join(lines)
 
@@ -259,7 +260,7 @@ def error_table(figures: dict[str, Any]) -> str:
     """A row for every setting and method: how far the answers are from those at the usual size."""
     lines = [f"| error at | | {' | '.join(f'{size:g}x' for size in SHOWN)} |", "| --- " * (len(SHOWN) + 2) + "|"]
     for setting, (key, _) in SETTINGS.items():
-        for name in figures[key]["summary"]:
+        for name in figures[key]["summary"] if "error" in figures[key]["by_size"]["1.0"]["bare"] else ():
             called = "known size: resampling alone" if name == "known size" else name
             row = [setting if name == "bare" else "", called, *cells(figures, key, name, "error")]
             lines.append(f"| {' | '.join(row)} |")
