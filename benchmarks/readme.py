@@ -8,6 +8,7 @@ from pathlib import Path
 import angles
 import cifar10_oracle
 import cost
+import products
 import ready_models
 import shifts
 import sizes
@@ -186,6 +187,8 @@ TABLES = {
     "resampling": lambda: cifar10_oracle.table(figures("cifar10_oracle")),
     "shifts": lambda: shifts.markdown(figures("shifts")),
     "sizes": lambda: sizes.table(figures("sizes")),
+    "size-errors": lambda: sizes.error_table(figures("sizes")),
+    "products": lambda: products.table(figures("products")),
     "volumes": lambda: volumes.table(figures("volumes")),
 }
 

@@ -133,8 +133,8 @@ def canvases(images: Images, group: Group) -> list[Tensor]:
         h, w = x.shape[-2:]
         if most > min(h, w):
             raise ValueError(
-                f"{group.name} shifts by up to {most - 1} pixels, more than a canvas of {h} x {w}: take Shift(n), n at most "
-                f"{min(h, w)}"
+                f"{group.name} shifts by up to {most - 1} pixels, more than a canvas of {h} x {w} has room for: take "
+                f"'Shift{min(h, w)}' at most, or larger images"
             )
     return [x.flatten(1, -3) for x in batches] or [torch.zeros(0, 1, most, most)]
 

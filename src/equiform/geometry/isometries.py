@@ -106,7 +106,14 @@ class Group(ABC):
 
     def __mul__(self, other: "Group") -> "Product":
         """The product, "C4*Scale(0.5,2,5)": an element of this group after one of the other. See `Product`."""
+        if isinstance(other, str):
+            raise TypeError(_by_name(f"{self.name} * {other!r}", other, f"{self.name}*{other}"))
         return Product(*factors_of(self), *factors_of(other)) if isinstance(other, Group) else NotImplemented
+
+    def __rmul__(self, other: object) -> "Product":
+        if isinstance(other, str):
+            raise TypeError(_by_name(f"{other!r} * {self.name}", other, f"{other}*{self.name}"))
+        return NotImplemented
 
     def _listed(self) -> Float[Tensor, "order n n"]:
         """All elements of a finite group in float64, the identity first."""
@@ -333,6 +340,10 @@ class Product(Group):
 def factors_of(group: Group) -> tuple[Group, ...]:
     """The factors of a product; of any other group the group itself."""
     return group.factors if isinstance(group, Product) else (group,)
+
+
+def _by_name(came: str, name: str, product: str) -> str:
+    return f"a product is of two groups; got {came}: write group({name!r}), or the whole as one name, group({product!r})"
 
 
 def _composed(parts: list[Float[Tensor, "b n n"]]) -> Float[Tensor, "b n n"]:

@@ -4,6 +4,7 @@ On the grid are quarter turns and flips, followed by shifts of whole pixels.
 """
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -199,8 +200,15 @@ def _shift_rows(t: Float[Tensor, "b 2"], x: Tensor, border: str) -> Tensor:
     if x.dtype in STAND_INS:
         return _shift_rows(t, x.view(STAND_INS[x.dtype]), border).view(x.dtype)
     h, w = x.shape[-2:]
+    by = t.round().long().tolist()
+    if border == "zeros" and any(abs(right) >= w or abs(down) >= h for right, down in by):
+        warnings.warn(
+            f"shifts of up to {max(abs(n) for each in by for n in each)} pixels leave nothing on a canvas of {h} x {w}: "
+            "shift by less than the canvas, or say Image(border='wrap') for cyclic shifts",
+            stacklevel=2,
+        )
     moved = []
-    for row, (right, down) in zip(x.split(1), t.round().long().tolist(), strict=True):
+    for row, (right, down) in zip(x.split(1), by, strict=True):
         (ys, y_inside), (xs, x_inside) = sources(h, down, border), sources(w, right, border)
         inside = (y_inside[:, None] & x_inside).to(x.device)
         row = row.index_select(-2, ys.to(x.device)).index_select(-1, xs.to(x.device))

@@ -48,15 +48,21 @@ class CloudObjective(Objective):
         cloud = cloud_in(batch, self.inputs)
         if not bool((cloud.points.isfinite().all(-1) | ~cloud.present).all()):
             raise ValueError("a cloud of the data is not finite: leave it out")
-        if self.canonicalizer.group.resizes and self.canonicalizer.training:
+        if self.canonicalizer.training:
             self._learn_radius(cloud)
         cloud, target = varied(cloud, self.canonicalizer.group, augmentation, generator)
         pose = self.canonicalizer(cloud)
         apart = frame_distance(self._frames(pose.g), self._frames(homogeneous(target)), self.prior) / self.prior.sum()
         return self.pose_loss(pose, target), apart < NEAR
 
+    def before_joint(self, x: Any) -> None:
+        """The clouds are in the size that the predictor knows: they are turned, and resized, after this."""
+        self._learn_radius(cloud_in(x, self.inputs))
+
     def _learn_radius(self, cloud: Cloud) -> None:
-        """The canonical size becomes the geometric mean of the radii of all clouds so far."""
+        """Where the group resizes, the canonical size becomes the geometric mean of the radii of all clouds so far."""
+        if not self.canonicalizer.group.resizes:
+            return
         _, _, radius = standardised(cloud)
         self.total, self.number = self.total + float(radius.log().sum()), self.number + len(cloud)
         self.canonicalizer.radius.fill_(math.exp(self.total / self.number))
