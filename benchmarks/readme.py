@@ -8,6 +8,8 @@ from pathlib import Path
 import angles
 import cifar10_oracle
 import cost
+import deploy
+import exports
 import products
 import ready_models
 import shifts
@@ -17,7 +19,10 @@ import volumes
 from common import HERE, RESULTS
 from equiform.evaluation import OrbitReport
 
-PAGES = [HERE.parent / "README.md", *(HERE.parent / "docs" / f"{name}.md" for name in ("text", "guide", "volumes", "sizes"))]
+PAGES = [
+    HERE.parent / "README.md",
+    *(HERE.parent / "docs" / f"{name}.md" for name in ("text", "guide", "volumes", "sizes", "deploy")),
+]
 
 
 def figures(name: str) -> dict:
@@ -190,6 +195,8 @@ TABLES = {
     "size-errors": lambda: sizes.error_table(figures("sizes")),
     "products": lambda: products.table(figures("products")),
     "volumes": lambda: volumes.table(figures("volumes")),
+    "exports": lambda: exports.table(figures("exports")),
+    "deploy": lambda: deploy.table(figures("deploy")),
 }
 
 

@@ -16,7 +16,7 @@ from test_actions import SAMPLES
 
 SIZES = Scale(0.5, 2, 5)
 BOTH = Dihedral(4) * SIZES  # does not commute, which resizings alone do
-RESAMPLED = ("image", "mask", "field", "tokens")
+RESAMPLED = ("image", "clip", "mask", "field", "tokens")
 EXACT = [
     pytest.param(*sample, id=f"{name}-{i}")
     for name, samples in SAMPLES.items()
@@ -79,7 +79,7 @@ def smooth(b: int, channels: int, h: int, w: int) -> Tensor:
 
 def middle(x: Tensor) -> Tensor:
     """The half of an image, or of a grid of 24 x 32 tokens, that nothing from beyond the edges reaches."""
-    x = x if x.ndim == 4 else x.mT.unflatten(2, (24, 32))
+    x = x.flatten(1, -3) if x.ndim >= 4 else x.mT.unflatten(2, (24, 32))
     h, w = x.shape[-2:]
     return x[..., h // 4 : -h // 4, w // 4 : -w // 4]
 
@@ -90,6 +90,7 @@ PIXELS = {
     "field": (Field(), lambda x: x[:, :2]),
     "tokens": (Tokens(2, prefix=0), lambda x: F.avg_pool2d(x, 2).flatten(2).mT),
     "mask": ("mask", lambda x: (2 * x).round()),
+    "clip": ("clip", lambda x: x[:, None]),
 }
 
 

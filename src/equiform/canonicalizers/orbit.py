@@ -20,7 +20,7 @@ from .networks import MobileNetwork, ScoreNetwork
 
 FEW = 16  # views that one pass of a network looks at faster than several passes
 PAIRS = 64  # scored at once: more take memory, fewer take time
-STEP = 2.0**-14  # of scores that are summed over the orbit: sums of whole steps are exact in any order
+STEP = 2.0**-18  # of scores
 
 
 class OrbitCanonicalizer(ImageCanonicalizer):
@@ -65,8 +65,8 @@ class OrbitCanonicalizer(ImageCanonicalizer):
         """Raises ValueError where the network gives another number of scores."""
         orbit = orbit_views(view.to(self._dtype()), self.group, self._back)
         if not self.training:
-            answers = answers_to(self._answer, orbit)
-            return (self._over_orbit(answers) if self.sees_turns else answers.mT) / self.temperature
+            answers = in_steps(answers_to(self._answer, orbit))
+            return (self._over_orbit(answers) if self.sees_turns else answers.mT).to(view.dtype) / self.temperature
         return self._in_training(torch.stack(orbit)) / self.temperature
 
     def _in_training(self, orbit: Float[Tensor, "n b c r r"]) -> Float[Tensor, "b n"]:
@@ -83,9 +83,8 @@ class OrbitCanonicalizer(ImageCanonicalizer):
 
     def _over_orbit(self, answers: Float[Tensor, "n b n"]) -> Float[Tensor, "b n"]:
         """The mean over h of what the view h^-1.x says of h^-1 g."""
-        whole = (answers.double() / STEP).round()
-        index = self._products[:, None].expand_as(whole)
-        return (whole.gather(2, index).sum(0) * (STEP / len(whole))).to(answers.dtype)
+        index = self._products[:, None].expand_as(answers)
+        return answers.gather(2, index).mean(0)
 
     def scores_of(
         self, view: Float[Tensor, "b c s s"], row: Int[Tensor, " m"], index: Int[Tensor, " m"]
@@ -114,10 +113,16 @@ class OrbitCanonicalizer(ImageCanonicalizer):
 def answers_to(network: Callable[[Tensor], Tensor], orbit: Sequence[Float[Tensor, "b c r r"]]) -> Float[Tensor, "n b *k"]:
     """What the network answers to each view. In one pass where there are few, which costs less than several, and in a graph;
     otherwise view by view, which is easier on memory and caches."""
-    if torch.compiler.is_compiling() or len(orbit) * len(orbit[0]) <= FEW:
-        answers = network(torch.cat(list(orbit)))
-        return answers.reshape(len(orbit), orbit[0].shape[0], *answers.shape[1:])
-    return torch.stack([network(part) for part in orbit])
+    views = torch.stack(list(orbit))  # alike in memory, or a network may round differently
+    if torch.compiler.is_compiling() or len(views) * views.shape[1] <= FEW:
+        answers = network(views.flatten(0, 1))
+        return answers.reshape(*views.shape[:2], *answers.shape[1:])
+    return torch.stack([network(part) for part in views])
+
+
+def in_steps(answers: Tensor) -> Tensor:
+    """In float64 and rounded to whole steps: the same whatever place in a batch a view has, and their sums in any order too."""
+    return (answers.double() / STEP).round() * STEP
 
 
 def products(group: Group) -> Int[Tensor, "n n"]:

@@ -32,10 +32,10 @@ def export_command(
     ] = "auto",
     backbone: Backbone = None,
 ) -> None:
-    """Write an adapted classifier, or the canonicalizer alone, as one graph.
+    """Write an adapted classifier as ONNX.
 
-    ONNX for onnxruntime and others, .pt2 for torch. Any number of images of one size; its answers are compared with the
-    model's before the file is there.
+    Or the canonicalizer alone: ONNX for onnxruntime and others, .pt2 for torch. Any number of images of one size; it is checked
+    to answer as the model does before the file is there.
 
     \b
     equiform export model.onnx timm:resnet50

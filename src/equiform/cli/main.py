@@ -15,7 +15,8 @@ from ..evaluation.evaluate import BASELINES, evaluate
 from ..evaluation.frames import FRAMES, uncropped
 from ..geometry.groups import group as group_of
 from ..images.files import LabelledImages, find_images
-from ..learning.fitting import EPOCHS, FURTHER_EPOCHS, FURTHER_LR, LR, fit
+from ..learning.fitting import FURTHER_LR, FURTHER_STEPS, STEPS, fit
+from ..learning.objective import Objective
 from ..predictors.references import check_reference, load_reference
 from .diagnose import diagnose_command
 from .exports import export_command
@@ -137,13 +138,15 @@ def fit_command(
     ] = None,
     epochs: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help=f"Passes over the photos. [default: {FURTHER_EPOCHS}; new: {EPOCHS}]"),
+        typer.Option(
+            metavar="N", min=1, help=f"Passes over the photos. [default: what makes {FURTHER_STEPS} steps; new: {STEPS}]"
+        ),
     ] = None,
     lr: Annotated[
         float | None,
         typer.Option(
             metavar="X",
-            help=f"Learning rate; 1e-4 suits a large pretrained backbone. [default: {FURTHER_LR}; new: {LR}]",
+            help=f"Learning rate; 1e-4 suits a large pretrained backbone. [default: {FURTHER_LR}; new: {Objective.lr}]",
         ),
     ] = None,
     batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Photos in a training step.")] = 32,

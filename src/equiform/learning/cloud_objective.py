@@ -1,6 +1,7 @@
 """The objective for clouds: turned at random, with a weight for each axis of their frame."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -25,11 +26,17 @@ class CloudObjective(Objective):
     """The density of the right frame under the posterior, on clouds that were turned at random."""
 
     default = CloudAugmentation()
+    lr = 2e-3
 
     def __init__(self, model: Equivariant, prior: str | Tensor, teacher: Teacher | None = None):
         super().__init__(model)
         self.prior, self.said = frame_prior(prior), prior
         self.total, self.number = 0.0, 0  # of the logarithms of radii
+
+    def augmentation(self, given: Any) -> Any:
+        """By default with quarter turns about z where that is all the prior says: streets and walls run along x or y."""
+        upright = given == "default" and isinstance(self.said, str) and self.said == "upright"
+        return replace(self.default, turns=4) if upright else super().augmentation(given)
 
     def orbit(self) -> Float[Tensor, "n 4 4"]:
         """Of a continuous group, among the rotations of the cube or quarter turns. Raises ValueError where none are left."""

@@ -18,6 +18,7 @@ class Objective(ABC):
     """What a canonicalizer of images or of clouds is trained on."""
 
     default: Any  # the augmentation by default
+    lr = 1e-3  # the learning rate by default
     prior: Tensor
     taught: bool = False  # whether each input comes with a target of its own
 
