@@ -39,6 +39,7 @@ from .models import (
 from .options import Adapter, Backbone, Predictor
 from .text import Commands, list_files, say, size_of
 from .turning import upright_command
+from .web import web_command
 
 REPORTS = (".html", ".json", ".csv")
 METRICS = ("accuracy", "top5_accuracy")  # those that a class index is enough for
@@ -80,6 +81,7 @@ def common(
     equiform evaluate timm:resnet18 test/ --adapter adapter    what it gains: a table, and a report
     equiform diagnose timm:resnet18 photos/                    what is worth doing: adapt, average, or leave it
     equiform upright scans/ --out straight/ --adapter adapter  turn image files upright
+    equiform web                                               a page to play with: turn a photo, compare the answers
     """
 
 
@@ -334,6 +336,12 @@ app.command("diagnose")(diagnose_command)
 
 
 app.command("upright")(upright_command)
+
+
+# ---------------------------------------------------------------------------------------------------------------- web
+
+
+app.command("web")(web_command)
 
 
 # --------------------------------------------------------------------------------------------------------------- info
