@@ -130,14 +130,15 @@ def by_angle(setup: Setup, photo: Float[Tensor, "3 s s"]) -> Curves:
 
 def _title(setup: Setup, reference: Said) -> str:
     if reference.classes is not None:
-        return f"probability of “{name_of(setup.names, int(reference.classes.argmax()))}”, the bare answer upright"
+        name = name_of(setup.names, int(reference.classes.argmax()))
+        return f"probability of the upright answer, “{name}”"
     return "how near the found turn is to the true one" if reference.sort == "nothing" else "agreement with the upright answer"
 
 
 def _near(setup: Setup, degrees: float, g: Tensor) -> float:
     """1 where the turn is g, 0 where it is half a turn away."""
     true = turn(torch.tensor([degrees * torch.pi / 180]))[0]
-    return 1 - float(PlaneGroup.distance(true, g.to(true))) / torch.pi
+    return max(0.0, 1 - float(PlaneGroup.distance(true, g.to(true))) / torch.pi)
 
 
 def agreement(said: Said, reference: Said, degrees: float, side: int) -> float:

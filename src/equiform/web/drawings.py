@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 BARE, ADAPTED, GREY = "#D55E00", "#0072B2", "#667085"  # Okabe and Ito's, as in the reports
 LABELS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 RADIUS = 100.0  # of the dial and the curves, in their own units
+DASHED = "dashed: how the photo is turned"
 RINGS = (0.25, 0.5, 0.75, 1.0)
 
 
@@ -63,7 +64,7 @@ def _tinted(image: "Image", labels: Tensor) -> "Image":
 # ------------------------------------------------------------------------------------------------------------ circles
 
 
-def dial(found: Compared, group: Group) -> str:
+def dial(found: Compared, group: Group, degrees: float) -> str:
     """The poses that come into question as petals, as long as they are likely; and the likeliest in words."""
     pose = found.pose
     angles, _ = group.angles(pose.candidates[0])
@@ -76,13 +77,13 @@ def dial(found: Compared, group: Group) -> str:
     (angle,), (flip,) = group.angles(pose.g)
     words = f"turned by {angle:.0f}°" + (", mirrored" if flip else "")
     sure = f"confidence {float(pose.confidence[0]):.0%}"
-    return _circle(petals, f"<b>{words}</b>, {sure}", "The pose that was found")
+    return _circle(petals + _hand(degrees), f"<b>{words}</b>, {sure}<br>{DASHED}", "The pose that was found")
 
 
 def curves(found: Curves | None, degrees: float, sort: str) -> str:
     """Both models by angle, and a line at the angle that the photo has now."""
     if found is None:
-        return _circle(_hand(degrees), "measuring at all angles …", "By angle")
+        return _circle(_hand(degrees), "measuring at all angles …<br>&nbsp;", "At all angles")
     names = ("bare", "adapted") if sort != "nothing" else ("taken as upright", "turn found")
     lines = _closed(found.degrees, found.bare, BARE) + _closed(found.degrees, found.adapted, ADAPTED)
     means = (sum(values) / len(values) for values in (found.bare, found.adapted))
@@ -90,7 +91,7 @@ def curves(found: Curves | None, degrees: float, sort: str) -> str:
         f"<b style='color:{colour}'>{name}</b> {mean:.2f}"
         for name, colour, mean in zip(names, (BARE, ADAPTED), means, strict=True)
     )
-    return _circle(lines + _hand(degrees), f"mean: {legend}<br>{escape(found.title)}", "By angle")
+    return _circle(lines + _hand(degrees), f"mean: {legend}<br>{escape(found.title)}", "At all angles")
 
 
 def _at(degrees: float, radius: float) -> str:
