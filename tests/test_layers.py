@@ -36,6 +36,7 @@ LAYERS = [
     "testing",
     "learning",
     "evaluation",
+    "web",
     "cli",
     "__main__",
 ]

@@ -179,7 +179,7 @@ def test_without_a_classifier_the_pose_alone_is_shown(photo):
     assert [curves.bare[i] for i in (0, 6, 12)] == pytest.approx([1, 0.5, 0], abs=1e-6)
     found = answers.compared(own, photo, 90).pose.g
     error = own.model.group.distance(turn(torch.tensor([torch.pi / 2])), found)
-    assert curves.adapted[6] == pytest.approx(1 - float(error) / torch.pi)
+    assert curves.adapted[6] == pytest.approx(1 - float(error) / torch.pi, abs=1e-6)
 
 
 def test_what_cannot_be_shown_is_refused():

