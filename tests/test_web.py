@@ -1,6 +1,7 @@
 """What the page shows: turned photos, answers of every sort, curves by angle, drawings. The page itself: test_web_page.py."""
 
 import re
+import socket
 import sys
 
 import numpy as np
@@ -15,7 +16,7 @@ from asserting import refused
 from equiform.cli.main import app
 from equiform.geometry.groups import turn
 from equiform.images.files import UnreadableImage
-from equiform.web import answers, classifier, drawings, photos
+from equiform.web import answers, classifier, drawings, page, photos
 from equiform.web.answers import Said, Setup
 from test_images import save_bad_images
 
@@ -239,6 +240,8 @@ def test_boxes_and_masks_lie_where_they_were_found():
     assert (pixels[95, 5] == 255).all(), "neither box nor mask"
     assert pixels[5, 5].tolist() == pytest.approx((0.45 * 255 + 0.55 * blue).round().tolist())
     assert (np.asarray(drawings.picture(view)) == 255).all()
+    beyond = np.asarray(drawings.marked(view, said._replace(boxes=torch.tensor([[-9.0, 20.0, 99.0, 45.0]]), mask=None), 50))
+    assert (beyond[60, [0, 99]] == blue).all(), "it ends at the border"
 
 
 # --------------------------------------------------------------------------------------------------- names, the command
@@ -284,6 +287,7 @@ def test_the_command_builds_what_is_asked_for(tmp_path, monkeypatch):
 
     (own, host, port, _), _ = built(f"{ref}net")
     assert (own.model.group.name, own.size, own.normalisation, own.names) == ("SO2", 224, None, ())
+    assert own.title == "models.py:net, photos-so2", "no folder of this machine"
     assert (host, port) == ("127.0.0.1", None), "nobody else unless told otherwise"
     (own, host, port, _), result = built(f"{ref}adapted", "--host", "0.0.0.0", "--port", 7999, "--size", 32)
     assert (own.model.group.name, own.size, host, port) == ("C4", 32, "0.0.0.0", 7999)
@@ -306,3 +310,15 @@ def test_without_its_packages(monkeypatch):
     monkeypatch.undo()
     monkeypatch.setitem(sys.modules, "gradio", None)
     assert "pip install 'equiform[web]'" in error_of()
+
+
+def test_a_port_that_is_taken(monkeypatch):
+    pytest.importorskip("gradio")
+    for name in ("GRADIO_ANALYTICS_ENABLED", "HF_HUB_DISABLE_TELEMETRY", "GRADIO_TEMP_DIR"):
+        monkeypatch.setenv(name, "")  # what is set there is undone
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        message = f"cannot be served at 127.0.0.1, port {port}: it is taken"
+        refused(OSError, message, page.serve, setup(*CASES["classes"]), "127.0.0.1", port, print)

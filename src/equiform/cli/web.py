@@ -1,5 +1,6 @@
 """`equiform web`: a page to play with."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -7,7 +8,7 @@ import typer
 from .. import ready
 from ..equivariant import Equivariant, adapt
 from ..predictors import known_kinds
-from ..predictors.references import check_reference, load_reference
+from ..predictors.references import check_reference, load_reference, parse_reference
 from ..web.answers import SHOWN, Setup, first_answer, nothing
 from ..web.classifier import LITE0, LITE0_PIXELS, class_names, efficientnet_lite0
 from ..web.page import serve
@@ -97,7 +98,9 @@ def _of(ref: str, adapter: str | None, backbone: str | None, outputs: str | None
         raise ValueError(f"{ref} is adapted already: leave out {'--adapter' if adapter else '--outputs'}")
     adapter = adapter or DEFAULT
     model = loaded if isinstance(loaded, Equivariant) else _adapted(loaded, adapter, backbone, outputs)
-    title = ref if isinstance(loaded, Equivariant) else f"{ref}, {adapter}"
+    parsed = parse_reference(ref)
+    title = f"{Path(parsed.name).name}:{parsed.function}" if parsed.source == "file" else ref  # the page shows no folder
+    title = title if isinstance(loaded, Equivariant) else f"{title}, {adapter}"
     wanted = chosen_normalisation(normalize, ref, model.predictor)
     return Setup(model, title, size or (CLASSIFIER_SIDE if "logits" in repr(model.outputs) else SHOWN), wanted)
 

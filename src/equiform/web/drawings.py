@@ -32,17 +32,17 @@ def picture(view: Float[Tensor, "3 h w"]) -> "Image":
 
 
 def marked(view: Float[Tensor, "3 h w"], said: Said, side: int) -> "Image":
-    """The photo with the boxes and the mask that were found on a canvas of that side."""
+    """The photo with the boxes and the mask that were found on a canvas of that side; boxes that reach beyond it end there."""
     from PIL import ImageDraw, ImageFont
 
     image, scale = picture(view), view.shape[-1] / side
     if said.mask is not None:
         image = _tinted(image, F.interpolate(said.mask[None, None].float(), view.shape[-2:], mode="nearest")[0, 0])
-    pen, font = ImageDraw.Draw(image), ImageFont.load_default(14)
+    pen, font = ImageDraw.Draw(image), ImageFont.load_default(20)
     for i, (box, label) in enumerate(zip(said.boxes if said.boxes is not None else [], said.labels, strict=False)):
-        colour, corners = LABELS[i % len(LABELS)], [float(x) * scale for x in box]
+        colour, corners = LABELS[i % len(LABELS)], (box * scale).clamp(0, view.shape[-1] - 1).tolist()
         pen.rectangle(corners, outline=colour, width=3)
-        at = (max(0.0, corners[0]) + 4, max(0.0, corners[1]) + 2)
+        at = (corners[0] + 4, corners[1] + 2)
         pen.rectangle(pen.textbbox(at, label, font=font), fill=colour)
         pen.text(at, label, fill="white", font=font)
     return image

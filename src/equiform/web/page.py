@@ -83,7 +83,7 @@ def _connect(gradio: Any, blocks: Any, parts: SimpleNamespace, setup: Setup, sor
         try:
             return read(path), None
         except UnreadableImage as error:
-            raise gradio.Error(_told(error, path), title="This file is not shown", duration=None) from None
+            raise gradio.Error(_told(error, path), duration=None) from None
 
     def show(photo: Any, degrees: float) -> tuple[Any, ...]:
         return (None,) * len(shown) if photo is None else _shown(setup, sort, photo, degrees)
@@ -166,18 +166,15 @@ def serve(setup: Setup, host: str, port: int | None, say: Any) -> None:
         gradio: Any = optional("gradio", "web")
         blocks = page(setup)
         theme = gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
-        _, address, _ = blocks.launch(
-            server_name=host,
-            server_port=port,
-            max_file_size=MAX_UPLOAD,
-            prevent_thread_lock=True,
-            quiet=True,
-            share=False,
-            ssr_mode=False,
-            footer_links=[],
-            theme=theme,
-            css=STYLE,
-        )
+        options = {"prevent_thread_lock": True, "quiet": True, "share": False, "ssr_mode": False, "footer_links": []}
+        options |= {"max_file_size": MAX_UPLOAD, "theme": theme, "css": STYLE}
+        try:
+            _, address, _ = blocks.launch(server_name=host, server_port=port, **options)
+        except OSError as error:
+            raise OSError(
+                f"the page cannot be served at {host}, port {port or '7860 to 7959'}: it is taken, or there is no such "
+                "address here; choose another --port or --host"
+            ) from error
         say(f"{setup.title}\nopen {address}   (Ctrl-C ends it)")
         with contextlib.suppress(KeyboardInterrupt):
             while True:
