@@ -1,7 +1,6 @@
 """What the page shows: turned photos, answers of every sort, curves by angle, drawings. The page itself: test_web_page.py."""
 
 import re
-import socket
 import sys
 
 import numpy as np
@@ -16,7 +15,7 @@ from asserting import refused
 from equiform.cli.main import app
 from equiform.geometry.groups import turn
 from equiform.images.files import UnreadableImage
-from equiform.web import answers, classifier, drawings, page, photos
+from equiform.web import answers, classifier, drawings, photos
 from equiform.web.answers import Said, Setup
 from test_images import save_bad_images
 
@@ -310,15 +309,3 @@ def test_without_its_packages(monkeypatch):
     monkeypatch.undo()
     monkeypatch.setitem(sys.modules, "gradio", None)
     assert "pip install 'equiform[web]'" in error_of()
-
-
-def test_a_port_that_is_taken(monkeypatch):
-    pytest.importorskip("gradio")
-    for name in ("GRADIO_ANALYTICS_ENABLED", "HF_HUB_DISABLE_TELEMETRY", "GRADIO_TEMP_DIR"):
-        monkeypatch.setenv(name, "")  # what is set there is undone
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        message = f"cannot be served at 127.0.0.1, port {port}: it is taken"
-        refused(OSError, message, page.serve, setup(*CASES["classes"]), "127.0.0.1", port, print)

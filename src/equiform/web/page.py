@@ -83,7 +83,7 @@ def _connect(gradio: Any, blocks: Any, parts: SimpleNamespace, setup: Setup, sor
         try:
             return read(path), None
         except UnreadableImage as error:
-            raise gradio.Error(_told(error, path), duration=None) from None
+            raise gradio.Error(_told(error, path), duration=None, print_exception=False) from None
 
     def show(photo: Any, degrees: float) -> tuple[Any, ...]:
         return (None,) * len(shown) if photo is None else _shown(setup, sort, photo, degrees)
