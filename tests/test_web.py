@@ -166,6 +166,7 @@ def test_agreement_in_worked_examples():
     assert answers.agreement(turned, reference, 90, 100) == 1, "what was at the top left is at the bottom left"
     assert answers.agreement(turned, reference, 270, 100) == 0
     assert answers.mean_overlap(torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 1, 1])) == pytest.approx((1 / 2 + 2 / 3) / 2)
+    assert answers.mean_overlap(torch.tensor([0, 0, 2, 2]), torch.zeros(4)) == 0.5, "over the labels of the reference"
     half = torch.zeros(8, 8, dtype=torch.long)
     half[:4] = 5
     assert answers.agreement(Said(mask=torch.rot90(half)), Said(mask=half), 90, 8) == 1
