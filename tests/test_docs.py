@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 PAGES = ["README.md", *(f"docs/{name}.md" for name in ("guide", "models", "detection", "photos", "text", "clouds"))]
-PAGES += ["docs/volumes.md", "docs/sizes.md", "docs/deploy.md"]
+PAGES += ["docs/volumes.md", "docs/sizes.md", "docs/deploy.md", "docs/web.md"]
 
 
 @pytest.mark.parametrize("page", [pytest.param(page, marks=[pytest.mark.slow] * ("README" in page)) for page in PAGES])

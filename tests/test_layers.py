@@ -37,6 +37,7 @@ LAYERS = [
     "testing",
     "learning",
     "evaluation",
+    "web",
     "cli",
     "__main__",
 ]

@@ -41,6 +41,7 @@ from .models import (
 from .options import Adapter, Backbone, Predictor
 from .text import Commands, list_files, say, size_of
 from .turning import upright_command
+from .web import web_command
 
 REPORTS = (".html", ".json", ".csv")
 METRICS = ("accuracy", "top5_accuracy")  # those that a class index is enough for
@@ -82,6 +83,7 @@ def common(
     equiform evaluate timm:resnet18 test/ --adapter adapter    what it gains: a table, and a report
     equiform diagnose timm:resnet18 photos/                    what is worth doing: adapt, average, or leave it
     equiform upright scans/ --out straight/ --adapter adapter  turn image files upright
+    equiform web                                               a page to play with: turn a photo, compare the answers
     """
 
 
@@ -344,6 +346,12 @@ app.command("upright")(upright_command)
 
 
 app.command("export")(export_command)
+
+
+# ---------------------------------------------------------------------------------------------------------------- web
+
+
+app.command("web")(web_command)
 
 
 # --------------------------------------------------------------------------------------------------------------- info
