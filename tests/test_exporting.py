@@ -102,7 +102,7 @@ def test_onnx_of_a_whole_model_and_of_its_canonicalizer_alone(tmp_path):
     export(masks.canonicalizer, tmp_path / "pose.onnx", example)
     dynamic = ({0: torch.export.Dim.DYNAMIC},)
     torch.onnx.export(
-        Mask(), (example,), tmp_path / "segmenter.onnx", input_names=["images"], dynamic_shapes=dynamic, dynamo=True
+        Mask().eval(), (example,), tmp_path / "segmenter.onnx", input_names=["images"], dynamic_shapes=dynamic, dynamo=True
     )
     numpy.save(tmp_path / "photos.npy", x.numpy())
     program = SNIPPET.replace("< 0.5", "< 0") + ALONE  # the scorer is not fitted, and never sure
