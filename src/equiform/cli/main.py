@@ -10,6 +10,7 @@ import torch
 import typer
 
 from .. import __version__, ready
+from .._checks import named
 from ..cli import demo
 from ..evaluation.evaluate import BASELINES, evaluate
 from ..evaluation.frames import FRAMES, uncropped
@@ -34,7 +35,6 @@ from .models import (
     check_predictor,
     chosen_normalisation,
     device_of,
-    named,
     teacher_of,
     to_fit,
 )

@@ -1,7 +1,7 @@
 """What the commands build from their options: models, networks and the checks that go before the work."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -135,15 +135,6 @@ def check_file(option: str, file: Path) -> None:
     if file.is_dir():
         raise IsADirectoryError(f"{option} {file} is a folder; name a file")
     check_folder(option, file.absolute().parent)
-
-
-def named(what: str, given: str, known: Iterable[str]) -> str:
-    """The known name that is meant, whatever joins its words: hyphens, spaces, underscores. Raises ValueError for others."""
-    known = list(known)
-    for name in known:
-        if name.replace("_", " ").replace("-", " ") == given.replace("_", " ").replace("-", " "):
-            return name
-    raise ValueError(f"unknown {what} {given!r}; known: {', '.join(known)}")
 
 
 def chosen_normalisation(choice: str, ref: str, predictor: Any) -> Normalisation | None:
