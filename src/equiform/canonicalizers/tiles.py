@@ -82,7 +82,7 @@ class TileCanonicalizer(ImageCanonicalizer):
 
 TILE_ERROR, MAX_TILES = 0.1, 4096
 MOST = 3.0  # that one tile counts for as evidence: odds of 20 to 1
-ENOUGH = 4.0  # evidence that there is text: pictures of text have less once in a hundred, photos without four times in five
+ENOUGH = 3.0  # evidence that there is text: pictures of text have less once in a hundred, photos without four times in five
 LEAST = 0.03  # of the log-posterior is left where there is no evidence: the likeliest pose stays the likeliest
 
 
