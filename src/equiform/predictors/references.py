@@ -69,8 +69,10 @@ def _check_defines(ref: Reference, given: str) -> None:
     except (SyntaxError, ValueError) as error:
         raise ValueError(f"{ref.name} is no Python file: {reason(error)} (from {given!r})") from None
     plain = [node.name for node in body if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
-    # what else binds a name, such as an import or an if, is looked at when the file runs
-    if ref.function not in plain and all(isinstance(node, PLAIN) for node in body):
+    imports = [alias for node in body if isinstance(node, (ast.Import, ast.ImportFrom)) for alias in node.names]
+    bound = {*plain, *((alias.asname or alias.name).partition(".")[0] for alias in imports)}
+    # what else may bind a name, such as a star, an assignment or an if, shows when the file runs
+    if not bound & {ref.function, "*"} and all(isinstance(node, PLAIN) for node in body):
         raise ValueError(
             f"{ref.name} defines no {ref.function!r}; it defines: {', '.join(plain) or 'nothing'} (from {given!r})"
         )
@@ -88,7 +90,7 @@ def _check_timm(ref: Reference) -> None:
         raise ValueError(f"timm knows no model {ref.name!r}: see timm.list_models()")
 
 
-PLAIN = (ast.FunctionDef, ast.ClassDef, ast.Expr)
+PLAIN = (ast.FunctionDef, ast.ClassDef, ast.Expr, ast.Import, ast.ImportFrom)
 NAMED_IN = {"torchvision": _check_torchvision, "timm": _check_timm}
 
 
