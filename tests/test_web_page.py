@@ -99,6 +99,7 @@ def served(browser, tmp_path_factory):
     measured(browser)  # whichever test comes first
     yield server
     server.process.kill()
+    server.process.communicate()  # closes its pipes
 
 
 def text(browser, name):
