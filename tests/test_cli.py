@@ -57,16 +57,16 @@ def slow():
     print("ready", flush=True)
     time.sleep(60)
 """
-COMMANDS = ("demo", "fit", "evaluate", "diagnose", "upright", "info")
+COMMANDS = ("demo", "fit", "evaluate", "diagnose", "upright", "predict", "info")
 
 
 def run(*arguments):
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
-def ok(*arguments):
+def ok(*arguments, code=0):
     result = run(*arguments)
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == code, result.output
     return result
 
 
@@ -372,7 +372,8 @@ def test_with_no_adapter_named_the_ready_made_one_is_taken(home, tmp_path, monke
     assert (report.frame, report.within, len(report.elements)) == ("crop", None, 8)
     assert "(photos-c4)" in error_of(*call, "--group", "SO2"), "which would take photos-so2, and it is not here"
     assert "unknown frame 'outside'; known: inside, crop" in error_of(*call, "--frame", "outside")
-    assert "8 of 9 images in" in ok("upright", home / "photos", "--out", tmp_path / "out").stdout
+    turning = ok("upright", home / "photos", "--out", tmp_path / "out", "--anyway", code=1)
+    assert "8 of 9 images in" in turning.stdout
 
 
 def test_paths_are_looked_at_first(home, tmp_path):
@@ -405,7 +406,8 @@ def test_paths_are_looked_at_first(home, tmp_path):
     assert "loaded before" in error_of(*measuring)
     assert "r.json is a folder" in error_of(*measuring, "--out", _folder(tmp_path / "r.json"))
     turning = ("upright", good, "--out", tmp_path / "o", "--adapter", no)
-    assert f"--csv {tmp_path} is a folder" in error_of(*turning, "--csv", tmp_path)
+    assert f"--table {tmp_path / 't.csv'} is a folder" in error_of(*turning, "--csv", _folder(tmp_path / "t.csv"))
+    assert "a table ends in .csv or .parquet" in error_of(*turning, "--table", tmp_path / "t.txt")
     assert "nothing can be written in" in error_of("upright", good, "--out", tmp_path / "file" / "o", "--adapter", no)
 
 
@@ -438,7 +440,7 @@ def test_debug_and_bugs(home, monkeypatch):
     assert "Traceback" not in run(*call).stderr
     assert "no file or folder --debug" in error_of("upright", "--out", "o", "--adapter", home / "adapter", "--", "--debug")
     # the control: what nobody expected keeps its traceback.
-    monkeypatch.setattr("equiform.cli.turning.plan", lambda *_: {}["key"])
+    monkeypatch.setattr("equiform.cli.turning.found_in", lambda *_: {}["key"])
     result = run("upright", home / "photos", "--out", home / "out", "--adapter", home / "adapter")
     assert isinstance(result.exception, KeyError)
 
@@ -475,11 +477,11 @@ def test_diagnose_refuses_what_does_not_fit(home, tmp_path):
 
 # ------------------------------------------------------------------------------------------------- upright and demo
 def test_upright_writes_every_image_and_the_table(home, tmp_path):
-    result = ok("upright", home / "photos", "--out", tmp_path / "out", "--adapter", home / "adapter")
+    result = ok("upright", home / "photos", "--out", tmp_path / "out", "--adapter", home / "adapter", "--anyway", code=1)
     assert f"8 of 9 images in {tmp_path / 'out'}" in result.stdout
     with (tmp_path / "out" / "poses.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
-    assert list(table[0]) == ["file", "angle", "flip", "confidence", "done", "error"]
+    assert list(table[0]) == ["file", "angle", "flip", "confidence", "done", "lossless", "error"]
     assert [Path(row["file"]).is_file() for row in table] == [True] * 9
     for row in table:
         source = Path(row["file"])
@@ -516,22 +518,25 @@ def test_ctrl_c_while_fitting_leaves_nothing(home, tmp_path, monkeypatch):
 
 
 def test_ctrl_c_while_writing_leaves_whole_files(home, tmp_path, monkeypatch):
+    call = ("upright", home / "photos", "--out", tmp_path / "out", "--adapter", home / "adapter", "--at-least", 0, "--anyway")
     replaced = []
 
     def replace(self, target, original=Path.replace):
-        if len(replaced) == 2:
+        if len(replaced) == 3:
             raise KeyboardInterrupt
         replaced.append(target)
         return original(self, target)
 
-    monkeypatch.setattr(Path, "replace", replace)
-    result = run("upright", home / "photos", "--out", tmp_path / "out", "--adapter", home / "adapter")
-    assert (result.exit_code, result.stderr) == (130, "interrupted\n")
-    left, table = {path for path in (tmp_path / "out").rglob("*") if path.is_file()}, tmp_path / "out" / "poses.csv"
-    assert left == {*replaced, table}, "temporary files are gone"
-    assert len(table.read_text().splitlines()) == 1 + len(replaced), "what is done is kept"
-    for path in replaced:
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", replace)
+        result = run(*call)
+    assert (result.exit_code, result.stderr.splitlines()[-1]) == (130, "interrupted")
+    left = {path for path in (tmp_path / "out").rglob("*") if path.is_file() and ".poses.job" not in path.parts}
+    assert left == {path for path in replaced if path.suffix == ".png"}, "temporary files are gone"
+    assert not list((tmp_path / "out" / ".poses.job" / "scratch").iterdir())
+    for path in left:
         Image.open(path).load()
+    assert "8 of 9 images in" in ok(*call, "--workers", 0, code=1).stdout, "and the same command goes on"
 
 
 @pytest.mark.slow

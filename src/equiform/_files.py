@@ -1,16 +1,30 @@
 """Files written whole or not at all."""
 
+import contextlib
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 
-def write(path: Path, data: bytes) -> None:
-    """Write a file as a whole or not at all: under a temporary name in the same folder, then renamed."""
-    scratch = path.with_name(f".{secrets.token_hex(8)}.part")  # short, since the name itself may be as long as names can be
+@contextlib.contextmanager
+def writing(path: Path, scratch: Path | None = None) -> Iterator[BinaryIO]:
+    """A file to be written in parts, which appears as a whole or not at all: under a temporary name, then renamed.
+
+    `scratch`: the folder of the temporary name, on the same disk; else that of the file.
+    """
+    name = f".{secrets.token_hex(8)}.part"  # short, since the name itself may be as long as names can be
+    part = path.with_name(name) if scratch is None else scratch / name
     try:
-        with scratch.open("xb") as file:
-            file.write(data)
-        scratch.replace(path)
+        with part.open("xb") as file:
+            yield file
+        part.replace(path)
     except BaseException:
-        scratch.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
         raise
+
+
+def write(path: Path, data: bytes, scratch: Path | None = None) -> None:
+    """Write a file as a whole or not at all."""
+    with writing(path, scratch) as file:
+        file.write(data)

@@ -37,6 +37,7 @@ from .models import (
     to_fit,
 )
 from .options import Adapter, Backbone, Predictor
+from .predicting import predict_command
 from .text import Commands, list_files, say, size_of
 from .turning import upright_command
 
@@ -80,6 +81,7 @@ def common(
     equiform evaluate timm:resnet18 test/ --adapter adapter    what it gains: a table, and a report
     equiform diagnose timm:resnet18 photos/                    what is worth doing: adapt, average, or leave it
     equiform upright scans/ --out straight/ --adapter adapter  turn image files upright
+    equiform predict timm:resnet18 photos/ --out answers.csv   its answers for a folder, however large
     """
 
 
@@ -334,6 +336,12 @@ app.command("diagnose")(diagnose_command)
 
 
 app.command("upright")(upright_command)
+
+
+# ------------------------------------------------------------------------------------------------------------ predict
+
+
+app.command("predict")(predict_command)
 
 
 # --------------------------------------------------------------------------------------------------------------- info
