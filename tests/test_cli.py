@@ -70,6 +70,11 @@ def ok(*arguments, code=0):
     return result
 
 
+def skipping(*arguments):
+    """Of a command that did what it was asked for, but for a file that it could not read."""
+    return ok(*arguments, code=1)
+
+
 def error_of(*arguments):
     """The one line on standard error of a command that fails as expected."""
     result = run(*arguments)
@@ -198,7 +203,7 @@ def test_a_teacher_and_an_opinion(home, tmp_path):
     assert model.opinion is not None
     assert equiform.load(plain, lambda x: x).opinion is None
     assert not torch.equal(model.canonicalizer.network.classifier.weight, _weights(plain))
-    assert "adapted" in ok(*evaluate(home, "--top-k", 2, "--adapter", taught)).stdout
+    assert "adapted" in skipping(*evaluate(home, "--top-k", 2, "--adapter", taught)).stdout
     for wrong, message in [
         (("--teacher", f"{home}/models.py:picky"), "picky fails on an image of 16 x 16 pixels (see --size)"),
         (("--teacher", f"{home}/models.py:maps"), "no logits (b, k)"),
@@ -275,9 +280,11 @@ def test_a_transformers_model_is_fitted_and_measured(home, tmp_path):
     transformers.ViTForImageClassification(config).save_pretrained(tmp_path / "vit")
     ref, options = f"transformers:{tmp_path / 'vit'}", ("--epochs", 1, "--resolution", 16)
     ok("fit", ref, home / "photos", "--out", tmp_path / "a", "--backbone", ref, *options)  # the kinds are known
-    result = ok("evaluate", ref, home / "photos", "--adapter", tmp_path / "a", "--backbone", ref, "--size", 16)
+    result = skipping("evaluate", ref, home / "photos", "--adapter", tmp_path / "a", "--backbone", ref, "--size", 16)
     assert "adapted" in result.stdout
-    result = ok("evaluate", ref, home / "photos", "--adapter", home / "adapter", "--size", 16)  # another predictor's adapter
+    result = skipping(
+        "evaluate", ref, home / "photos", "--adapter", home / "adapter", "--size", 16
+    )  # another predictor's adapter
     assert "adapted" in result.stdout
     assert "fails on an image of 24 x 24 pixels (see --size)" in error_of(
         "evaluate", ref, home / "photos", "--adapter", home / "adapter", "--size", 24
@@ -288,7 +295,7 @@ def test_a_transformers_model_is_fitted_and_measured(home, tmp_path):
 def test_evaluate_prints_and_writes_the_table(home, tmp_path):
     files = [tmp_path / "deep" / f"report.{suffix}" for suffix in ("html", "json", "csv")]
     outs = [part for file in files for part in ("--out", file)]
-    result = ok(*evaluate(home, "--baseline", "bare", "--baseline", "orbit-averaging", *outs))
+    result = skipping(*evaluate(home, "--baseline", "bare", "--baseline", "orbit-averaging", *outs))
     assert "accuracy over C4, 8 samples" in result.stdout
     assert "skipped 1 file:" in result.stderr
     assert all(f"saved {file}" in result.stdout and file.stat().st_size for file in files)
@@ -302,7 +309,9 @@ def test_evaluate_prints_and_writes_the_table(home, tmp_path):
 def test_labels(home, tmp_path):
     def upright(labels):
         (tmp_path / "labels.json").write_text(labels)
-        ok(*evaluate(home, "--labels", tmp_path / "labels.json", "--out", tmp_path / "r.json", "--group", "C1"))
+        skipping(
+            *evaluate(home, "--labels", tmp_path / "labels.json", "--out", tmp_path / "r.json", "--overwrite", "--group", "C1")
+        )
         return OrbitReport.load(tmp_path / "r.json").upright_of("bare")
 
     def error(labels):
@@ -336,13 +345,14 @@ def test_options_and_names_in_any_form(home, tmp_path):
         ("--normalize", "imagenet"),
         ("--metric", "top5_accuracy", "--group", "C1"),
     ):
-        ok(*evaluate(home, *more, "--out", tmp_path / "r.json"))
+        skipping(*evaluate(home, *more, "--out", tmp_path / "r.json", "--overwrite"))
     report = OrbitReport.load(tmp_path / "r.json")
     assert (report.metric, report.group, len(report.elements)) == ("top5_accuracy", "C1", 1)
-    ok(*evaluate(home, "--top-k", 2, "--out", tmp_path / "two.json"))
+    skipping(*evaluate(home, "--top-k", 2, "--out", tmp_path / "two.json"))
     assert OrbitReport.load(tmp_path / "two.json")["adapted"].passes == 2
     names = ("--baseline", "orbit averaging", "--baseline", "orbit-averaging", "--baseline", "training free")
-    ok(*evaluate(home, "--metric", "top5-accuracy", *names, "--out", tmp_path / "r.json"))
+    assert "r.json is there already: --overwrite replaces it" in error_of(*evaluate(home, "--out", tmp_path / "r.json"))
+    skipping(*evaluate(home, "--metric", "top5-accuracy", *names, "--out", tmp_path / "r.json", "--overwrite"))
     report = OrbitReport.load(tmp_path / "r.json")
     assert [method.name for method in report.methods] == ["adapted", "orbit averaging", "training-free"]
     assert report.metric == "top5_accuracy"
@@ -367,7 +377,7 @@ def test_with_no_adapter_named_the_ready_made_one_is_taken(home, tmp_path, monke
     monkeypatch.setattr(equiform.ready.table, "FOLDER", tmp_path)
     shutil.copytree(home / "adapter", tmp_path / "photos-c4")
     call = ("evaluate", f"{home}/models.py:net", home / "photos", "--size", 16)
-    ok(*call, "--group", "C8", "--frame", "crop", "--out", tmp_path / "r.json")
+    skipping(*call, "--group", "C8", "--frame", "crop", "--out", tmp_path / "r.json")
     report = OrbitReport.load(tmp_path / "r.json")
     assert (report.frame, report.within, len(report.elements)) == ("crop", None, 8)
     assert "(photos-c4)" in error_of(*call, "--group", "SO2"), "which would take photos-so2, and it is not here"

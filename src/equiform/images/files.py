@@ -67,7 +67,8 @@ def walk(folder: str | Path, skip: Path | None = None) -> Iterator[str]:
     """
     try:
         with os.scandir(folder) as entries:
-            inner = sorted(name for entry in entries if (name := _wanted(entry, skip)))
+            wanted = (name for entry in entries if (name := _wanted(entry, skip)))
+            inner = sorted(wanted, key=lambda name: name.removesuffix("/"))
     except OSError:
         yield "."
         return
