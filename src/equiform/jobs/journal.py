@@ -210,6 +210,7 @@ def check_free(tables: Iterable[Path]) -> None:
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """One run at a time on a folder, which is made where it is not there. A kill sets it free. Raises ValueError."""
+    new = [place for place in (folder, folder.parent) if not place.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     try:
         import fcntl
@@ -227,8 +228,8 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
-        for empty in (folder, folder.parent):  # where nothing was begun
-            with contextlib.suppress(OSError):
+        for empty in new:
+            with contextlib.suppress(OSError):  # something was begun
                 empty.rmdir()
 
 
