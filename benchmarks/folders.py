@@ -245,6 +245,25 @@ def speed(place: Path, num: int, rounds: int = 3) -> dict:
     return {"photos": num, "rounds": rounds, "processors": len(os.sched_getaffinity(0)), "times_one_worker": ratios}
 
 
+def table(figures: dict) -> str:
+    """The figures as a table in Markdown."""
+    peak, killed, ray, fast = (figures[name] for name in ("memory", "kills", "ray", "speed"))
+    one, all_of = (", ".join(f"{row[name]} MB at {at}" for at, row in peak["peak_mb"].items()) for name in ("one", "all"))
+    equal = ", ".join(f"{name}: {'yes' if row['equal'] else 'no'}" for name, row in ray.items() if name != "photos")
+    rates = ", ".join(f"{ratio:.2f} with {name}" for name, ratio in fast["times_one_worker"].items())
+    rows = [
+        (f"peak memory of the largest process, {peak['photos']:,} photos, {peak['workers']} workers", one),
+        ("the same, of all processes together", all_of),
+        (
+            f"{killed['kills']} kills at random moments, {killed['photos']:,} photos",
+            f"the result is {'' if killed['byte_equal'] else 'not '}byte-equal to an uninterrupted run",
+        ),
+        (f"rows and files of Ray equal to those of one process, {ray['photos']:,} photos", equal),
+        (f"photos a second, times those of one worker, on {fast['processors']} hardware threads of one core", rates),
+    ]
+    return "\n".join(["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows)])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parts = {"memory": memory, "kills": kills, "ray": on_ray, "speed": speed}

@@ -8,6 +8,7 @@ from pathlib import Path
 import angles
 import cifar10_oracle
 import cost
+import folders
 import ready_models
 import shifts
 import sizes
@@ -16,7 +17,10 @@ import volumes
 from common import HERE, RESULTS
 from equiform.evaluation import OrbitReport
 
-PAGES = [HERE.parent / "README.md", *(HERE.parent / "docs" / f"{name}.md" for name in ("text", "guide", "volumes", "sizes"))]
+PAGES = [
+    HERE.parent / "README.md",
+    *(HERE.parent / "docs" / f"{name}.md" for name in ("text", "guide", "volumes", "sizes", "folders")),
+]
 
 
 def figures(name: str) -> dict:
@@ -185,6 +189,7 @@ TABLES = {
     "shifts": lambda: shifts.markdown(figures("shifts")),
     "sizes": lambda: sizes.table(figures("sizes")),
     "volumes": lambda: volumes.table(figures("volumes")),
+    "folders": lambda: folders.table(figures("folders")),
 }
 
 

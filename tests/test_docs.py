@@ -35,7 +35,9 @@ def test_links_lead_somewhere_and_commits_are_checked():
     assert (re.findall(r"repo: (\S+)", config), re.findall(r"entry: ([^,]+),", config)) == (["local"], [".ci/run"])
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/text.md", "docs/guide.md", "docs/volumes.md", "docs/sizes.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/text.md", "docs/guide.md", "docs/volumes.md", "docs/sizes.md", "docs/folders.md"]
+)
 def test_tables_and_cells_are_the_committed_figures(monkeypatch, page):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     text = (ROOT / page).read_text(encoding="utf-8")

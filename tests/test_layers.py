@@ -36,6 +36,7 @@ LAYERS = [
     "testing",
     "learning",
     "evaluation",
+    "jobs",
     "cli",
     "__main__",
 ]

@@ -13,6 +13,7 @@ import typer
 from rich import progress
 from rich.console import Console
 
+from ..jobs.cluster import check_ray
 from ..jobs.job import Job
 from ..jobs.journal import MANY, Journal, begin, check_free, going_on, locked
 from ..jobs.plan import TABLES, Found, Plan, Roots
@@ -47,6 +48,8 @@ def engine_of(name: str, workers: int | None, address: str | None, gpus: int = 0
     name = named("engine", name, ENGINES)
     if address is not None and name != "ray":
         raise ValueError(f"--address {address} is where Ray answers: add --engine ray")
+    if name == "ray":
+        check_ray(address)
     return Engine(name, workers, address, gpus)
 
 

@@ -1,6 +1,7 @@
 """A job past one machine, by Ray Data (the extra `ray`): actors that do batches, one journal where the command runs."""
 
 import contextlib
+import importlib.util
 import json
 import logging
 import os
@@ -37,7 +38,7 @@ def on_ray(job: Job, journal: Journal, number: int, address: str | None, gpus: i
 
     Raises ConnectionError where no Ray answers at the address.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.update({"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"} | os.environ)
     ray, data = optional("ray", "ray"), optional("ray.data", "ray")
     todo = [k for k in range(journal.plan.num_batches) if not journal.has(k)]
     if not todo:
@@ -70,23 +71,32 @@ def _connected(ray: Any, address: str | None, number: int) -> Iterator[None]:
         if address is None:
             ray.init(address="local", num_cpus=number or os.cpu_count(), include_dashboard=False, **options)
         else:
-            _check_answers(address)
             ray.init(address=address, **options)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        where = "on this machine" if address is None else f"at --address {address}"
-        way_out = "ray start --head on one machine, ray start --address=HOST:6379 on the others"
-        raise ConnectionError(f"no Ray answers {where} ({reason(error)[:200]}): {way_out}") from None
+    except (RuntimeError, ValueError, OSError) as error:
+        raise _no_answer(address, error) from None
     try:
         yield
     finally:
         ray.shutdown()
 
 
-def _check_answers(address: str) -> None:
-    """Raise OSError at once where nothing listens: Ray itself asks for a minute."""
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
+def check_ray(address: str | None) -> None:
+    """Raise ModuleNotFoundError where the extra is missing, and ConnectionError where nothing listens at HOST:PORT: before
+    anything is begun, and at once, where Ray itself asks for a minute."""
+    if importlib.util.find_spec("ray") is None:
+        raise ModuleNotFoundError("ray is needed here: pip install 'equiform[ray]'", name="ray")
+    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
     if colon and port.isdigit():
-        socket.create_connection((host, int(port)), timeout=10).close()
+        try:
+            socket.create_connection((host, int(port)), timeout=10).close()
+        except OSError as error:
+            raise _no_answer(address, error) from None
+
+
+def _no_answer(address: str | None, error: Exception) -> ConnectionError:
+    where = "on this machine" if address is None else f"at --address {address}"
+    way_out = "ray start --head on one machine, ray start --address=HOST:6379 on the others"
+    return ConnectionError(f"no Ray answers {where} ({reason(error)[:200]}): {way_out}")
 
 
 def _first_cause(error: BaseException) -> BaseException:

@@ -38,7 +38,7 @@ class Journal:
             self._tidy()
             return
         clear(self.scratch)
-        self.plan = Plan(folder, Roots(**said["roots"]), said["rows"], said["batch_size"])
+        self.plan = Plan(folder.absolute(), Roots(**said["roots"]), said["rows"], said["batch_size"])
         self._whole = {block for block in range(self._num_blocks) if self._part(block).exists()}
         self._done: defaultdict[int, set[int]] = defaultdict(set)
         for file in folder.glob("rows-*"):
