@@ -20,7 +20,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -159,35 +158,35 @@ def digest(out: Path) -> str:
     return total.hexdigest()
 
 
-def moments(rng: random.Random, number: int, seconds: float) -> Iterator[float]:
-    """When to kill: so many times, most of them while photos are turned, some while it starts."""
-    yield from (rng.uniform(0.2, seconds) for _ in range(number))
+def killed_at_random(process: subprocess.Popen[str], out: Path, rng: random.Random, number: int) -> bool:
+    """Kill a run: one time in five while it starts, else within two seconds of its first new rows; every other time with all
+    its workers at once. Whether it was still running."""
+    before = rows_done(out)
+    until = time.monotonic() + (rng.uniform(0.2, 8) if number % 5 == 0 else 120)
+    while process.poll() is None and time.monotonic() < until and rows_done(out) == before:
+        time.sleep(0.02)
+    if number % 5:
+        time.sleep(rng.uniform(0, 2))
+    running = process.poll() is None
+    if number % 2:
+        os.kill(process.pid, signal.SIGKILL)
+    else:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    return running
 
 
 def kills(place: Path, num: int, number: int, workers: int) -> dict:
-    """One run killed so many times at random moments, with all its workers or without; then left to end."""
+    """One run killed so many times at random moments, then left to end."""
     folder, plain, killed = place / "photos", place / "plain", place / "killed"
     photos(folder, num)
-    began = time.perf_counter()
     finished(start(folder, plain, "--workers", str(workers)))
-    seconds = time.perf_counter() - began
-    rng, done, times = random.Random(0), [], 0
-    for wait in moments(rng, number, seconds * 0.5):
-        process = start(folder, killed, "--workers", str(workers))
-        time.sleep(wait)
-        if process.poll() is not None:
-            break
-        if rng.random() < 0.5:
-            os.kill(process.pid, signal.SIGKILL)
-        else:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        time.sleep(0.2)
-        times += 1
+    rng, done = random.Random(0), []
+    while len(done) < number and killed_at_random(start(folder, killed, "--workers", str(workers)), killed, rng, len(done)):
         done.append(rows_done(killed))
-        print(f"kill {times} after {wait:.1f} s: {done[-1]} rows", flush=True)
+        print(f"kill {len(done)}: {done[-1]} rows", flush=True)
     finished(start(folder, killed, "--workers", str(workers)))
-    return {"photos": num, "kills": times, "rows_after_each": done, "byte_equal": digest(plain) == digest(killed)}
+    return {"photos": num, "kills": len(done), "rows_after_each": done, "byte_equal": digest(plain) == digest(killed)}
 
 
 def kill_one_actor(pid: int) -> bool:
@@ -279,7 +278,7 @@ def main() -> None:
     figures.pop("machine", None)
     for part in args.parts:
         with tempfile.TemporaryDirectory() as place:
-            numbers = {"memory": (args.num, args.workers), "kills": (args.few, args.kills, args.workers)}
+            numbers = {"memory": (args.num, args.workers), "kills": (4 * args.few, args.kills, args.workers)}
             figures[part] = parts[part](Path(place), *numbers.get(part, (args.few,)))
         print(part, figures[part], flush=True)
         common.keep("folders", figures, args.out)

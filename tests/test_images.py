@@ -25,6 +25,7 @@ from equiform.images.files import (
     open_pages,
     read_square,
     read_squares,
+    to_look_at,
     to_tensor,
 )
 from equiform.images.level import moved
@@ -126,6 +127,23 @@ def _exif(orientation):
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     return exif
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+@pytest.mark.parametrize("suffix, mode", [("jpg", "L"), ("png", "P"), ("png", "RGB"), ("tif", "CMYK")])
+def test_a_picture_to_be_looked_at_is_reduced_and_as_it_is_shown(tmp_path, suffix, mode, orientation):
+    """Twice as large as needed and more: a fraction of its pixels, with the means they had; smaller ones to the bit."""
+    large = np.kron(UPRIGHT, np.ones((8, 8), np.uint8))  # 96 by 144
+    in_mode(mode, large).save(tmp_path / f"a.{suffix}", exif=_exif(orientation), **({"quality": 95} if suffix == "jpg" else {}))
+    shown = to_tensor(open_image(tmp_path / f"a.{suffix}"))
+    whole, size = to_look_at(tmp_path / f"a.{suffix}", None)
+    assert torch.equal(whole, shown)
+    assert size == shown.shape[1:]
+    assert torch.equal(to_look_at(tmp_path / f"a.{suffix}", 60)[0], shown), "less than twice as large"
+    small, size = to_look_at(tmp_path / f"a.{suffix}", 24)
+    assert size == shown.shape[1:] == tuple(4 * side for side in small.shape[1:])
+    means = torch.nn.functional.avg_pool2d(shown.float(), 4)
+    assert (small.float() - means).abs().mean() < 2
 
 
 def test_bad_files_are_refused_in_one_line(tmp_path):

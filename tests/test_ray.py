@@ -42,16 +42,13 @@ def named(pid):
 def test_two_workers_leave_what_one_process_leaves(home, plain, tmp_path, kill):
     pytest.importorskip("ray")
     process, out = command(home, tmp_path / "out", 2), tmp_path / "out"
-    until, hit = time.monotonic() + 120, False
-    while kill and not hit and process.poll() is None and time.monotonic() < until:
-        hit = any(
-            os.kill(pid, signal.SIGKILL) is None
-            for pid in descendants(process.pid)
-            if "ray::MapWorker" in named(pid) and any(out.rglob("*.png"))
-        )
+    children, hit = set(), False
+    while process.poll() is None:
+        children |= {*descendants(process.pid)}
+        if kill and not hit and any(out.rglob("*.png")):
+            hit = any(os.kill(pid, signal.SIGKILL) is None for pid in children if "ray::MapWorker" in named(pid))
         time.sleep(0.01)
-    error = process.communicate(timeout=200)[1]
-    assert process.returncode == 1, error
+    assert process.returncode == 1, process.communicate()[1]
     assert hit == kill
     assert left_in(out) == plain
-    assert gone(descendants(process.pid))
+    assert gone(children)

@@ -184,7 +184,7 @@ def rgb(image: "Image") -> "Image":
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = PIL.Image.alpha_composite(PIL.Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _finite(values: np.ndarray) -> np.ndarray:
@@ -218,10 +218,10 @@ def to_look_at(path: str | Path, enough: int | None) -> tuple[UInt8[Tensor, "3 h
     import PIL.Image
 
     with opened(path) as image:
-        width, height = image.size
-        if enough:
-            image.draft(None, (enough, enough))
+        whole = image.size
+        drafted = image.draft(None, (enough, enough)) if enough else None
         image.load()
+        width, height = whole if drafted else image.size  # pillow turns a TIFF as it loads it
         shown_by, small = SHOWN_BY.get(image.getexif().get(ORIENTATION, 1)), rgb(image)
         factor = min(small.size) // enough if enough else 1
         small = small.reduce(factor) if factor > 1 else small
