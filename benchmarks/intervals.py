@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 
 from equiform.evaluation.detections import AveragePrecision
-from equiform.evaluation.metrics import METRICS
+from equiform.evaluation.metrics import METRICS, dice
 from equiform.evaluation.significance import sign_test
 
 NORMAL = NormalDist()
@@ -93,6 +93,24 @@ class MeanIoU(PerPhoto):
         both, target, predicted = np.tensordot(weights, counts, 1).swapaxes(0, 1)
         union = target + predicted - both
         return np.nanmean(np.where(union > 0, both / np.maximum(union, 1e-9), np.nan), 1)
+
+
+class Dice(PerPhoto):
+    """Of label maps, of volumes too; see "dice" in `equiform.evaluation.metrics`."""
+
+    __name__ = "dice"
+
+    def reset(self) -> None:
+        self.values: list[float] = []
+
+    def update(self, output: Any, target: Any) -> None:
+        self.values += [dice(one[None], labels[None]) for one, labels in zip(output, target, strict=True)]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def weighted(self, weights: np.ndarray) -> np.ndarray:
+        return weights @ np.array(self.values) / weights.sum(1)
 
 
 class BoxAP50(PerPhoto):

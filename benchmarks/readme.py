@@ -116,8 +116,10 @@ def of_volumes() -> str:
     found = figures("volumes")["O"]
     dice, poses = found["dice"], found["poses"]
     bare, adapted = dice["bare"]["mean"], dice["adapted"]["mean"]
+    low, high = dice["adapted"]["interval"]
     return (
-        f"over O {bare:.3f} bare, {adapted:.3f} adapted, upright {dice['bare']['upright']:.3f} ({found['test']} bodies); "
+        f"over O {bare:.3f} bare, {adapted:.3f} adapted ({low:.2f} to {high:.2f}), upright {dice['bare']['upright']:.3f} "
+        f"({found['test']} bodies); "
         f"{poses['right']} of {poses['bodies']} poses found"
     )
 

@@ -1,7 +1,8 @@
 """Real volumes that packages ship: equal to the bit, and the orientation found by an adapter of another data set.
 
 The files are those of nibabel's tests (brains, whole and in part, of several contrasts and resolutions). The adapter is fitted
-on templates alone, such as the MNI152 maps in nilearn's wheel (T1, grey and white matter): three volumes, not a cohort.
+on templates alone, such as the MNI152 maps in nilearn's wheel (T1, grey and white matter): three volumes, not a cohort. Others
+are downloads (scikit-image's cells3d), or are none (SciPy and scikit-learn have no volumes).
 """
 
 import argparse

@@ -9,7 +9,9 @@ mask comes back in the file's own frame, with its affine.
 """
 
 import argparse
+import gzip
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ import torch
 
 import equiform
 from equiform import Equivariant, adapt
+from equiform._files import write
 from equiform._optional import optional
 from equiform.batching.calls import parameter_names
 from equiform.canonicalizers import Pose, VolumeCanonicalizer
@@ -30,11 +33,21 @@ TILT = 0.1  # degrees that an axis may be off before the affine counts as obliqu
 def read(path: Path, oblique: bool = False) -> tuple[Any, torch.Tensor, torch.Tensor]:
     """The image of nibabel, its volume (1, 1, d, h, w) in float32, and its spacing (1, 3).
 
-    Raises ValueError for a file that is no single volume, and for an oblique affine unless `oblique`.
+    Raises ValueError for a file that is no single volume of real numbers, and for an oblique affine unless `oblique`.
     """
     image = optional("nibabel", "volumes").load(path)
+    if np.dtype(image.get_data_dtype()).kind not in "biuf":
+        raise ValueError(f"{path}: voxels are real numbers; got {image.get_data_dtype()}: write one channel, or the magnitude")
     if len(image.shape) != 3 or 0 in image.shape:
-        raise ValueError(f"{path}: one volume of three axes is expected; got the shape {image.shape}: pass one of its volumes")
+        raise ValueError(
+            f"{path}: one volume of three axes is expected; got the shape {image.shape}: write one of "
+            "its volumes, image.slicer[..., 0]"
+        )
+    sizes = np.linalg.norm(image.affine[:3, :3], axis=0)  # the zooms of a header may say otherwise
+    if not np.isfinite(image.affine).all() or not sizes.all():
+        raise ValueError(
+            f"{path}: the affine has an axis without a direction; got {image.affine[:3, :3].tolist()}: mend the header"
+        )
     if not oblique and (tilt := tilt_of(image.affine)) > TILT:
         raise ValueError(
             f"{path}: the affine is oblique, its axes are {tilt:.1f} degrees off those of the scanner; a signed permutation "
@@ -42,7 +55,7 @@ def read(path: Path, oblique: bool = False) -> tuple[Any, torch.Tensor, torch.Te
             "--oblique"
         )
     data = torch.from_numpy(np.asarray(image.dataobj, dtype=np.float32).transpose(2, 1, 0).copy())
-    return image, data[None, None], torch.tensor(image.header.get_zooms()[:3])[None].float()
+    return image, data[None, None], torch.from_numpy(sizes)[None].float()
 
 
 def tilt_of(affine: np.ndarray) -> float:
@@ -67,6 +80,9 @@ def segmented(model: Equivariant, volume: torch.Tensor, spacing: torch.Tensor) -
         output, pose = model.predict(volume, spacing) if len(model.inputs) > 1 else model.predict(volume)
     output = torch.as_tensor(output)
     scores = output.dtype.is_floating_point and output.ndim == 5
+    if (scores and output.shape[1] == 1) or (output.dtype.is_floating_point and not scores and bool((output % 1 != 0).any())):
+        came = f"{tuple(output.shape)} of {output.dtype}"
+        raise ValueError(f"scores of one class are no labels; got {came}: answer with (scores > threshold).long()")
     labels = (output.argmax(1) if scores else output).flatten(0, -4)
     if labels.shape != volume.shape[1:]:
         expected = f"labels (1, d, h, w) or scores (1, k, d, h, w) of {tuple(volume.shape[2:])}"
@@ -86,24 +102,60 @@ def content_codes(pose: Pose, canonical: str) -> str:
     return "".join(codes)
 
 
+def mask_image(mask: np.ndarray, image: Any) -> Any:
+    """The mask as a NIfTI image in the frame of another, with the codes and units of its header."""
+    of_mask = optional("nibabel", "volumes").Nifti1Image(mask, image.affine, image.header)
+    of_mask.set_data_dtype(mask.dtype)
+    of_mask.header.set_slope_inter(1, 0)
+    of_mask.header["cal_min"] = of_mask.header["cal_max"] = 0  # the window that the scan is shown in
+    return of_mask
+
+
+def says(image: Any) -> str:
+    """What a header says about its axes, such as RAS; empty where a NIfTI file says that it does not know."""
+    unknown = "sform_code" in image.header and not (image.header["sform_code"] or image.header["qform_code"])
+    return "" if unknown else "".join(optional("nibabel", "volumes").aff2axcodes(image.affine))
+
+
+def axes(text: str) -> str:
+    """Three letters, one of R and L, one of A and P, one of S and I."""
+    if sorted(text.translate(str.maketrans("LPI", "RAS"))) != ["A", "R", "S"]:
+        raise argparse.ArgumentTypeError(f"three axes such as RAS or LPS are expected; got {text!r}")
+    return text
+
+
+def out_file(text: str) -> Path:
+    """A path that a NIfTI file can be written to."""
+    path = Path(text)
+    if not path.name.endswith((".nii", ".nii.gz")) or not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"a file .nii or .nii.gz in a folder that exists is expected; got {text!r}")
+    return path
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", type=Path)
     parser.add_argument("--adapter", type=Path, required=True, help="folder that Equivariant.save wrote")
     parser.add_argument("--segmenter", required=True, help="FILE.py:FUNCTION, which returns the segmenter")
-    parser.add_argument("--out", type=Path, required=True, help="NIfTI file of the mask")
-    parser.add_argument("--canonical", default="RAS", help="where x, y, z of the adapter's upright volumes point (RAS)")
+    parser.add_argument("--out", type=out_file, required=True, help="NIfTI file of the mask")
+    parser.add_argument(
+        "--canonical", type=axes, default="RAS", help="where x, y, z of the adapter's upright volumes point (RAS)"
+    )
     parser.add_argument("--oblique", action="store_true", help="take an oblique file as its voxels lie")
     args = parser.parse_args()
+    nibabel = optional("nibabel", "volumes")
+    unreadable = (nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError, EOFError, zlib.error)
     try:
         image, volume, spacing = read(args.file, args.oblique)
         mask, pose = segmented(oriented(load_reference(args.segmenter), args.adapter), volume, spacing)
+    except unreadable as error:
+        sys.exit(f"{args.file}: {' '.join(str(error).split())}")
     except (ValueError, OSError, TypeError, ModuleNotFoundError) as error:
         sys.exit(f"{' '.join(str(error).split())}")
-    nibabel = optional("nibabel", "volumes")
-    nibabel.save(nibabel.Nifti1Image(mask, image.affine), args.out)
-    said, found = "".join(nibabel.aff2axcodes(image.affine)), content_codes(pose, args.canonical)
-    agree = "as the header says" if said == found else f"the header says {said}"
+    data = mask_image(mask, image).to_bytes()
+    write(args.out, gzip.compress(data) if args.out.suffix == ".gz" else data)
+    said, found = says(image), content_codes(pose, args.canonical)
+    agree = "as the header says" if said == found else f"the header says {said or 'nothing'}"
     print(f"{args.file}: {found}, {agree} (confidence {float(pose.confidence[0]):.2f}); mask in {args.out}")
 
 

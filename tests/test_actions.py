@@ -11,7 +11,7 @@ import torch
 import equiform
 from asserting import refused
 from equiform import Boxes, Cyclic, Dihedral, Points, act, group, inverse
-from equiform.geometry import Field, Image, Mask, Regular, RotatedBoxes, Shift, Tokens
+from equiform.geometry import Clip, Field, Image, Mask, Regular, RotatedBoxes, Shift, Tokens
 from equiform.geometry.actions import (
     ACTIONS,
     act_axial_vectors,
@@ -71,6 +71,7 @@ SAMPLES: dict[str, list[Sample]] = {
         *[(kind, pixels) for kind in ("image", Image("nearest", "edge"), Image(pseudoscalar=True))],
         ("image", lambda b, h, w: pixels(b, h, w)[:, 0]),
     ],
+    "clip": [(kind, lambda b, h, w: pixels(2 * b, h, w).unflatten(0, (b, 2))) for kind in ("clip", Clip("nearest", "edge"))],
     "mask": [(kind, lambda b, h, w: (9 * pixels(b, h, w, channels=1)).long()) for kind in ("mask", Mask("edge"))],
     "points": [
         ("points", lambda b, h, w: on_canvas(b, 5, h, w)),
@@ -485,9 +486,16 @@ def test_mixed_rows_and_images_of_other_ranks():
     assert torch.equal(together, torch.cat([act(g[i : i + 1], x[i : i + 1]) for i in range(4)]))
     assert torch.equal(together[0], torch.rot90(x[0], 1, (-2, -1)))
     assert torch.equal(together[2], x[2])
-    for shape in ((2, 5, 8), (2, 3, 5, 8), (2, 3, 4, 5, 8)):
+    for shape, kind in (
+        ((2, 5, 8), "image"),
+        ((2, 3, 5, 8), "image"),
+        ((2, 3, 4, 5, 8), "clip"),
+        ((2, 1, 3, 2, 5, 8), "image"),
+    ):
         x = torch.rand(shape)
-        assert torch.equal(act(D4[[1, 3]], x), torch.stack([torch.rot90(x[0], 1, (-2, -1)), torch.rot90(x[1], 3, (-2, -1))]))
+        assert torch.equal(
+            act(D4[[1, 3]], x, kind), torch.stack([torch.rot90(x[0], 1, (-2, -1)), torch.rot90(x[1], 3, (-2, -1))])
+        )
 
 
 # ------------------------------------------------------------------------------------------------------ good manners

@@ -68,7 +68,12 @@ def detections(n, generator):
 
 @pytest.mark.parametrize(
     "name, named, drawn",
-    [("Accuracy", "accuracy", classes), ("MeanIoU", "miou", label_maps), ("BoxAP50", "box_ap50", detections)],
+    [
+        ("Accuracy", "accuracy", classes),
+        ("MeanIoU", "miou", label_maps),
+        ("Dice", "dice", label_maps),
+        ("BoxAP50", "box_ap50", detections),
+    ],
 )
 def test_a_weight_is_so_many_of_a_photo(name, named, drawn):
     """The metric with weights is that of `evaluate` on photos that are there several times, or not at all."""

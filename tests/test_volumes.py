@@ -21,7 +21,7 @@ from equiform.geometry.moving import snap
 from equiform.images.cubes import cube_view, reduced, shares
 from equiform.learning import VolumeAugmentation
 from equiform.testing import check_equivariant, equivariance_error
-from small_canonicalizers import VOLUMES
+from small_canonicalizers import IMAGES, VOLUMES
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -109,7 +109,7 @@ def test_identity_composition_and_inverse_to_the_bit(kind, make, canvas, uncheck
         assert torch.equal(act(inverse(h), turned, kind, between), x)
         for g in other:
             assert torch.equal(act(g, turned, kind, between), act(g @ h, x, kind, canvas))
-    if len(set(canvas)) == 1 and kind != "spacing":
+    if len(set(canvas)) == 1:
         g, h = OH[5:6], OH[9:10]
         wrong = act(h @ g, x, kind, canvas)
         assert not torch.equal(act(g, act(h, x, kind, canvas), kind, canvas), wrong), "control: the other order"
@@ -183,6 +183,25 @@ def test_poses_follow_and_rows_are_on_their_own(make, name):
     again = canonicalizer(list(x))
     assert torch.equal(again.scores[[0, 2, 3]], pose.scores[[0, 2, 3]])
     assert len(canonicalizer(x[:0]).g) == 0
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+def test_what_is_not_finite_counts_as_the_mean_in_volumes_and_in_images(bad):
+    """And a row of nothing else has the confidence of chance, of either."""
+    of_volumes, of_images = VOLUMES["volume"]("O").eval(), IMAGES["orbit"]("D4").eval()
+    for canonicalizer, x in ((of_volumes, torch.rand(3, 1, 8, 8, 8)), (of_images, torch.rand(3, 3, 12, 12))):
+        holes, whole, pose = x.clone(), x.clone(), canonicalizer(x)
+        holes[1, ..., 2:5, 3] = bad
+        whole[1, ..., 2:5, 3] = torch.nan
+        of_channel = whole[1].flatten(1).nanmean(1).reshape(-1, *[1] * (x.ndim - 2))
+        whole[1] = torch.where(whole[1].isnan(), of_channel, whole[1])
+        assert torch.allclose(canonicalizer.view(holes), canonicalizer.view(whole), atol=1e-3)
+        assert not torch.allclose(canonicalizer.view(holes), canonicalizer.view(x), atol=1e-2), "control: they are missing"
+        holes[1] = bad
+        found = canonicalizer(holes)
+        assert found.confidence[1].item() == pytest.approx(1 / len(canonicalizer.elements), rel=1e-5)
+        assert (len(found.scores[1].unique()), len(pose.scores[1].unique()) > 1) == (1, True), "control: of others they differ"
+        assert torch.equal(found.scores[[0, 2]], pose.scores[[0, 2]])
 
 
 # ------------------------------------------------------------------------------------------------------- adapted models
@@ -307,9 +326,24 @@ def small(name: str = "O", **options: object) -> equiform.Equivariant:
     return adapt(lambda x: x, name, inputs="volume", outputs="volume_mask", canonicalizer=VOLUMES["volume"](name), **options)
 
 
+def spaced(spacing: object) -> Tensor:
+    inputs = {"x": "volume", "s": "spacing"}
+    return adapt(lambda x, s: x, "O", inputs=inputs, outputs="volume", canonicalizer=VOLUMES["volume"]("O"))(X, spacing)
+
+
+def labelled() -> equiform.Equivariant:
+    canonicalizer = VOLUMES["volume"]("D2h")
+    return adapt(lambda x: (x[:, 0] > 0.5).long(), "D2h", inputs="volume", outputs="volume_mask", canonicalizer=canonicalizer)
+
+
 X = torch.rand(2, 1, 6, 7, 8)
 REFUSED = {
     "channels last": (lambda: small()(X.movedim(1, -1)), r"\(2, 6, 7, 8, 1\) have 6: the axis of channels comes before depth"),
+    "channels last, of colour": (
+        lambda: small()(torch.rand(2, 24, 32, 32, 3)),
+        r"\(2, 24, 32, 32, 3\) have 24: the axis of channels .*x.movedim\(-1, 1\); for 3 channels .*channels=3",
+    ),
+    "a clip": (lambda: small()(torch.rand(2, 12, 3, 8, 8)), r"channels=12\); clips \(b, frames, .*plane and inputs='clip'"),
     "channels": (lambda: small()(X.expand(-1, 2, -1, -1, -1)), r"looks at 1 channel, .* have 2: build it.*channels=2"),
     "one volume": (
         lambda: small()(X[0]),
@@ -323,16 +357,29 @@ REFUSED = {
         lambda: act(OH[:2], torch.rand(2, 2), "spacing"),
         r"\(b, 3\), the size of a voxel along x, y, z .*got \(2, 2\)",
     ),
+    "spacings of rows": (lambda: spaced(torch.rand(2, 2)), r"input\['s'\]: spacing has shape \(b, 3\).*got \(2, 2\)"),
+    "one spacing": (
+        lambda: spaced(torch.rand(3)),
+        r"got \(3,\) \(of one volume s\[None\], of all rows alike s.expand\(b, 3\)\)",
+    ),
+    "spacings of fewer rows": (lambda: spaced(torch.rand(1, 3)), r"'spacing' of shape \(1, 3\): expected 2 rows"),
+    "a list of numbers": (lambda: spaced([1.0, 2.0, 3.0]), r"a list of 3 numbers beside 2 rows: say Rows.* or pass a tensor$"),
     "a picture's group": (lambda: adapt(abs, "C4", inputs="volume", outputs="logits"), "'volume' moves in space.*C4.*O, Oh"),
     "a picture's elements": (lambda: act(group("C4").elements[1:2], X, "volume"), "'volume' moves by groups of space, .*O or"),
     "pictures": (lambda: adapt(abs, "O", inputs="image", outputs="logits"), "'image' does not move in space.*kind 'volume'"),
-    "volumes as images": (lambda: adapt(abs, "C4", outputs="logits")(X), r"\(b, 1, 6, 7, 8\).*volumes: a group of space"),
+    "volumes as images": (lambda: adapt(abs, "C4", outputs="logits")(X), r"got \(2, 1, 6, 7, 8\): .*'volume' of"),
     "any rotation": (lambda: adapt(abs, "SO3", inputs="volume", outputs="logits"), "by index.* O, Oh, D2h, C4z .*got SO3"),
     "off the grid": (lambda: act(group("C8z").elements[1:2], X[:1], "volume"), "by index, by the symmetries of the cube"),
     "shifted": (lambda: act(OH[:1] + torch.eye(4).roll(3, 1) * torch.eye(4)[3], X, "volume"), "about their centre"),
     "a canvas of two": (lambda: act(OH[:1], torch.rand(1, 4, 3), "points", (6, 7)), r"\(depth, height, width\).*got \(6, 7\)"),
     "boxes without a canvas": (lambda: act(OH[:1], torch.rand(1, 4, 6), "boxes"), "the canvas.*depth, height, width"),
-    "boxes of clouds": (lambda: adapt(abs, "O", outputs="boxes"), "'boxes' does not move in space.*kind 'volume'"),
+    "boxes of clouds": (lambda: adapt(abs, "O", outputs="boxes"), "'boxes' lies on a volume, .*inputs='volume'"),
+    "no inputs": (lambda: adapt(abs, "O", outputs="volume"), "outputs: 'volume' lies on a volume, .* pass inputs='volume'"),
+    "no inputs, and a picture's group": (lambda: adapt(abs, "C4", outputs="volume_mask"), "C4 turns pictures.*inputs='volume'"),
+    "no metric": (
+        lambda: equiform.evaluate(labelled(), (X, labelled()(X))),
+        r"no logits .* torch.int64 of shape \(2, 6, 7, 8\): of label maps take metric='dice'",
+    ),
     "boxes of four": (lambda: act(OH[:1], torch.rand(1, 4, 4), "boxes", (6, 7, 8)), r"\(b, ..., 6\); got \(1, 4, 4\)"),
     "canvases": (lambda: act(OH[[0, 4]], X, "volume"), r"canvas \(6, 7, 8\) would end .*list of volumes .*Rows\('volume'\)"),
     "a map": (lambda: act(OH[:1], X[:, :1], "logits", (6, 7, 8)), "looks like a map: say 'volume' .* 'volume_mask'"),
@@ -427,9 +474,20 @@ def test_the_recipe_runs_and_refuses_in_one_line(nibabel, tmp_path, monkeypatch,
     nibabel.save(nibabel.Nifti1Image(torch.rand(6, 7, 8).numpy(), tilted), tmp_path / "oblique.nii")
     nibabel.save(nibabel.Nifti1Image(np.zeros((6, 7, 8, 2), np.float32), np.eye(4)), tmp_path / "series.nii")
     adapt(lambda x: x, "O", outputs="invariant").save(tmp_path / "clouds")
+    for name, answer in {"soft": "volume[:, 0]", "one": "volume", "floats": "(volume[:, 0] > 0.5).float()"}.items():
+        (tmp_path / f"{name}.py").write_text(f"def network():\n    return lambda volume: {answer}\n")
+    colour = np.zeros((6, 7, 8), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
+    nibabel.save(nibabel.Nifti1Image(colour, np.eye(4)), tmp_path / "colour.nii")
+    (tmp_path / "text.nii.gz").write_bytes(b"text")
+    nibabel.save(nibabel.Nifti1Image(np.zeros((6, 7, 8), np.float32), np.eye(4)), tmp_path / "half.nii")
+    whole = (tmp_path / "half.nii").read_bytes()
+    (tmp_path / "half.nii").write_bytes(whole[: len(whole) // 2])
+    flat = bytearray((tmp_path / "series.nii").read_bytes())
+    flat[40:50], flat[280:296] = np.array([3, 6, 7, 8, 1], np.int16).tobytes(), bytes(16)  # three axes; of x no direction
+    (tmp_path / "flat.nii").write_bytes(flat)
 
-    def run(file: str, *more: str, adapter: str = "adapter") -> str:
-        arguments = ["--adapter", str(tmp_path / adapter), "--segmenter", f"{tmp_path / 'mine.py'}:network"]
+    def run(file: str, *more: str, adapter: str = "adapter", segmenter: str = "mine") -> str:
+        arguments = ["--adapter", str(tmp_path / adapter), "--segmenter", f"{tmp_path / segmenter}.py:network"]
         arguments += ["--out", str(tmp_path / "mask.nii.gz"), *more]
         monkeypatch.setattr(sys, "argv", ["orient_volume.py", str(tmp_path / file), *arguments])
         orient_volume.main()
@@ -440,13 +498,49 @@ def test_the_recipe_runs_and_refuses_in_one_line(nibabel, tmp_path, monkeypatch,
     assert np.array_equal(mask.affine, scan.affine)
     assert np.array_equal(np.asarray(mask.dataobj), np.asarray(scan.dataobj) > 0.5)
     assert "confidence" in run("oblique.nii", "--oblique")
+    run("scan.nii.gz", segmenter="floats")
+    assert np.array_equal(nibabel.load(tmp_path / "mask.nii.gz").dataobj, mask.dataobj), "whole numbers are labels"
+    for bad in (["--out", str(tmp_path / "mask.png")], ["--out", str(tmp_path / "none" / "mask.nii")], ["--canonical", "RLS"]):
+        refused(SystemExit, "2", run, "scan.nii.gz", *bad)
+        assert bad[1] in capsys.readouterr().err
     for file, options, message in [
         (
             "oblique.nii",
             {},
             r"oblique, .* 11\.5 degrees off .*signed permutation.*resample_to_output.*as it lies with --oblique",
         ),
-        ("series.nii", {}, r"one volume of three axes is expected; got the shape \(6, 7, 8, 2\)"),
+        ("series.nii", {}, r"one volume of three axes is expected; got the shape \(6, 7, 8, 2\): .*slicer"),
+        ("colour.nii", {}, r"colour.nii: voxels are real numbers; got .*'R'"),
+        ("text.nii.gz", {}, "text.nii.gz is not a gzip file"),
+        ("half.nii", {}, "could the file be damaged"),
+        ("flat.nii", {}, "an axis without a direction"),
+        ("scan.nii.gz", {"segmenter": "soft"}, r"scores of one class are no labels; got \(1, 8, 10, 12\) .*> threshold"),
+        ("scan.nii.gz", {"segmenter": "one"}, r"scores of one class are no labels; got \(1, 1, 8, 10, 12\)"),
         ("scan.nii.gz", {"adapter": "clouds"}, "is an adapter of 'search'; one of volumes is expected"),
     ]:
         refused(SystemExit, message, run, file, **options)
+
+
+def test_the_mask_keeps_the_codes_and_units_of_the_header_and_spacing_is_that_of_the_affine(nibabel, tmp_path):
+    from recipes.orient_volume import mask_image, read, says
+
+    affine = np.diag([-2.0, 3.0, 4.0, 1.0])
+    image = nibabel.Nifti1Image((100 * torch.rand(6, 7, 8)).short().numpy(), affine)
+    image.set_qform(affine, code=1)
+    image.set_sform(affine, code=4)
+    image.header.set_xyzt_units("mm")
+    image.header.set_slope_inter(0.5, 3)
+    image.header["pixdim"][1:4] = 1  # which nobody reads where there is an sform
+    nibabel.save(image, tmp_path / "scan.nii")
+    scan, volume, spacing = read(tmp_path / "scan.nii")
+    assert spacing.tolist() == [[2, 3, 4]]
+    mask = mask_image((volume[0, 0].numpy().transpose(2, 1, 0) > 20).astype(np.uint8), scan)
+    nibabel.save(mask, tmp_path / "mask.nii")
+    kept = nibabel.load(tmp_path / "mask.nii")
+    assert np.array_equal(kept.affine, scan.affine)
+    assert [int(kept.header[code]) for code in ("qform_code", "sform_code")] == [1, 4]
+    assert (kept.header.get_xyzt_units()[0], kept.get_data_dtype()) == ("mm", np.uint8)
+    assert np.array_equal(kept.dataobj, mask.dataobj), "without the scan's slope"
+    assert says(scan) == "LAS"
+    nibabel.save(nibabel.Nifti1Image(np.zeros((2, 3, 4), np.uint8), None), tmp_path / "unsaid.nii")
+    assert says(nibabel.load(tmp_path / "unsaid.nii")) == "", "a header without codes says nothing"

@@ -147,11 +147,14 @@ def _check_moves(kinds: Any, name: str, group: Group, volumes: bool) -> None:
         row = ACTIONS[kind.name]
         if group.dim == 2 and not row.in_plane:
             raise ValueError(
-                f"{name}: {kind!r} moves in space, and {group.name} turns pictures: volumes take O, Oh, D2h, C4z or C2z"
+                f"{name}: {kind!r} moves in space, and {group.name} turns pictures: volumes take O, Oh, D2h, C4z or C2z, and "
+                "inputs='volume'"
             )
         metric = row.in_space and not dict(kind.options).get("normalized")
         if group.dim == 3 and not (metric or (volumes and (row.in_space or row.in_volume))):
             known = [name for name, row in ACTIONS.items() if row.in_space or (volumes and row.in_volume)]
+            if row.in_volume:
+                raise ValueError(f"{name}: {kind!r} lies on a volume, and there is none among the inputs: pass inputs='volume'")
             hint = "" if volumes else "; three-dimensional images are inputs of the kind 'volume'"
             raise ValueError(
                 f"{name}: {kind!r} does not move in space, as {group.name} does; kinds that do: {', '.join(known)}{hint}"

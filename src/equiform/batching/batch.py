@@ -14,11 +14,19 @@ from ..geometry.actions import Size, moved_sizes
 from ..geometry.clouds import Cloud, batch_of, flat_parts
 from ..geometry.groups import inverse
 from ..geometry.kinds import Kind, Rows, looked_at
-from ..geometry.moving import act_leaf, check_boxes, image_among, sizes_of, snap_leaf, unstacked
+from ..geometry.moving import act_leaf, check_boxes, check_spacings, image_among, sizes_of, snap_leaf, unstacked
 from ..geometry.owners import Leaves, Owned, Owners, copied, gathered, moves, owned, owners_of, take
+from ..geometry.pixels import check_axes
 from .calls import kinds_by_name, parameter_names, rows_if_list, seen_cloud
 from .chosen import Chosen
 from .lists import with_lists
+
+# the axes of what canonicalizers look at, and what has all but the first
+SEEN = {
+    "image": (("channels", "height", "width"), "grey image"),
+    "clip": (("frames", "channels", "height", "width"), "clip"),
+    "volume": (("channels", "depth", "height", "width"), "volume of one channel"),
+}
 
 
 @dataclass(frozen=True)
@@ -70,6 +78,7 @@ class Batch:
         if any(nested.is_container(value) for value in values.values()):
             kinds = {name: with_lists(kind, [values[name]], [len(seen)], f"input[{name!r}]") for name, kind in kinds.items()}
             leaves = _leaves(values, kinds)
+        check_spacings(leaves)
         owners = owners_of(leaves, len(seen), batch)
         check_boxes(leaves)
         sizes = [] if isinstance(seen, Cloud) else sizes_of(seen, dim)
@@ -205,19 +214,27 @@ def _seen(values: dict[str, Any], kinds: dict[str, Any], leaves: Leaves, dim: in
                 "Rows('points') for a list of clouds, beside lists of what else each has, such as Rows('vectors')"
             )
         return cloud, batch_of(values, kinds)
-    images = image_among(leaves)
-    kind, grey, axes = ("volume", "volume of one channel", "depth, height, width")
-    if dim == 2:
-        kind, grey, axes = ("image", "grey image", "height, width")
+    images, kind = image_among(leaves), looked_at(kinds)
+    kind = "image" if kind == "points" else kind
     if images is None:
         raise ValueError(f"no {kind} among the inputs: one of them must have the kind {kind!r} for the pose to be found")
     listed = isinstance(images, list)
-    short = [tuple(x.shape) for x in (images if listed else [images]) if x.ndim < dim + 1]
-    if short:
-        shape = f"(channels, {axes})" if listed else f"(b, channels, {axes})"
-        way = "x[None, None]" if not listed and len(short[0]) == dim else "x[None]"
-        raise ValueError(f"{kind}s have shape {shape}; got {short[0]} (one {grey}: {way})")
+    for image in images if listed else [images]:
+        _check_axes((*[1] * listed, *image.shape), kind, listed)
     return images, None
+
+
+def _check_axes(shape: tuple[int, ...], kind: str, listed: bool) -> None:
+    """Raise ValueError for images, clips or volumes with too few axes, and for those of five that say neither."""
+    axes, one = SEEN[kind]
+    missing = len(axes) + 1 - len(shape)
+    # tensors without an axis of channels may do, where the canonicalizer looks at none
+    if missing > (0 if listed else 1) or (missing and kind == "clip"):
+        expected = ", ".join(axes if listed else ("b", *axes))
+        way_out = "x[None]" if listed or missing == 1 else "x[None, None]"
+        raise ValueError(f"{kind}s have shape ({expected}); got {shape[1:] if listed else shape} (one {one}: {way_out})")
+    if kind == "image":
+        check_axes(shape)
 
 
 def _by_canvas(

@@ -247,6 +247,6 @@ def kinds_by_name(inputs: Any, names: list[str], given: dict[str, Any]) -> dict[
 
 def rows_if_list(kind: Any, value: Any) -> Any:
     """The kind of each entry where images, volumes or clouds come as a list."""
-    if isinstance(kind, Kind) and kind.name in ("image", "volume", "points") and isinstance(value, (list, tuple)):
+    if isinstance(kind, Kind) and kind.name in ("image", "clip", "volume", "points") and isinstance(value, (list, tuple)):
         return Rows(kind)
     return kind

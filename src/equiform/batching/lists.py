@@ -10,10 +10,10 @@ from torch import Tensor
 from ..geometry import nested
 from ..geometry.actions import ACTIONS
 from ..geometry.kinds import Kind, Rows
-from ..geometry.owners import num_entries
+from ..geometry.owners import moves, num_entries
 
 # number of axes of a batched tensor; that of one sample has one less
-BATCHED = {"image": 4, "mask": 4, "field": 4, "tokens": 3, "volume": 5, "volume_mask": 5}
+BATCHED = {"image": 4, "clip": 5, "mask": 4, "field": 4, "tokens": 3, "volume": 5, "volume_mask": 5}
 Array = (Tensor, np.ndarray)
 
 
@@ -80,8 +80,10 @@ def _check_given(kind: Kind, entries: list[Any], fits: bool, b: int, path: str) 
     numbers = bool(entries) and all(isinstance(entry, Number) for entry in entries)
     batched = bool(entries) and all(isinstance(entry, Array) and num_entries(entry, kind) == b for entry in entries)
     if numbers or not (fits or batched):
+        # of what moves with the rows there is nothing that they share
+        shared = "" if moves(kind) else "Invariant(axis=None) where all rows share it, "
         what = f"{len(entries)} numbers" if numbers else f"{len(entries)} entries"
         raise ValueError(
-            f"{path}: a list of {what} beside {b} rows: say Rows({kind!r}) where it has one entry per row, "
-            "Invariant(axis=None) where all rows share it, or pass a tensor"
+            f"{path}: a list of {what} beside {b} rows: say Rows({kind!r}) where it has one entry per row, {shared}or pass a "
+            "tensor"
         )

@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..geometry.groups import Group, inverse
-from ..geometry.kinds import as_kinds
 from ..geometry.moving import act
 from ..geometry.nested import first_logits
+from ..images.clips import kind_of
 from .images import ImageCanonicalizer, Images
 from .poses import Pose, pose_of
 
@@ -85,7 +85,7 @@ class EnergyCanonicalizer(ImageCanonicalizer):
             raise ValueError(f"images have shape (b, channels, height, width); got {tuple(inputs.shape)}")
         if len(inputs) == 0:
             return pose_of(torch.zeros(0, self.num_poses), self.elements)
-        kind = as_kinds("image", self.group)
+        kind = kind_of(inputs, self.group)
         answers = [self._predictor[0](act(g[None], inputs, kind)) for g in inverse(self.elements)]
         scores = torch.stack([self._confidence(answer) for answer in answers], 1)
         return pose_of(scores.float(), self.elements)

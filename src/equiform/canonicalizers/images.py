@@ -108,7 +108,8 @@ class ImageCanonicalizer(Canonicalizer):
         if num_frames == 1:
             return pose
         # the scores are log-posteriors but for a constant of each frame
-        return pose_of(pose.scores.unflatten(0, (-1, num_frames)).mean(1), self.elements)
+        scores = pose.scores.unflatten(0, (-1, num_frames)).mean(1)
+        return pose_of(scores, self.group.refined(scores))
 
     def find(self, inputs: Images) -> Pose:
         """The pose of every image, clips aside."""

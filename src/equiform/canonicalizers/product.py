@@ -9,8 +9,9 @@ from torch import Tensor
 from ..geometry.actions import moved_sizes
 from ..geometry.arrays import as_tensor
 from ..geometry.groups import Group, inverse
-from ..geometry.kinds import Rows, as_kinds
+from ..geometry.kinds import Rows
 from ..geometry.moving import act
+from ..images.clips import kind_of
 from .base import MAX_ORDER, Canonicalizer
 from .images import Images
 from .polyphase import PolyphaseCanonicalizer
@@ -73,7 +74,7 @@ class ProductCanonicalizer(Canonicalizer):
 
 def brought_back(images: Images, g: Float[Tensor, "b 3 3"], group: Group) -> Images:
     """The images moved by g^-1 of that group, as a list where they end with different canvases."""
-    kind = as_kinds("image", group)
+    kind = kind_of(images, group)
     if isinstance(images, (Tensor, np.ndarray)):
         images = as_tensor(images)
         back = inverse(g).to(images.device)

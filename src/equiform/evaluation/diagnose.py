@@ -18,6 +18,7 @@ from ..geometry.groups import O2, Cyclic, Dihedral, Group, PlaneGroup, inverse
 from ..geometry.kinds import Per, Rows, as_kinds
 from ..geometry.moving import act, first_image, image_sizes, precision
 from ..geometry.owners import gathered, owned, owners_of, take
+from ..images.clips import kind_of
 from ..learning.data import Columns, batches
 from . import metrics
 from .agreement import same_answers
@@ -160,9 +161,11 @@ def _pose(model: Equivariant, drawn: Sequence[_Batch], seed: int) -> tuple[PoseT
     g: list[list[Tensor]] = [[] for _ in (group.finite.elements if not group.on_grid else range(1))]
     for batch in drawn:
         images = first_image(batch.x, fitting_kinds(model.inputs, batch.x))
+        kind: Any = kind_of(images, group)
+        kind = Rows(kind) if isinstance(images, list) else kind
         poses = [canonicalizer(images)]
         for element in group.finite.elements[1 : len(g)].to(canonicalizer.device):
-            poses.append(canonicalizer(act(element[None], images, Rows("image") if isinstance(images, list) else "image")))
+            poses.append(canonicalizer(act(element[None], images, kind)))
         confidence.append(poses[0].confidence)
         for one, pose in zip(g, poses, strict=True):
             one.append(untied(pose, generator))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..equivariant import Equivariant
 from ..geometry import nested
-from ..geometry.actions import ACTIONS, act_image
+from ..geometry.actions import ACTIONS
 from ..geometry.kinds import Leaf, Rows, as_kinds, plain
 from ..images.views import central_square
 
@@ -55,7 +55,7 @@ def _rim(side: int) -> int:
 
 
 def _is_image(kind: Any) -> bool:
-    return ACTIONS[kind.name].act is act_image
+    return ACTIONS[kind.name].axes == 2
 
 
 def _cut(kind: Leaf, leaf: Any, path: str) -> Any:

@@ -306,7 +306,11 @@ def name(metric: Any) -> str:
 def _logits(output: Any) -> Tensor:
     logits = output if isinstance(output, Tensor) and output.ndim == 1 else first_logits(output)
     if logits is None or not logits.dtype.is_floating_point:
-        raise ValueError(f"no logits (b, k, ...) in the output, a {type(output).__name__}: pass your own metric function")
+        came = f"{output.dtype} of shape {tuple(output.shape)}" if isinstance(output, Tensor) else f"a {type(output).__name__}"
+        raise ValueError(
+            f"no logits (b, k, ...) in the output, {came}: of label maps take metric='dice' or 'miou', else pass your own "
+            "metric function"
+        )
     return logits
 
 

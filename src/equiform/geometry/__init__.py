@@ -27,6 +27,7 @@ from .groups import (
 )
 from .kinds import (
     Boxes,
+    Clip,
     Field,
     Image,
     Invariant,
@@ -52,6 +53,7 @@ __all__ = [
     "SO3",
     "AboutZ",
     "Boxes",
+    "Clip",
     "Cyclic",
     "Dihedral",
     "Field",

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from . import groups
 from .grid import Size, canvas_code, grid_code, moved_size, moved_sizes, parity
-from .pixels import BORDERS, INTERPOLATIONS, act_image, act_mask, act_tokens
+from .pixels import BORDERS, INTERPOLATIONS, act_clip, act_image, act_mask, act_tokens
 from .places import ANGLE_UNITS, BOX_FORMATS, act_boxes, act_matrices, act_points, act_rotated_boxes, act_vectors
 from .voxels import act_spacing, act_volume
 
@@ -114,6 +114,7 @@ class Row(NamedTuple):
 
 ACTIONS = {
     "image": Row(act_image, pixels=True, axes=2, border=True),
+    "clip": Row(act_clip, pixels=True, axes=2, border=True),
     "mask": Row(act_mask, pixels=True, border=True),
     "points": Row(act_points, on_canvas=True, places=1, in_space=True, border=True),
     "vectors": Row(act_vectors, in_space=True),

@@ -74,7 +74,8 @@ def _kind(name: str, axis: int | None = 0, **options: tuple[Any, Any]) -> Kind:
 
 
 def Image(interpolation: str = "bilinear", border: str = "zeros", pseudoscalar: bool = False) -> Kind:
-    """Pixels (b, ..., h, w). Off the grid: bilinear, bicubic or nearest; beyond the border zeros, edge, reflect or wrap.
+    """Pixels (b, ..., h, w); of five axes see `Clip`. Off the grid bilinear, bicubic or nearest; beyond the border zeros, edge,
+    reflect or wrap.
 
     With border="wrap" shifts are cyclic; models of groups of cyclic shifts say so themselves, of every kind. `pseudoscalar`:
     reflections also change the sign, as of vorticity.
@@ -87,6 +88,13 @@ def Image(interpolation: str = "bilinear", border: str = "zeros", pseudoscalar: 
         border=(border, "zeros"),
         pseudoscalar=(pseudoscalar, False),
     )
+
+
+def Clip(interpolation: str = "bilinear", border: str = "zeros") -> Kind:
+    """Clips (b, frames, channels, h, w), all frames of a row by one element; the options are those of `Image`."""
+    _among("interpolation", interpolation, INTERPOLATIONS)
+    _among("border", border, BORDERS)
+    return _kind("clip", interpolation=(interpolation, "bilinear"), border=(border, "zeros"))
 
 
 def Mask(border: str = "zeros") -> Kind:
@@ -241,6 +249,7 @@ def Per(owner: str, kinds: Any) -> Any:
 
 MAKERS = {
     "image": Image,
+    "clip": Clip,
     "mask": Mask,
     "points": Points,
     "boxes": Boxes,
@@ -305,9 +314,10 @@ def plain(kinds: Any) -> list[Kind]:
 
 
 def looked_at(kinds: Any) -> str:
-    """The kind that canonicalizers look at: "volume" or "image", or "points" where there is neither."""
-    names = {kind.name for kind in plain(kinds) if isinstance(kind, Kind)}
-    return "volume" if "volume" in names else "points" if "points" in names and "image" not in names else "image"
+    """The kind that canonicalizers look at: "volume", the first of "image" and "clip", or "points" where there is none."""
+    names = [kind.name for kind in plain(kinds) if isinstance(kind, Kind)]
+    images = (name for name in names if name in ("image", "clip"))
+    return "volume" if "volume" in names else next(images, "points" if "points" in names else "image")
 
 
 def axes_of(kinds: Any) -> int:

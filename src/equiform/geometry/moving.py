@@ -15,6 +15,8 @@ from .actions import ACTIONS, Size
 from .arrays import as_tensor
 from .kinds import Kind, Leaf, Rows, as_kinds, axes_of
 from .owners import check_rows, owned, owners_of
+from .pixels import check_axes
+from .voxels import check_spacing
 
 
 def act(
@@ -46,6 +48,8 @@ def act(
         came = f"{tuple(g.shape)} of {g.dtype}" if isinstance(g, Tensor) else f"a {type(g).__name__}"
         raise ValueError(f"g must be elements, floating point of shape (b, 3, 3), or (b, 4, 4) in space; got {came}")
     kinds = as_kinds(kind)
+    if kind == "image" and g.shape[-1] == 3 and hasattr(x, "shape"):  # by its bare name; answers of models come with a `Kind`
+        check_axes(tuple(x.shape))
     if batch is not None and len(g) > 1:
         return _act_on_flat(g, x, kinds, batch, name)
     sizes = canvas if isinstance(canvas, list) else [canvas] if canvas is not None else []
@@ -170,6 +174,16 @@ def check_boxes(leaves: Sequence[tuple[Any, Any, str]]) -> None:
         if bool(wrong.any()):
             corners = "x1, y1, x2, y2 with x1 <= x2 and y1 <= y2" if d == 2 else "the least x, y, z and the greatest"
             raise ValueError(f"{path}: boxes are {corners}; got {boxes[wrong][0].tolist()}")
+
+
+def check_spacings(leaves: Sequence[tuple[Any, Any, str]]) -> None:
+    """Raise ValueError for spacings of another shape, before they are taken apart by rows."""
+    for kind, leaf, path in leaves:
+        if isinstance(kind, Kind) and kind.name == "spacing" and isinstance(leaf, (Tensor, np.ndarray)):
+            try:
+                check_spacing(tuple(leaf.shape))
+            except ValueError as error:
+                raise ValueError(f"{path}: {error}") from None
 
 
 def first_image(x: Any, kinds: Any, name: str = "input") -> Any:

@@ -20,6 +20,9 @@ INTERPOLATIONS = ("bilinear", "bicubic", "nearest")
 FINEST = 16  # samples along each axis of a pixel: images that shrink further alias
 
 
+CHANNELS = (1, 3, 4)  # of pictures and volumes as they usually come
+
+
 @empty_stays
 def act_image(
     g: Float[Tensor, "b 3 3"],
@@ -44,6 +47,40 @@ def act_image(
     else:
         moved = _move_pixels(g, x, interpolation, border)
     return moved * parity(g, moved) if pseudoscalar else moved
+
+
+@empty_stays
+def act_clip(
+    g: Float[Tensor, "b 3 3"],
+    x: Tensor,
+    size: Size | None,
+    *,
+    interpolation: str = "bilinear",
+    border: str = "zeros",
+    on_grid: bool = False,
+) -> Tensor:
+    """Move every frame of (b, frames, channels, h, w) by the element of its row; the options are those of images."""
+    if x.ndim != 5:
+        one = " (one clip: x[None])" if x.ndim == 4 else ""
+        raise ValueError(f"a clip has shape (b, frames, channels, height, width); got {tuple(x.shape)}{one}")
+    return act_image(g, x, size, interpolation=interpolation, border=border, on_grid=on_grid)
+
+
+def check_axes(shape: tuple[int, ...]) -> None:
+    """Raise ValueError where images of five axes may be volumes: unless they have a few channels after more frames than that.
+
+    Whoever says "clip" or "volume" is not asked, and answers of predictors are not: their maps may have any axes.
+    """
+    if len(shape) != 5 or (shape[2] in CHANNELS and shape[1] > max(CHANNELS)):
+        return
+    last = shape[4] in CHANNELS and shape[3] not in CHANNELS
+    way_out = (
+        "; channels come before height and width: x.movedim(-1, 2) of a clip, x.movedim(-1, 1) of a volume" if last else ""
+    )
+    raise ValueError(
+        f"an image of five axes may be a clip or a volume; got {shape}: say 'clip' of (b, frames, channels, height, width), or "
+        f"'volume' of (b, channels, depth, height, width), which moves by groups of space, such as O or C4z{way_out}"
+    )
 
 
 def _gathered(g: Tensor, x: Tensor) -> Tensor:

@@ -41,11 +41,17 @@ def _moved(x: Tensor, move: Move) -> Tensor:
 
 def act_spacing(g: Float[Tensor, "b 4 4"], x: Real[Tensor, "b *k 3"], size: Size | None) -> Tensor:
     """The size of a voxel along x, y and z, (b, ..., 3): permuted with the axes, without their signs. `size` is not needed."""
-    if x.ndim < 2 or x.shape[-1] != 3:
-        raise ValueError(f"spacing has shape (b, 3), the size of a voxel along x, y, z (w, h, d); got {tuple(x.shape)}")
+    check_spacing(tuple(x.shape))
     # axis i of (z, y, x) is what axis `source` was; reversed they are those of (x, y, z)
     sources = torch.tensor([[2 - axis for axis, _ in move[::-1]] for move in voxel_moves(g)], dtype=torch.long, device=x.device)
     return x.gather(-1, sources.reshape(len(g), *[1] * (x.ndim - 2), 3).expand_as(x))
+
+
+def check_spacing(shape: tuple[int, ...]) -> None:
+    """Raise ValueError where spacings are not of three axes, or have none for rows."""
+    if len(shape) < 2 or shape[-1] != 3:
+        way_out = " (of one volume s[None], of all rows alike s.expand(b, 3))" if shape == (3,) else ""
+        raise ValueError(f"spacing has shape (b, 3), the size of a voxel along x, y, z (w, h, d); got {shape}{way_out}")
 
 
 def sample_volume(

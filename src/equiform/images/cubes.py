@@ -8,6 +8,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from ..geometry.groups import Group, inverse
+from ..geometry.pixels import CHANNELS
 from ..geometry.voxels import act_volume
 from .views import standardise, working_dtype
 
@@ -40,15 +41,24 @@ def _check(volumes: Tensor, channels: int) -> None:
         way_out = "pictures: a group of the plane, such as C4, and inputs='image'"
         raise ValueError(f"volumes have shape (b, channels, depth, height, width); got {came} (one volume: x[None]; {way_out})")
     if volumes.shape[1] not in (1, channels):
-        last = volumes.shape[4] in (1, channels)
-        build = f"build it for them, VolumeCanonicalizer(group, channels={volumes.shape[1]})"
-        way_out = "the axis of channels comes before depth, height and width: x.movedim(-1, 1)" if last else build
-        seen = "1 channel" if channels == 1 else f"{channels} channels (or 1)"
-        raise ValueError(
-            f"the canonicalizer looks at {seen}, the volumes {tuple(volumes.shape)} have {volumes.shape[1]}: {way_out}"
-        )
+        raise ValueError(_way_out(tuple(volumes.shape), channels))
     if 0 in volumes.shape[2:]:
         raise ValueError(f"volumes are empty: {tuple(volumes.shape)}")
+
+
+def _way_out(shape: tuple[int, ...], channels: int) -> str:
+    """What is wrong with volumes of another number of channels, and what to do."""
+    num, last = shape[1], shape[4]
+    build = "build it for them, VolumeCanonicalizer(group, channels={})"
+    if last in (1, channels) or (last in CHANNELS and num not in CHANNELS):
+        advice = "the axis of channels comes before depth, height and width: x.movedim(-1, 1)"
+        advice += "" if last in (1, channels) else f"; for {last} channels {build.format(last)}"
+    elif shape[2] in CHANNELS and num not in CHANNELS:
+        advice = f"{build.format(num)}; clips (b, frames, channels, height, width): a group of the plane and inputs='clip'"
+    else:
+        advice = build.format(num)
+    seen = "1 channel" if channels == 1 else f"{channels} channels (or 1)"
+    return f"the canonicalizer looks at {seen}, the volumes {shape} have {num}: {advice}"
 
 
 def reduced(volume: Shaped[Tensor, "c d h w"], side: int) -> Float[Tensor, "c s s s"]:

@@ -37,7 +37,7 @@ def square_view(
     if images.shape[1] not in (1, channels):
         last = images.shape[3] in (1, channels)
         build = f"build it for them, OrbitCanonicalizer(group, channels={images.shape[1]})"
-        way_out = "the axis of channels comes before height and width" if last else build
+        way_out = "the axis of channels comes before height and width, x.movedim(-1, 1)" if last else build
         raise ValueError(f"the canonicalizer looks at {channels} channels (or 1), the images have {images.shape[1]}: {way_out}")
     if 0 in images.shape[2:]:
         raise ValueError(f"images are empty: {tuple(images.shape)}")
@@ -186,7 +186,8 @@ def squares(images: Any, side: int) -> Tensor:
         return torch.cat([squares(image[None], side) for image in images])
     if not isinstance(images, Tensor) or images.ndim != 4 or 0 in images.shape[1:]:
         came = f"shape {tuple(images.shape)}" if isinstance(images, Tensor) else f"a {type(images).__name__}"
-        raise ValueError(f"training images have shape (b, channels, height, width); got {came}")
+        clips = "; of clips every frame is one, x.flatten(0, 1)" if isinstance(images, Tensor) and images.ndim == 5 else ""
+        raise ValueError(f"training images have shape (b, channels, height, width); got {came}{clips}")
     if images.shape[2:] == (side, side):
         return images if images.dtype == torch.uint8 else images.float()
     small = F.interpolate(images.float(), size=(side, side), mode="bilinear", antialias=True, align_corners=False)

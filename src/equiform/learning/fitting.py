@@ -35,6 +35,7 @@ FURTHER_EPOCHS, FURTHER_LR = 6, 1e-4  # for a canonicalizer that was fitted befo
 # by the kind that the canonicalizer looks at
 OBJECTIVES: dict[str, type[ImageObjective] | type[CloudObjective] | type[VolumeObjective]] = {
     "image": ImageObjective,
+    "clip": ImageObjective,
     "points": CloudObjective,
     "volume": VolumeObjective,
 }

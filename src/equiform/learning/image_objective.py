@@ -42,6 +42,11 @@ class ImageObjective(PixelObjective):
             data = torch.from_numpy(data)
         if listed and any(is_picture(photo) for photo in data):
             data = [read_photo(photo) for photo in data]
+        if listed and all(isinstance(clip, Tensor) and clip.ndim == 4 for clip in data):
+            raise ValueError(
+                f"a list of {len(data)} tensors such as {tuple(data[0].shape)} is one of clips, or of inputs and targets: "
+                "frames are images, torch.cat(clips), and inputs beside targets are a tuple"
+            )
         if not isinstance(data, Tensor):
             return data, []
         check_finite(data)

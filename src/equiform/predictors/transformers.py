@@ -14,7 +14,7 @@ SHARES = Boxes("cxcywh", normalized=True)
 
 IMAGES = {"pixel_values": "image"}
 LABELLED = IMAGES | {"labels": Invariant()}
-VIDEOS = LABELLED | {"pixel_values_videos": "image"}  # (b, frames, c, h, w)
+VIDEOS = LABELLED | dict.fromkeys(("pixel_values", "pixel_values_videos"), "clip")  # (b, frames, c, h, w)
 MAPPED = IMAGES | {"labels": "mask", "prompt_depth": "image"}
 PADDED = IMAGES | {"pixel_mask": "mask"}
 TEXTS = IMAGES | dict.fromkeys(("input_ids", "attention_mask", "position_ids"), SHARED)
