@@ -78,7 +78,7 @@ class Journal:
             return
         block = batch // self._block
         with self._lines(block).open("ab") as file:
-            file.write(json.dumps([batch, [list(row.values()) for row in rows]]).encode() + b"\n")
+            file.write(json.dumps([batch, [[row[name] for name in self.columns] for row in rows]]).encode() + b"\n")
         self._done[block].add(batch)
         self._close(block)
 
