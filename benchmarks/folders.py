@@ -88,8 +88,8 @@ def finished(process: subprocess.Popen[str]) -> None:
         sys.exit(error)
 
 
-def rows_done(out: Path) -> int:
-    """How many rows the journal has, about."""
+def rows_done(out: Path, num: int) -> int:
+    """How many of so many rows the journal has, about."""
     whole = len(list((out / "poses.parquet").glob("*.parquet"))) + len(list((out / ".poses.job").glob("part-*")))
     rows = whole * BLOCK
     for file in (out / ".poses.job").glob("rows-*"):
@@ -97,7 +97,7 @@ def rows_done(out: Path) -> int:
             rows += file.read_bytes().count(b"\n") * BATCH
         except FileNotFoundError:
             rows += BLOCK
-    return rows
+    return min(rows, num)
 
 
 def family(pid: int) -> list[int]:
@@ -133,7 +133,7 @@ def memory(place: Path, num: int, workers: int) -> dict:
     process = start(folder, out, "--workers", str(workers))
     while process.poll() is None:
         seen |= peaks(process.pid)
-        done = rows_done(out) if out.exists() else 0
+        done = rows_done(out, num) if out.exists() else 0
         if first is None and done:
             first = time.perf_counter() - began
         for mark in MARKS[:-1]:
@@ -158,22 +158,23 @@ def digest(out: Path) -> str:
     return total.hexdigest()
 
 
-def killed_at_random(process: subprocess.Popen[str], out: Path, rng: random.Random, number: int) -> bool:
+def killed_at_random(process: subprocess.Popen[str], out: Path, num: int, rng: random.Random, number: int) -> bool:
     """Kill a run: one time in five while it starts, else within two seconds of its first new rows; every other time with all
     its workers at once. Whether it was still running."""
-    before = rows_done(out)
+    before = rows_done(out, num)
     until = time.monotonic() + (rng.uniform(0.2, 8) if number % 5 == 0 else 120)
-    while process.poll() is None and time.monotonic() < until and rows_done(out) == before:
+    while process.poll() is None and time.monotonic() < until and rows_done(out, num) == before:
         time.sleep(0.02)
     if number % 5:
         time.sleep(rng.uniform(0, 2))
-    running = process.poll() is None
+    if process.poll() is not None:
+        return False
     if number % 2:
         os.kill(process.pid, signal.SIGKILL)
     else:
         os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    return running
+    return True
 
 
 def kills(place: Path, num: int, number: int, workers: int) -> dict:
@@ -182,8 +183,11 @@ def kills(place: Path, num: int, number: int, workers: int) -> dict:
     photos(folder, num)
     finished(start(folder, plain, "--workers", str(workers)))
     rng, done = random.Random(0), []
-    while len(done) < number and killed_at_random(start(folder, killed, "--workers", str(workers)), killed, rng, len(done)):
-        done.append(rows_done(killed))
+    while len(done) < number:
+        process = start(folder, killed, "--workers", str(workers))
+        if not killed_at_random(process, killed, num, rng, len(done)):
+            break
+        done.append(rows_done(killed, num))
         print(f"kill {len(done)}: {done[-1]} rows", flush=True)
     finished(start(folder, killed, "--workers", str(workers)))
     return {"photos": num, "kills": len(done), "rows_after_each": done, "byte_equal": digest(plain) == digest(killed)}
@@ -213,7 +217,7 @@ def on_ray(place: Path, num: int) -> dict:
         process = start(folder, out, "--engine", "ray", "--workers", str(workers))
         hit = False
         while kill and not hit and process.poll() is None:
-            hit = rows_done(out) > num // 8 and kill_one_actor(process.pid) if out.exists() else False
+            hit = rows_done(out, num) > num // 8 and kill_one_actor(process.pid) if out.exists() else False
             time.sleep(0.2)
         finished(process)
         name = f"{workers} workers" + ", one killed" * kill
@@ -232,7 +236,7 @@ def speed(place: Path, num: int, rounds: int = 3) -> dict:
             out = place / f"{workers}-{i}"
             process, times = start(folder, out, "--workers", str(workers), adapter="photos-c4-small"), []
             while process.poll() is None:
-                if (done := rows_done(out)) and (not times or done > times[-1][1]):
+                if (done := rows_done(out, num)) and (not times or done > times[-1][1]):
                     times.append((time.perf_counter(), done))
                 time.sleep(0.05)
             finished(process)
@@ -278,7 +282,7 @@ def main() -> None:
     figures.pop("machine", None)
     for part in args.parts:
         with tempfile.TemporaryDirectory() as place:
-            numbers = {"memory": (args.num, args.workers), "kills": (4 * args.few, args.kills, args.workers)}
+            numbers = {"memory": (args.num, args.workers), "kills": (8 * args.few, args.kills, args.workers)}
             figures[part] = parts[part](Path(place), *numbers.get(part, (args.few,)))
         print(part, figures[part], flush=True)
         common.keep("folders", figures, args.out)
