@@ -43,7 +43,7 @@ $(VENV)/demo-installed: $(VENV)/bin/python pyproject.toml constraints.txt
 
 $(VENV)/dev-installed: $(VENV)/demo-installed
 	@echo "Installing the development tools into $(VENV) ..."
-	@$(INSTALL) -e '.[demo,transformers,onnx,detection,clouds,volumes,parquet,jpeg,ray,dev]' || $(MISSING)
+	@$(INSTALL) -e '.[demo,transformers,onnx,detection,clouds,volumes,parquet,jpeg,ray,web,dev]' || $(MISSING)
 	@touch $@
 
 # torchvision and what needs it live apart: where it does not fit the torch beside it, half of the other packages fail with it
@@ -54,11 +54,12 @@ $(VISION)/installed: $(VENV)/demo-installed
 	@$(VISION)/bin/python -m pip install $(OPTIONS) -e '.[timm,torchvision,transformers,detection]' pytest pytest-xdist hypothesis beartype scipy || $(MISSING)
 	@touch $@
 
-# the picture and the figures of the README, from a demonstration and the committed JSON
-figures: $(VENV)/demo-installed
+# the pictures and the figures of the README and the docs, from a demonstration, a browser and the committed JSON
+figures: $(VENV)/dev-installed
 	$(BIN)/equiform demo --out $(OUT)
 	cp $(OUT)/accuracy.png docs/digits.png
 	$(BIN)/python benchmarks/readme.py
+	EQUIFORM_SCREENSHOT=docs/web.png $(BIN)/python -m pytest -m "" tests/test_web_page.py
 
 clean:
 	rm -rf $(VENV) $(VISION) $(OUT) .pytest_cache .ruff_cache

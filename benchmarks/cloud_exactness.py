@@ -24,7 +24,7 @@ from equiform.canonicalizers import Pose, PrincipalAxesCanonicalizer, SearchCano
 from equiform.canonicalizers.clouds import CloudCanonicalizer
 from equiform.geometry.groups import SpaceGroup, homogeneous
 
-CONTINUOUS, FINITE = ("SO3", "O3", "SE3", "E3", "SO2z"), ("C4z", "C5z", "O", "Oh", "I", "Ih")
+CONTINUOUS, FINITE = ("SO3", "O3", "SE3", "E3", "Similarity", "SO2z"), ("C4z", "C5z", "O", "Oh", "I", "Ih")
 DEFINED = 0.5
 FIRST_SEED = 20  # what counts as certain was settled on seeds below it
 BOUNDS = {"float32": 1e-5, "float64": 1e-12}

@@ -1,5 +1,5 @@
 """Bit-exact equivariance, counted: torch.equal(model(g.x), g.model(x)) for the groups whose elements move pixels to pixels, by
-quarter turns, flips and cyclic shifts.
+quarter turns, flips, cyclic shifts, and both at once.
 
 Random convolutional and attention predictors; class, mask, point and box outputs; square, non-square and odd photos; uint8 and
 float32; a different element in every row. The control is the bare predictor under the same law.
@@ -17,10 +17,12 @@ from torch import Tensor, nn
 import common
 from equiform import GroupConvCanonicalizer, OrbitCanonicalizer, act, adapt, group
 from equiform.canonicalizers import Canonicalizer, SeamCanonicalizer
+from equiform.canonicalizers.product import product_of
 from equiform.geometry import Group
+from equiform.geometry.groups import factors_of
 from equiform.geometry.kinds import as_kinds
 
-GROUPS = ("C1", "C2", "C4", "D1", "D2", "D4", "Shift4", "Shift16")
+GROUPS = ("C1", "C2", "C4", "D1", "D2", "D4", "Shift4", "Shift16", "Shift4*D4", "D4*Shift16")
 SIZES = ((32, 32), (33, 33), (32, 48), (31, 45))
 KINDS = {"logits": "invariant", "mask": "mask", "points": "points", "boxes": "boxes"}
 
@@ -91,10 +93,16 @@ def split(answer: dict[str, Tensor]) -> list[dict[str, Tensor]]:
     return [{name: value[i : i + 1] for name, value in answer.items()} for i in range(len(answer["logits"]))]
 
 
-def canonicalizers(name: str) -> list[Canonicalizer]:
-    if group(name).wraps:
-        return [SeamCanonicalizer(name)]
-    return [OrbitCanonicalizer(name, resolution=32), GroupConvCanonicalizer(name, resolution=32)]
+def canonicalizers(moved_by: Group) -> list[Canonicalizer]:
+    """With random weights, which are as exact as any; no warning of them is wanted."""
+    if len(factors := factors_of(moved_by)) > 1:
+        return [product_of([canonicalizers(factor)[0] for factor in factors])]
+    if moved_by.wraps:
+        return [SeamCanonicalizer(moved_by)]
+    found = [OrbitCanonicalizer(moved_by, resolution=32), GroupConvCanonicalizer(moved_by, resolution=32)]
+    for canonicalizer in found:
+        canonicalizer.fitted = True
+    return found
 
 
 def main() -> None:
@@ -110,8 +118,7 @@ def main() -> None:
         g = group(name).random(args.batch, torch.Generator().manual_seed(i))
         for predictor in (Convolutional().eval(), Attention().eval()):
             methods: dict[str, Callable[..., Any]] = {"bare": predictor}
-            for canonicalizer in canonicalizers(name):
-                canonicalizer.fitted = True  # random weights are as exact, and no warning is wanted
+            for canonicalizer in canonicalizers(group(name)):
                 methods[canonicalizer.name] = adapt(predictor, name, outputs=KINDS, canonicalizer=canonicalizer)
             for label, method in methods.items():
                 with torch.no_grad():

@@ -29,14 +29,12 @@ import common
 import peer
 from equiform import FrameCanonicalizer, act, adapt, fit, group, load
 from equiform.canonicalizers import PrincipalAxesCanonicalizer, SearchCanonicalizer
-from equiform.learning import CloudAugmentation, fit_opinion
+from equiform.learning import fit_opinion
 
 sys.path.insert(0, str(common.HERE.parent))
 from recipes.dgcnn import DGCNN
 
 DRAWS = 3  # random elements each test cloud is moved by
-LR = 2e-3  # of the canonicalizer, on unlabelled clouds
-VARIED = CloudAugmentation(turns=4)  # streets and walls run along x or y: quarter turns are as likely
 
 
 def clouds(source: Path) -> dict[str, Tensor]:
@@ -156,7 +154,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="npz with x_train, y_train, x_test, y_test")
     parser.add_argument("--predictor", default="pointnet_dales", help="a network beside the project")
-    parser.add_argument("--epochs", type=int, default=100, help="of the canonicalizer, on unlabelled clouds")
+    parser.add_argument("--epochs", type=int, help="of the canonicalizer, on unlabelled clouds; by default its own")
     parser.add_argument("--joint-epochs", type=int, default=10)
     parser.add_argument("--frame-epochs", type=int, default=30)
     parser.add_argument("--augmented-epochs", type=int, default=30)
@@ -205,7 +203,7 @@ def main() -> None:
         model = load(args.adapter, predictor)
     else:
         model, start = adapted(SearchCanonicalizer("SO3")), time.perf_counter()
-        fit(model, data["train"], prior="upright", epochs=args.epochs, lr=LR, augmentation=VARIED, seed=args.seed)
+        fit(model, data["train"], prior="upright", epochs=args.epochs, seed=args.seed)
         fit_seconds = round(time.perf_counter() - start, 1)
         if args.adapter:
             model.save(args.adapter)
@@ -221,7 +219,7 @@ def main() -> None:
     model.opinion = None
     torch.manual_seed(args.seed)
     frame = adapted(FrameCanonicalizer("SO3"))
-    fit(frame, data["train"], prior="upright", epochs=args.frame_epochs, lr=LR, augmentation=VARIED, seed=args.seed)
+    fit(frame, data["train"], prior="upright", epochs=args.frame_epochs, seed=args.seed)
     note("vector-neuron frame, frozen", frame)
     note(
         "rotation augmentation",

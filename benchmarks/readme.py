@@ -8,7 +8,10 @@ from pathlib import Path
 import angles
 import cifar10_oracle
 import cost
+import deploy
+import exports
 import folders
+import products
 import ready_models
 import shifts
 import sizes
@@ -19,7 +22,7 @@ from equiform.evaluation import OrbitReport
 
 PAGES = [
     HERE.parent / "README.md",
-    *(HERE.parent / "docs" / f"{name}.md" for name in ("text", "guide", "volumes", "sizes", "folders")),
+    *(HERE.parent / "docs" / f"{name}.md" for name in ("text", "guide", "volumes", "sizes", "deploy", "folders")),
 ]
 
 
@@ -190,8 +193,12 @@ TABLES = {
     "resampling": lambda: cifar10_oracle.table(figures("cifar10_oracle")),
     "shifts": lambda: shifts.markdown(figures("shifts")),
     "sizes": lambda: sizes.table(figures("sizes")),
+    "size-errors": lambda: sizes.error_table(figures("sizes")),
+    "products": lambda: products.table(figures("products")),
     "volumes": lambda: volumes.table(figures("volumes")),
     "folders": lambda: folders.table(figures("folders")),
+    "exports": lambda: exports.table(figures("exports")),
+    "deploy": lambda: deploy.table(figures("deploy")),
 }
 
 

@@ -5,18 +5,20 @@ beyond their edges mirrored, so that no frame gives the size away; larger ones c
 unlabelled photos of the usual size alone. "known size" is told the size: what is lost there is lost by resampling. The group
 ends at 1 by default, since what is enlarged and cropped is worse shrunk than as it is: "known size, shrunk too" shows it.
 
-For every size: top-1 (AP50), and how far the answers are from those at the usual size, the mean over photos of the greatest
-difference between class probabilities: the equivariance error, beside that of resampling alone ("known size").
+For every size: top-1 (AP50), and how far the answers are from those at the usual size: the equivariance error, beside that of
+resampling alone ("known size"). Of classes it is the mean over photos of the greatest difference between probabilities; of
+detections 1 - AP50 against the method's own answers at the usual size (of a score from 0.3 on), which are moved with the photo.
+Means, and shares that are won back, have 95 % intervals from resampling the photos.
 """
 
 import argparse
 import json
-import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -26,15 +28,18 @@ import equiform
 import photo_tasks
 from equiform import Equivariant, OrbitCanonicalizer, Rows, act, adapt, fit, group, inverse
 from equiform.canonicalizers import UniformCanonicalizer
-from equiform.evaluation import metrics
+from equiform.evaluation.detections import AveragePrecision
 from equiform.geometry import Image, Scale
 from equiform.geometry.groups import size_of
 from equiform.geometry.scales import resizing
+from intervals import Accuracy, BoxAP50, PerPhoto, interval, samples
 from turned import cost
 
 SHOWN = (0.35, 0.5, 0.71, 1.0, 1.41, 2.0)
 BEYOND = {"black": "zeros", "mirrored": "reflect"}  # what smaller photos lie in
 SEEN = 0.25  # boxes of which less than this share is left on the canvas are no targets
+SURE = 0.3  # the score from which on a detection counts as an answer
+Scores = dict[str, dict[str, PerPhoto]]  # by size, by method
 
 
 def arguments() -> argparse.Namespace:
@@ -116,19 +121,24 @@ def methods_at(predictor: nn.Module, model: Equivariant, size: float, beyond: st
     return methods
 
 
-def classified(predictor: nn.Module, model: Equivariant, images: Tensor, labels: Tensor, beyond: str) -> dict[str, Any]:
-    """Figures of every method at every size, and of the sizes found."""
+def classified(
+    predictor: nn.Module, model: Equivariant, images: Tensor, labels: Tensor, beyond: str
+) -> tuple[dict[str, Any], Scores]:
+    """Figures of every method at every size, and of the sizes found; what each photo adds to them."""
     usual: dict[str, Tensor] = {}
     result: dict[str, Any] = {}
+    scores: Scores = {}
     for size in sorted(SHOWN, key=lambda one: one != 1):  # the usual size first, which the others are compared with
         x, found, seen = shown(images, size, beyond), {}, {}
         for name, method in methods_at(predictor, model, size, beyond).items():
             seen[name] = p = seen[method] if isinstance(method, str) else answers(method, x)
             error = float((p - usual.setdefault(name, p)).abs().amax(1).mean())
-            found[name] = {"top1": float((p.argmax(1) == labels).float().mean()), "error": error}
+            score = scores.setdefault(str(size), {})[name] = Accuracy()
+            score.update(p, labels)
+            found[name] = {"top1": score.compute(), "error": error}
         result[str(size)] = found | {"pose": poses(model, x, size)}
         print(beyond, size, {name: round(one["top1"], 3) for name, one in found.items()}, result[str(size)]["pose"], flush=True)
-    return result
+    return result, scores
 
 
 @torch.inference_mode()
@@ -142,18 +152,23 @@ def poses(model: Equivariant, x: Tensor, size: float) -> dict[str, float]:
     return {"median": float(found.median()), "within half a step": float(right.float().mean())}
 
 
-def summary(result: dict[str, Any], score: str) -> dict[str, Any]:
-    """Of each method the mean over sizes, and the share of what size costs the bare predictor that it wins back."""
-    names = [name for name in result["1.0"] if name != "pose"]
-    means = {name: statistics.mean(one[name][score] for one in result.values()) for name in names}
-    return {name: {"mean": mean, "won_back": won_back(result, name, score)} for name, mean in means.items()}
+def summary(scores: Scores, num_resamples: int = 1000) -> dict[str, Any]:
+    """Of each method the mean over sizes, and the share of what size costs the bare predictor that it wins back, over all sizes
+    and over those up to the usual one; with their intervals."""
+    num = len(scores["1.0"]["bare"])
+    weights = samples(num, num_resamples)
+    values = {size: {name: one.weighted(weights) for name, one in row.items()} for size, row in scores.items()}
 
-
-def won_back(result: dict[str, Any], name: str, score: str, largest: float = max(SHOWN)) -> float:
-    """That share over the sizes up to `largest`."""
-    some = [one for size, one in result.items() if float(size) <= largest]
-    bare = statistics.mean(one["bare"][score] for one in some)
-    return (statistics.mean(one[name][score] for one in some) - bare) / (result["1.0"]["bare"][score] - bare)
+    found: dict[str, Any] = {}
+    for name in scores["1.0"]:
+        told = {"mean": np.mean([row[name] for row in values.values()], 0)}
+        for what, largest in (("won_back", max(SHOWN)), ("won_back_up_to_1x", 1)):
+            some = [row for size, row in values.items() if float(size) <= largest]
+            bare = np.mean([row["bare"] for row in some], 0)
+            told[what] = (np.mean([row[name] for row in some], 0) - bare) / (values["1.0"]["bare"] - bare)
+        found[name] = {what: float(one[0]) for what, one in told.items()}
+        found[name]["intervals"] = {what: interval(one, num) for what, one in told.items() if name != "bare" or what == "mean"}
+    return found
 
 
 # ------------------------------------------------------------------------------------------------------------ detection
@@ -168,44 +183,86 @@ def on_canvas(found: dict[str, Tensor], whole: Tensor, canvas: tuple[int, int]) 
 
 
 @torch.inference_mode()
-def detected(network: nn.Module, canonicalizer: OrbitCanonicalizer, data: Any) -> dict[str, Any]:
-    """AP50 of the detector at every size, bare, adapted, and told the size."""
+def detected(network: nn.Module, canonicalizer: OrbitCanonicalizer, data: Any) -> tuple[dict[str, Any], Scores]:
+    """AP50 and error of the detector at every size, bare, adapted, and told the size; what each photo adds to AP50."""
     detector, sizes = photo_tasks.Detector(network), cast(Scale, canonicalizer.group)
-    kinds = Rows(photo_tasks.DETECTIONS)
+    kinds, truth = Rows(photo_tasks.DETECTIONS), Rows({"boxes": "boxes", "labels": "invariant"})
     model = adapt(detector, sizes, inputs=Rows("image"), outputs=kinds, canonicalizer=canonicalizer)
     result: dict[str, Any] = {}
-    for size in SHOWN:
+    scores: Scores = {}
+    usual: dict[str, list[Any]] = {name: [] for name in ("bare", "adapted", "known size")}
+    for size in sorted(SHOWN, key=lambda one: one != 1):  # the usual size first, which the others are compared with
         g, back = resizing(torch.tensor([size])), inverse(resizing(torch.tensor([min(max(size, sizes.low), sizes.high)])))
-        scores = {name: metrics.make("box_ap50", kinds) for name in ("bare", "adapted", "known size")}
+        row = scores[str(size)] = {name: BoxAP50() for name in usual}
+        alike = {name: AveragePrecision("boxes", 0.5) for name in usual}
         for start in range(0, len(data), 16):
             images, targets = map(list, zip(*[data[i] for i in range(start, min(start + 16, len(data)))], strict=True))
             canvases = [(int(image.shape[1]), int(image.shape[2])) for image in images]
-            x, truth = shown(images, size), Rows({"boxes": "boxes", "labels": "invariant"})
-            moved = act(g, targets, truth, canvases)
-            moved = [on_canvas(one, one["boxes"], canvas) for one, canvas in zip(moved, canvases, strict=True)]
-            brought = act(back, x, Rows("image"))
+            x = shown(images, size)
             answers = {"bare": detector(x), "adapted": model(x)}
-            answers["known size"] = act(inverse(back), detector(brought), kinds, canvases)
+            answers["known size"] = act(inverse(back), detector(act(back, x, Rows("image"))), kinds, canvases)
             for name, answer in answers.items():
-                cut = [on_canvas(one, one["boxes"], canvas) for one, canvas in zip(answer, canvases, strict=True)]
-                scores[name].update(cut, moved)
-        result[str(size)] = {name: {"ap50": float(score.compute())} for name, score in scores.items()}
+                if size == 1:
+                    usual[name] += [sure(one) for one in answer]
+                cut = all_on_canvas(answer, canvases)
+                expected = act(g, usual[name][start : start + len(images)], truth, canvases)
+                row[name].update(cut, all_on_canvas(act(g, targets, truth, canvases), canvases))
+                alike[name].update(cut, all_on_canvas(expected, canvases))
+        result[str(size)] = {name: {"ap50": row[name].compute(), "error": 1 - alike[name].compute()} for name in usual}
         print("detection", size, {name: round(one["ap50"], 3) for name, one in result[str(size)].items()}, flush=True)
-    return result
+    return result, scores
+
+
+def sure(found: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The boxes and classes of the detections that count as an answer."""
+    return {name: found[name][found["scores"] >= SURE] for name in ("boxes", "labels")}
+
+
+def all_on_canvas(found: list[dict[str, Tensor]], canvases: list[tuple[int, int]]) -> list[dict[str, Tensor]]:
+    return [on_canvas(one, one["boxes"], canvas) for one, canvas in zip(found, canvases, strict=True)]
+
+
+# --------------------------------------------------------------------------------------------------------------- tables
+SETTINGS = {"photos in black": ("black", "top1"), "with mirrored surroundings": ("mirrored", "top1")}
+SETTINGS["detection in black"] = ("detection", "ap50")
+
+
+def cells(figures: dict[str, Any], key: str, name: str, what: str) -> list[str]:
+    """A figure of a method at every size; where it is told the size and nothing is undone it sees what the bare one sees."""
+    by_size = figures[key]["by_size"]
+    return ["as bare" if name == "known size" and size >= 1 else f"{by_size[str(size)][name][what]:.3f}" for size in SHOWN]
+
+
+def share(told: dict[str, Any], what: str) -> str:
+    """A figure of the summary, with its interval where one was computed."""
+    ends = told.get("intervals", {}).get(what, [])
+    value, *between = [f"{one:.3f}" if what == "mean" else f"{100 * one:.0f} %" for one in (told[what], *ends)]
+    return f"{value} ({' to '.join(between)})" if between else value
 
 
 def table(figures: dict[str, Any]) -> str:
     """A row for every setting and method: the score at every size, their mean, and the share that is won back."""
     shown_at = " | ".join(f"{size:g}x" for size in SHOWN)
     lines = [f"| shown at | | {shown_at} | mean | won back | up to 1x |", "| --- " * (len(SHOWN) + 5) + "|"]
-    settings = {"photos in black, top-1": ("black", "top1"), "with mirrored surroundings, top-1": ("mirrored", "top1")}
-    settings["detection in black, AP50"] = ("detection", "ap50")
-    for setting, (key, score) in settings.items():
-        for name, one in figures[key]["summary"].items() if key in figures else ():
-            values = [figures[key]["by_size"][str(size)][name][score] for size in SHOWN]
-            shares = [one["won_back"], won_back(figures[key]["by_size"], name, score, 1)]
-            row = [setting if name == "bare" else "", name, *[f"{value:.3f}" for value in [*values, one["mean"]]]]
-            row += [f"{100 * share:.0f} %" if name != "bare" else "" for share in shares]
+    for setting, (key, score) in SETTINGS.items():
+        for name, one in figures[key]["summary"].items():
+            title = f"{setting}, {'AP50' if score == 'ap50' else 'top-1'}" if name == "bare" else ""
+            row = [title, name, *cells(figures, key, name, score)]
+            row += [
+                share(one, "mean"),
+                *("" if name == "bare" else share(one, what) for what in ("won_back", "won_back_up_to_1x")),
+            ]
+            lines.append(f"| {' | '.join(row)} |")
+    return "\n".join(lines)
+
+
+def error_table(figures: dict[str, Any]) -> str:
+    """A row for every setting and method: how far the answers are from those at the usual size."""
+    lines = [f"| error at | | {' | '.join(f'{size:g}x' for size in SHOWN)} |", "| --- " * (len(SHOWN) + 2) + "|"]
+    for setting, (key, _) in SETTINGS.items():
+        for name in figures[key]["summary"] if "error" in figures[key]["by_size"]["1.0"]["bare"] else ():
+            called = "known size: resampling alone" if name == "known size" else name
+            row = [setting if name == "bare" else "", called, *cells(figures, key, name, "error")]
             lines.append(f"| {' | '.join(row)} |")
     return "\n".join(lines)
 
@@ -226,14 +283,14 @@ def main() -> None:
     figures: dict[str, Any] = {"predictor": args.predictor, "fit": how, "num_photos": len(chosen)}
     figures["cost"] = cost(model, predictor, test[chosen[:32]].float() / 255, 3)
     for beyond in BEYOND:
-        found = classified(predictor, model, test[chosen], labels[chosen], beyond)
-        figures[beyond] = {"by_size": found, "summary": summary(found, "top1")}
+        found, scores = classified(predictor, model, test[chosen], labels[chosen], beyond)
+        figures[beyond] = {"by_size": found, "summary": summary(scores)}
         print(json.dumps(figures[beyond]["summary"], indent=1), common.keep("sizes", figures, args.out), flush=True)
     if args.detector:
         data = photo_tasks.boxes_of(args.data or common.shared("data/coco128"))
-        found = detected(common.predictor(args.detector), canonicalizer, data)
+        found, scores = detected(common.predictor(args.detector), canonicalizer, data)
         figures["detection"] = {"detector": args.detector, "num_photos": len(data), "by_size": found}
-        figures["detection"]["summary"] = summary(found, "ap50")
+        figures["detection"]["summary"] = summary(scores)
         print(json.dumps(figures["detection"]["summary"], indent=1))
     print("figures in", common.keep("sizes", figures | {"equiform": equiform.__version__}, args.out))
 

@@ -1,5 +1,6 @@
 """The laws of every kind in the table of actions; a kind without a sample here fails."""
 
+import contextlib
 import math
 import warnings
 from collections.abc import Callable
@@ -196,10 +197,12 @@ def test_whole_pixels_shift_by_index_whatever_lies_beyond_the_border(border, dty
         padded = np.pad(x.double().numpy(), [(0, 0), (0, 0), (13, 13), (13, 13)], modes[border])
         rows = [padded[0, :, 13 - down : 18 - down, 13 - right : 21 - right], padded[1, :, 13 - right : 18 - right]]
         rows[1] = rows[1][..., 13 - down : 21 - down]
-        moved = act(g, x, Image(border=border))
+        far = border == "zeros" and right > 8
+        with pytest.warns(UserWarning, match=r"nothing on a canvas of 5 x 8.*wrap") if far else contextlib.nullcontext():
+            moved = act(g, x, Image(border=border))
         assert moved.dtype == dtype
         assert torch.equal(moved.double(), torch.from_numpy(np.stack(rows)))
-        if dtype == torch.float32:
+        if dtype == torch.float32 and not far:
             near = act(
                 g + 1e-3 * torch.eye(3).roll(1, 1)[None] * torch.tensor([[0.0], [1], [0]]), x / 200, Image(border=border)
             )

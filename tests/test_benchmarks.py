@@ -227,6 +227,37 @@ def test_the_errors_of_a_model_that_is_not_equivariant_are_seen(scripts):
     assert found["bare"].error > 0.1
 
 
+def test_what_size_costs_and_what_of_it_is_won_back(scripts):
+    """Worked example: of 40 photos the bare classifier knows all in the usual size and 10 in each other one, the adapted 25."""
+    import sizes
+    from intervals import Accuracy
+
+    def right(num: int) -> Accuracy:
+        score = Accuracy()
+        score.update(torch.eye(2)[(torch.arange(40) >= num).long()], torch.zeros(40, dtype=torch.long))
+        return score
+
+    shown = {
+        str(size): {"bare": right(40 if size == 1 else 10), "adapted": right(40 if size == 1 else 25)} for size in sizes.SHOWN
+    }
+    found = sizes.summary(shown, 200)
+    assert (found["bare"]["mean"], found["adapted"]["mean"]) == (pytest.approx(0.375), pytest.approx(0.6875))
+    assert (found["bare"]["won_back"], found["adapted"]["won_back"]) == (0, pytest.approx(0.5))
+    low, high = found["adapted"]["intervals"]["won_back"]
+    assert 0.2 < low < 0.5 < high < 0.8
+    assert "won_back" not in found["bare"]["intervals"]
+    assert sizes.share(found["adapted"], "won_back").startswith("50 % (")
+
+
+def test_a_pose_of_a_product_is_right_factor_by_factor(scripts):
+    import products
+    from equiform import group
+
+    g = group("C4*Scale(0.5,2,3)")
+    found = products.same(g, g.elements[[4, 5, 3]], g.elements[[4, 4, 0]])
+    assert found.tolist() == [[True, False, False], [True, True, False], [True, False, True]]
+
+
 @pytest.fixture
 def started(scripts, monkeypatch):
     """Runs a script of that name with options and returns the figures it wrote."""

@@ -57,7 +57,7 @@ def slow():
     print("ready", flush=True)
     time.sleep(60)
 """
-COMMANDS = ("demo", "fit", "evaluate", "diagnose", "upright", "predict", "info")
+COMMANDS = ("demo", "fit", "evaluate", "diagnose", "upright", "predict", "web", "info")
 
 
 def run(*arguments):
@@ -133,7 +133,7 @@ def test_help_and_usage():
 @pytest.mark.slow
 def test_python_m_equiform_and_light_imports():
     """`python -m equiform`, and no heavy package before a command needs it."""
-    heavy = ("lightning", "matplotlib", "PIL", "torchmetrics", "transformers", "sklearn", "huggingface_hub")
+    heavy = ("lightning", "matplotlib", "PIL", "torchmetrics", "transformers", "sklearn", "huggingface_hub", "gradio")
     program = f"import sys, equiform.cli; print([name for name in {heavy} if name in sys.modules])"
     both = python("-m", "equiform", "--version"), python("-W", "error", "-c", program)
     answers = [process.communicate(timeout=60) for process in both]

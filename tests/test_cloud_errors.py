@@ -47,7 +47,11 @@ def test_ways_out_are_those_of_clouds(unchecked):
 
 @pytest.mark.parametrize("kind", ["boxes", "mask", {"a": "logits", "b": Rows({"c": "image"})}, Points(normalized=True)])
 def test_kinds_of_the_canvas_are_refused_when_adapted(kind):
-    refused(ValueError, r"outputs: .* does not move .*; kinds that do: points", lambda: adapt(logits, "SO3", outputs=kind))
+    refused(
+        ValueError,
+        r"outputs: .* (does not move .*; kinds that do: points|lies on a volume)",
+        lambda: adapt(logits, "SO3", outputs=kind),
+    )
     refused(ValueError, "inputs: 'image' does not move in space", adapt, logits, "SO3", inputs="image", outputs="logits")
 
 

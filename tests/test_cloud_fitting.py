@@ -315,3 +315,16 @@ def test_the_size_that_the_predictor_knows_is_learnt_and_saved(tmp_path):
     right = fit(model, x, val=x, epochs=1, batch_size=8, **QUIET).history[-1]
     assert 0 <= right["pose_accuracy"] <= 1
     assert "radius" not in SearchCanonicalizer("E3", side=4, width=16).state_dict(), "nothing new where sizes stay"
+
+
+def test_joint_training_learns_the_size_too():
+    """From the clouds as they come, before they are turned and resized at random."""
+    x = upright(16)[0] * torch.linspace(1, 3, 16)[:, None, None]
+    radius = float((x - x.mean(1, keepdim=True)).square().sum(-1).mean(1).sqrt().log().mean().exp())
+    for name, turned in (("Similarity", None), ("Similarity", "Similarity"), ("E3", None)):
+        search = SearchCanonicalizer(name, side=4, width=16)
+        model = adapt(lambda p: p, name, outputs="points", canonicalizer=search)
+        data = DataLoader(dataset(zip(x, x, strict=True)), 8)
+        history = fit(model, data, task_loss=F.mse_loss, group=turned, epochs=2, **QUIET).history
+        assert math.isfinite(history[-1]["loss"])
+        assert getattr(search, "radius", None) == (pytest.approx(radius, rel=1e-4) if name == "Similarity" else None)

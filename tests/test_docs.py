@@ -10,11 +10,12 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 PAGES = ["README.md", *(f"docs/{name}.md" for name in ("guide", "models", "detection", "photos", "text", "clouds"))]
-PAGES += ["docs/volumes.md", "docs/sizes.md"]
+PAGES += ["docs/volumes.md", "docs/sizes.md", "docs/deploy.md", "docs/web.md"]
 
 
 @pytest.mark.parametrize("page", [pytest.param(page, marks=[pytest.mark.slow] * ("README" in page)) for page in PAGES])
-def test_snippets_run_in_order(page, capsys):
+def test_snippets_run_in_order(page, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     if page in ("docs/models.md", "docs/photos.md"):
         pytest.importorskip("transformers")
     if page == "docs/detection.md":
@@ -36,7 +37,7 @@ def test_links_lead_somewhere_and_commits_are_checked():
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/text.md", "docs/guide.md", "docs/volumes.md", "docs/sizes.md", "docs/folders.md"]
+    "page", ["README.md", *(f"docs/{name}.md" for name in ("text", "guide", "volumes", "sizes", "deploy", "folders"))]
 )
 def test_tables_and_cells_are_the_committed_figures(monkeypatch, page):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))

@@ -551,3 +551,18 @@ def test_boxes_the_wrong_way_round_are_refused():
         model = adapt(lambda x, boxes: boxes, "C4", inputs={"x": "image", "boxes": kind}, outputs=kind)
         refused(ValueError, r"input\['boxes'\]: boxes are x1, y1, x2, y2 with x1 <= x2.*got \[5.0, 1.0, 3.0", model, x, value)
     assert model(x, boxes.where(boxes != 5, 3)).shape == boxes.shape  # empty ones, as of padding, will do
+
+
+def test_prompts_on_the_float_grid_are_exact_and_others_are_rounded_once():
+    """On a canvas that is no power of two, by every element at once."""
+    canvas, g = (321, 321), group("D4").elements
+    model = adapted(lambda image, points: points.sin() * image.mean((1, 2, 3))[:, None, None], outputs="invariant")
+    model.inputs = as_kinds({"image": "image", "points": "points"})
+    x, raw = coarse(8, *canvas), 321 * torch.rand(8, 40, 2, dtype=torch.float64)
+    points = {"raw": raw.float(), "sixteenths": (raw * 16).round().float() / 16, "whole": raw.long()}
+    error = {}
+    for name, p in points.items():
+        answer = model(x, p)
+        error[name] = float((model(act(g, x), act(g, p, "points", canvas)) - answer).abs().max() / answer.abs().max())
+    assert (error["sixteenths"], error["whole"]) == (0, 0)
+    assert 0 < error["raw"] < 1e-4, "control: these were rounded before the model saw them"

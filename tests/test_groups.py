@@ -295,7 +295,17 @@ def test_products_join_and_may_be_continuous():
         (lambda: Scale(0.5, math.nan, 5), r"high is a factor above 0.*got nan"),
         (lambda: Scale(0.5, 2, 2), r"steps must be a whole number >= 3; got 2"),
         (lambda: Scale(0.5, 2, 5.0), r"steps must be a whole number .*; got 5.0"),
-        (lambda: group("Scale(0.5,2)"), r"unknown group 'Scale\(0.5,2\)'.*known groups: .*Scale\(low,high,steps\)"),
+        (lambda: Scale(0.5, 2), r"how many sizes there are too; got 0.5 and 2: Scale\(0.5, 2, 5\)"),
+        (lambda: group("SE2"), r"do you mean Shift16\*C4\?"),
+        (lambda: group("scale"), r"do you mean Scale\(0.5,2,5\)\?"),
+        (lambda: group("translation"), r"do you mean Shift16\?"),
+        (lambda: group("shift8"), r"do you mean Shift16\?"),
+        (lambda: group("Shift0"), r"'Shift0' \(n is from 1 on, such as Shift4\)"),
+        (lambda: group("C0z"), r"'C0z' \(n is from 1 on, such as C4z\)"),
+        (
+            lambda: group("Scale(0.5,2)"),
+            r"unknown group 'Scale\(0.5,2\)' \(do you mean Scale\(0.5,2,5\)\?\).*known groups: .*Scale\(low,high,steps\)",
+        ),
         (lambda: group("Scale(a,2,5)"), r"unknown group"),
         (lambda: group("C4*"), r"unknown group ''"),
         (lambda: Cyclic(4) * group("SO3"), r"one dimension; got C4 \* SO3: C4 moves 2 dimensions, SO3 3"),
@@ -304,6 +314,13 @@ def test_products_join_and_may_be_continuous():
 )
 def test_bad_ranges_of_sizes_and_products_say_the_way_out(make, message, unchecked):
     refused(ValueError, message, make)
+
+
+def test_a_name_is_no_factor(unchecked):
+    message = r"got C4 \* 'Scale\(0.5,2,5\)': write group\('Scale.*group\('C4\*Scale"
+    refused(TypeError, message, lambda: Cyclic(4) * "Scale(0.5,2,5)")  # pyright: ignore[reportOperatorIssue]
+    refused(TypeError, r"got 'C4' \* Shift2: write group\('C4'\)", lambda: "C4" * Shift(2))  # pyright: ignore
+    refused(TypeError, "unsupported operand", lambda: Cyclic(4) * 3)  # pyright: ignore[reportOperatorIssue]
 
 
 # -------------------------------------------------------------------------------------------------------- inverse

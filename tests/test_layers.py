@@ -31,12 +31,14 @@ LAYERS = [
     "second_opinion",
     "saving",
     "equivariant",
+    "exporting",
     "segment_anything",
     "upright",
     "testing",
     "learning",
     "evaluation",
     "jobs",
+    "web",
     "cli",
     "__main__",
 ]
@@ -44,7 +46,7 @@ LAYERS = [
 # a name that goes, or comes, shows up in review here
 PUBLIC = """
     Boxes Cyclic Dihedral E3 EnergyCanonicalizer Equivariant FrameCanonicalizer GroupConvCanonicalizer Invariant Logits O2 O3
-    OrbitCanonicalizer Points Rows SE3 SO2 SO3 Scale Shift Upright act adapt diagnose evaluate fit group inverse
+    OrbitCanonicalizer Points Rows SE3 SO2 SO3 Scale Shift Upright act adapt diagnose evaluate export fit group inverse
     load
 """.split()  # noqa: SIM905  (names by line read better than a list of strings)
 

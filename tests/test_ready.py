@@ -62,7 +62,7 @@ def test_networks_of_several_answers():
     assert whole.argmax(1).tolist() == drawn.argmax(1).tolist() == [0, 1, 2, 3]
     bad = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 5))
     bad.outputs = 4
-    with pytest.raises(ValueError, match=r"one score per element, \(4, 4\); got shape \(4, 5\)"):
+    with pytest.raises(ValueError, match=r"one score per element, \(16, 4\); got shape \(16, 5\)"):
         OrbitCanonicalizer("C4", bad, resolution=16).eval().scores(views)
     refused(ValueError, r"unknown network 'resnet'; known: .*mobilenet", lambda: MobileNetwork("resnet", 4))
 

@@ -78,15 +78,15 @@ def test_flips_are_told_by_the_ring_of_the_mirrored_image():
 
 def test_sectors_of_a_ring_and_what_it_is_not_for():
     scores = torch.randn(2, BINS).double()
-    logs, angles = sectors(scores)
+    logs, turns = sectors(scores)
     assert torch.allclose(logs.logsumexp(1), scores.logsumexp(1))
-    moved_logs, moved_angles = sectors(scores.roll(5, 1))
+    moved_logs, moved_turns = sectors(scores.roll(5, 1))
     assert torch.allclose(moved_logs, logs)
-    apart = (moved_angles - angles - 5 * 2 * math.pi / BINS) % (2 * math.pi)
-    assert torch.minimum(apart, 2 * math.pi - apart).max() < 1e-9
+    assert torch.allclose(moved_turns, turn(torch.tensor(5 * 2 * math.pi / BINS).double()) @ turns, atol=1e-9)
+    assert torch.equal(sectors(scores.roll(BINS // 4, 1))[1], group("C4").elements[1].double() @ turns)
     refused(ValueError, r"SO2 and O2; C8.*OrbitCanonicalizer", lambda: RingCanonicalizer("C8"))
     refused(ValueError, r"num_bins.*multiple", lambda: RingCanonicalizer("SO2", num_bins=60))
-    with pytest.raises(ValueError, match=r"\(1, 72\); got shape \(1, 7\)"):
+    with pytest.raises(ValueError, match=r"one score per angle, .*72\); got shape \(4, 7\)"):
         ring(network=nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 7)))(scenes(1))
 
 

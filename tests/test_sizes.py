@@ -181,9 +181,15 @@ def test_what_is_no_product_says_the_way_out(unchecked):
         "for each of its factors, C4 and Scale.*; got 1",
         lambda: adapt(len, name, canonicalizer=("photos-c4",), **own),
     )
+    other = OrbitCanonicalizer("Scale(0.5,1,2)", resolution=16)
     refused(
-        ValueError, "for Scale.*, not for C4", lambda: adapt(len, name, canonicalizer=(sizes, OrbitCanonicalizer("C4")), **own)
+        ValueError,
+        r"for Scale\(0.5,1,2\), not for Scale\(0.5,2,3\)",
+        lambda: adapt(len, name, canonicalizer=(None, other), **own),
     )
+    for parts in ((sizes, OrbitCanonicalizer("C4")), (sizes, None)):
+        message = r"in the order of its factors, C4 and Scale.*; got those for Scale"
+        refused(ValueError, message, lambda parts=parts: adapt(len, name, canonicalizer=parts, **own))
     refused(ValueError, "for C4, not for C4\\*Scale", lambda: adapt(len, name, canonicalizer="photos-c4", **own))
     refused(TypeError, "one per factor; got one of SO3", lambda: ProductCanonicalizer(sizes, SearchCanonicalizer("SO3")))
     refused(TypeError, "one per factor; got a str", lambda: ProductCanonicalizer(sizes, "photos-c4"))

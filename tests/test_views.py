@@ -20,6 +20,10 @@ D4 = Dihedral(4).elements
 SIZES = [(37, 53), (64, 64), (5, 3), (101, 33), (16, 16), (1, 7)]
 
 
+def whole_orbit(view, group):
+    return torch.stack(orbit_views(view, group))
+
+
 def imagenet(x: Tensor) -> Tensor:
     mean, deviation = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     return (x.float() / 255 - mean[:, None, None]) / deviation[:, None, None]
@@ -164,7 +168,7 @@ def test_what_is_no_image_is_named(images, message, unchecked):
 def test_orbits_of_views_turn_back():
     """Worked example: entry k is the view turned by -90 k degrees; entry 4 + k undoes the turn, then the flip."""
     view = square_view(noise(2, 9, 12), 16)
-    orbit = orbit_views(view, Dihedral(4))
+    orbit = whole_orbit(view, Dihedral(4))
     assert orbit.shape == (8, 2, 3, 16, 16)
     for k in range(4):
         assert torch.equal(orbit[k], torch.rot90(view, -k, (-2, -1)))
@@ -172,26 +176,26 @@ def test_orbits_of_views_turn_back():
     c8 = Cyclic(8)
     assert (view_size(c8, 16), view_size(Dihedral(4), 16)) == (32, 16)
     view = square_view(F.interpolate(torch.rand(2, 3, 4, 4), (48, 48), mode="bicubic"), 32)
-    orbit = orbit_views(view, c8)
+    orbit = whole_orbit(view, c8)
     assert orbit.shape == (8, 2, 3, 16, 16)
     corner = (torch.arange(16) - 7.5).square()
     outside = (corner[:, None] + corner).sqrt() > 8
     assert (orbit[..., outside] == 0.5).all(), "no corner tells how far the view was turned"
-    moved = orbit_views(act(c8.elements[1:2], view), c8)
+    moved = whole_orbit(act(c8.elements[1:2], view), c8)
     error = (moved.roll(-1, 0) - orbit).abs()
     assert error.mean() < 0.01
     assert (moved - orbit).abs().mean() > 5 * error.mean(), "control"
-    assert torch.equal(orbit_views(act(c8.elements[2:3], view), c8)[2], orbit[0]), "quarter turns stay exact in C8"
+    assert torch.equal(whole_orbit(act(c8.elements[2:3], view), c8)[2], orbit[0]), "quarter turns stay exact in C8"
 
 
 @pytest.mark.parametrize("group", [Cyclic(4), Dihedral(2), Dihedral(4)], ids=lambda g: g.name)
 def test_turning_the_image_permutes_the_orbit(group):
     view = square_view(noise(1, 9, 12), 16)
-    orbit = orbit_views(view, group)
+    orbit = whole_orbit(view, group)
     for g in group.elements.split(1):
-        moved = orbit_views(act(g, view), group)
+        moved = whole_orbit(act(g, view), group)
         assert torch.equal(moved[group.index(g @ group.elements)], orbit), "the orbit of g.x at g h is that of x at h"
-    assert not torch.equal(orbit_views(act(group.elements[1:2], view), group), orbit)
+    assert not torch.equal(whole_orbit(act(group.elements[1:2], view), group), orbit)
 
 
 def test_discs_and_standards():

@@ -5,6 +5,7 @@ from .canonicalizers import EnergyCanonicalizer, FrameCanonicalizer, GroupConvCa
 from .equivariant import Equivariant, adapt, load
 from .evaluation.diagnose import diagnose
 from .evaluation.evaluate import evaluate
+from .exporting import export
 from .geometry import (
     E3,
     O2,
@@ -56,6 +57,7 @@ __all__ = [
     "adapt",
     "diagnose",
     "evaluate",
+    "export",
     "fit",
     "group",
     "inverse",

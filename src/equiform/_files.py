@@ -4,27 +4,25 @@ import contextlib
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+
+
+def write(path: Path, data: bytes, scratch: Path | None = None) -> None:
+    """Write a file as a whole or not at all. `scratch`: see `replaced`."""
+    with replaced(path, scratch) as part, part.open("xb") as file:
+        file.write(data)
 
 
 @contextlib.contextmanager
-def writing(path: Path, scratch: Path | None = None) -> Iterator[BinaryIO]:
-    """A file to be written in parts, which appears as a whole or not at all: under a temporary name, then renamed.
+def replaced(path: Path, scratch: Path | None = None) -> Iterator[Path]:
+    """A temporary name in the same folder, to be written to: renamed at the end, removed after an error.
 
-    `scratch`: the folder of the temporary name, on the same disk; else that of the file.
+    `scratch`: another folder for it, on the same disk.
     """
-    name = f".{secrets.token_hex(8)}.part"  # short, since the name itself may be as long as names can be
-    part = path.with_name(name) if scratch is None else scratch / name
+    # short, since the name itself may be as long as names can be; with its ending, which some writers look at
+    part = (scratch or path.parent) / f".{secrets.token_hex(8)}.part{path.suffix[:16]}"
     try:
-        with part.open("xb") as file:
-            yield file
+        yield part
         part.replace(path)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
-
-
-def write(path: Path, data: bytes, scratch: Path | None = None) -> None:
-    """Write a file as a whole or not at all."""
-    with writing(path, scratch) as file:
-        file.write(data)

@@ -30,6 +30,7 @@ from .predictors.photo_tasks import known_task
 from .second_opinion import Opinion, evidence
 
 Predictor = Callable[..., Any] | tuple[Any, Any]
+TOLD = ("config", "device", "dtype")  # no methods: their answers would be those of the bare predictor
 
 
 class Prediction(NamedTuple):
@@ -83,6 +84,12 @@ class Equivariant(nn.Module):
         """The group the model is equivariant to."""
         return self.canonicalizer.group
 
+    def __getattr__(self, name: str) -> Any:
+        """What others ask of a model beside its answers, such as a pipeline of transformers, is the predictor's to say."""
+        if name in TOLD:
+            return getattr(self.predictor, name)
+        return super().__getattr__(name)
+
     def extra_repr(self) -> str:
         doubt = f"top_k={self.top_k}" if self.coverage is None else f"coverage={self.coverage}"
         return f"group={self.group.name}, inputs={self.inputs!r}, outputs={self.outputs!r}, {doubt}"
@@ -116,7 +123,7 @@ class Equivariant(nn.Module):
         """The poses that the predictor is run on, with their weights."""
         zero = straight_through(pose.scores) if self.canonicalizer.training and pose.scores.requires_grad else None
         chosen = choose(pose.scores, self.top_k, self.coverage) if self.averages else likeliest(pose.index)
-        return chosen.of(pose, zero, self.group.on_grid)
+        return chosen.of(pose, zero, self.group.motion)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What predictor(*args, **kwargs) would return, equivariant."""
@@ -219,6 +226,7 @@ def _chosen(given: Any, group: Group, predictor: Callable[..., Any], is_known: b
         if len(each) != len(factors):
             names = " and ".join(factor.name for factor in factors)
             raise ValueError(f"{group.name} takes a canonicalizer for each of its factors, {names}; got {len(each)}")
+        _check_order(each, factors)
         return product_of([_chosen(one, factor, predictor, is_known, seen) for one, factor in zip(each, factors, strict=True)])
     make = SearchCanonicalizer if group.dim == 3 else RingCanonicalizer if group.order is None else OrbitCanonicalizer
     if group.dim == 3 and seen == "volume":
@@ -241,6 +249,15 @@ def _chosen(given: Any, group: Group, predictor: Callable[..., Any], is_known: b
         way_out += given.fitted_on and f"; {given.fitted_on}"
         raise ValueError(f"the canonicalizer {name}".rstrip() + f" is for {given.group.name}, not for {group.name}: {way_out}")
     return given
+
+
+def _check_order(each: Sequence[Any], factors: Sequence[Group]) -> None:
+    """Raise ValueError where the canonicalizers of a product come in another order than its factors."""
+    came = [one.group if isinstance(one, Canonicalizer) else None for one in each]
+    wrong = [(one, factor) for one, factor in zip(came, factors, strict=True) if one is not None and one != factor]
+    if wrong and all(one in factors for one, _ in wrong):
+        names, given = (" and ".join(one.name for one in some) for some in (factors, [one for one in came if one is not None]))
+        raise ValueError(f"canonicalizers of a product come in the order of its factors, {names}; got those for {given}")
 
 
 def _callable(predictor: Any) -> Callable[..., Any]:

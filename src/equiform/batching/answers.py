@@ -40,7 +40,7 @@ def merged(answers: Sequence[Any], parts: Sequence[Part], kinds: Any, averages: 
     """
     if nested.is_container(answers[0]) or answers[0] is None:
         kinds = with_image_ids(kinds, answers[0])
-        kinds = with_lists(kinds, answers, [len(part.pairs) for part in parts], "output", parts[0].batch.listed)
+        kinds = with_lists(kinds, answers, [part.pairs.shape[0] for part in parts], "output", parts[0].batch.listed)
     told = [told_by(part, answer, kinds) for part, answer in zip(parts, answers, strict=True)]
     columns = list(zip(*(one.leaves for one in told), strict=True))
     chosen = parts[0].chosen

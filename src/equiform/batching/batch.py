@@ -33,7 +33,8 @@ SEEN = {
 class Batch:
     """The arguments of a call that have a kind, with the owner of every entry, and what the canonicalizer sees of them.
 
-    `seen`: the images, or a `Cloud`. `owners`: the row of every entry, by sort. `run`: the predictor on moved arguments;
+    `seen`: the images, or a `Cloud`. `owners`: the row of every entry, by sort. `sizes`: the canvas of all rows, or of each in
+    a list. `run`: the predictor on moved arguments;
     `finish`: makes the answer of the call from that of the whole batch.
     """
 
@@ -79,7 +80,7 @@ class Batch:
             kinds = {name: with_lists(kind, [values[name]], [len(seen)], f"input[{name!r}]") for name, kind in kinds.items()}
             leaves = _leaves(values, kinds)
         check_spacings(leaves)
-        owners = owners_of(leaves, len(seen), batch)
+        owners = owners_of(leaves, len(seen) if isinstance(seen, (list, Cloud)) else seen.shape[0], batch)
         check_boxes(leaves)
         sizes = [] if isinstance(seen, Cloud) else sizes_of(seen, dim)
         run = _of_lists(invoked, listed[0], isinstance(seen, Cloud)) if listed else invoked
@@ -97,7 +98,8 @@ class Batch:
         more a row where memory is slow.
         """
         back = inverse(chosen.g)
-        if not self.sizes and not isinstance(self.seen, Cloud):  # an empty batch
+        num_rows = self.owners["row"].shape[0]
+        if num_rows == 0 and not isinstance(self.seen, Cloud):
             axes = back.shape[-1] - 1
             canvas = (1,) * axes if isinstance(self.seen, list) else tuple(self.seen.shape[-axes:])
             return [Part.of(self, chosen, back, canvas, canvas, torch.zeros(0, dtype=torch.long))]
@@ -106,7 +108,7 @@ class Batch:
         elif isinstance(self.seen, Cloud):
             found = [(None, None, part) for part in torch.arange(len(chosen.row)).split(max(len(self.seen), 1))]
         else:
-            found = _by_canvas(back, self.sizes, chosen.row)
+            found = _by_canvas(back, self.sizes, chosen, num_rows)
         return [Part.of(self, chosen, back, *one) for one in found]
 
 
@@ -129,7 +131,7 @@ class Part(NamedTuple):
     @classmethod
     def of(cls, batch: Batch, chosen: Chosen, back: Tensor, before: Size | None, after: Size | None, pairs: Tensor) -> "Part":
         rows = chosen.row[pairs]
-        whole = (chosen.whole and len(pairs) == len(chosen.row)) or torch.equal(rows, batch.owners["row"])
+        whole = (chosen.whole and pairs.shape[0] == chosen.row.shape[0]) or torch.equal(rows, batch.owners["row"])
         entry, owners = gathered(batch.owners, rows) if not whole else (_all(batch.owners), batch.owners)
         return cls(batch, chosen, pairs, back[pairs.to(back.device)], before, after, entry, owners, whole)
 
@@ -160,14 +162,14 @@ class Part(NamedTuple):
         kind, value, path, sort = leaf
         owner = None if sort in (None, "row") else owners[sort].to(g.device)
         sizes = [canvas] if canvas is not None else []
-        moved = act_leaf(g if owner is None else g[owner], sizes, kind, value, path, self.chosen.on_grid)
+        moved = act_leaf(g if owner is None else g[owner], sizes, kind, value, path, self.chosen.motion)
         if self.chosen.zero is None or not _has_gradient(kind, moved):
             return moved
         rows = self.chosen.row[self.pairs].to(g.device)
         rows = rows if owner is None else rows[owner]
         zero, candidates = self.chosen.zero[rows.to(self.chosen.zero.device)], self.chosen.candidates[rows]
         for k in range(zero.shape[1]):
-            other = act_leaf(side(candidates[:, k]), sizes, kind, value, path, self.chosen.on_grid)
+            other = act_leaf(side(candidates[:, k]), sizes, kind, value, path, self.chosen.motion)
             if other.shape == moved.shape:
                 moved = moved + other * zero[:, k].to(moved).reshape(-1, *[1] * (moved.ndim - 1))
         return moved
@@ -192,7 +194,7 @@ def _has_gradient(kind: Any, x: Any) -> bool:
 
 
 def _all(owners: Owners) -> dict[str, Tensor]:
-    return {sort: torch.arange(len(owner)) for sort, owner in owners.items()}
+    return {sort: torch.arange(owner.shape[0]) for sort, owner in owners.items()}
 
 
 def _without_kind(value: Any) -> str:
@@ -238,16 +240,17 @@ def _check_axes(shape: tuple[int, ...], kind: str, listed: bool) -> None:
 
 
 def _by_canvas(
-    back: Float[Tensor, "m d d"], sizes: Sequence[Size], rows: Tensor
+    back: Float[Tensor, "m d d"], sizes: Sequence[Size], chosen: Chosen, num_rows: int
 ) -> list[tuple[Size | None, Size | None, Tensor]]:
     """The pairs of each (canvas before, canvas after being brought back), at most as many at a time as there are rows."""
     if len(set(sizes)) == 1 and len(set(sizes[0])) == 1:
-        return [(sizes[0], sizes[0], part) for part in torch.arange(len(rows)).split(len(sizes))]
+        pairs = torch.arange(chosen.row.shape[0])
+        return [(sizes[0], sizes[0], part) for part in ([pairs] if chosen.whole else pairs.split(num_rows))]
     found: dict[tuple[Size, Size], list[int]] = {}
-    before = [sizes[row] for row in rows.tolist()]
+    before = [sizes[row] for row in chosen.row.tolist()] if len(sizes) > 1 else [sizes[0]] * len(chosen.row)
     for i, pair in enumerate(zip(before, moved_sizes(back, before), strict=True)):
         found.setdefault(pair, []).append(i)
-    return [(*pair, part) for pair, pairs in found.items() for part in torch.tensor(pairs).split(len(sizes))]
+    return [(*pair, part) for pair, pairs in found.items() for part in torch.tensor(pairs).split(num_rows)]
 
 
 def _of_lists(run: Callable[[dict[str, Any]], Any], name: str, clouds: bool) -> Callable[[dict[str, Any]], Any]:

@@ -15,7 +15,8 @@ class Chosen:
     """The (row, element) pairs to run, row by row, the likeliest first; weights sum to one over each row.
 
     `g`: their elements, from the `candidates` of every row. `zero`: in training a weight for each candidate, whose value is 0
-    and whose gradient is that of the choice. `whole`: each row comes once, in its order. `on_grid`: all elements keep to it.
+    and whose gradient is that of the choice. `whole`: each row comes once, in its order. `motion`: what all
+    elements do, see `Group.motion`.
     """
 
     row: Int[Tensor, " m"]
@@ -26,19 +27,19 @@ class Chosen:
     candidates: Any = None
     zero: Any = None
     whole: bool = False
-    on_grid: bool = False
+    motion: str = "any"
 
-    def of(self, pose: Any, zero: Float[Tensor, "b n"] | None = None, on_grid: bool = False) -> "Chosen":
+    def of(self, pose: Any, zero: Float[Tensor, "b n"] | None = None, motion: str = "any") -> "Chosen":
         """The same pairs with the elements of a `Pose`."""
         device = pose.candidates.device
         g = pose.candidates[self.row.to(device), self.index.to(device)]
-        return replace(self, g=g, candidates=pose.candidates, zero=zero, on_grid=on_grid)
+        return replace(self, g=g, candidates=pose.candidates, zero=zero, motion=motion)
 
 
 def likeliest(index: Int[Tensor, " b"]) -> Chosen:
     """One element of every row, by its index."""
-    row = torch.arange(len(index))
-    return Chosen(row, torch.zeros_like(row), index, torch.ones(len(index), dtype=torch.float64), whole=True)
+    row = torch.arange(index.shape[0])
+    return Chosen(row, torch.zeros_like(row), index, torch.ones(index.shape[0], dtype=torch.float64), whole=True)
 
 
 def choose(scores: Float[Tensor, "b n"], top_k: int = 1, coverage: float | None = None) -> Chosen:

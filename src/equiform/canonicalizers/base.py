@@ -64,7 +64,7 @@ class Canonicalizer(nn.Module, ABC):
         prior: the share of the inputs that is upright, the rest being spread over the other poses alike; or a number above 0
         for every element, in their order. Raises ValueError for any other, and where poses are found in the input.
         """
-        if self.group.order is None or self.num_poses != self.group.order:
+        if self.group.order is None or self.group.wraps or self.num_poses != self.group.order:
             raise ValueError(f"a prior is over the elements of a finite group, or the angles of images; got {self.group.name}")
         order = self.group.order
         if isinstance(prior, int | float):

@@ -114,7 +114,7 @@ class ImageCanonicalizer(Canonicalizer):
     def find(self, inputs: Images) -> Pose:
         """The pose of every image, clips aside."""
         view = self.view(inputs)
-        if len(view) == 0:
+        if view.shape[0] == 0:
             return pose_of(torch.zeros(0, self.num_poses, device=view.device), self.elements)
         # a small network gains nothing from half precision, which would blur the scores
         with torch.autocast(view.device.type, enabled=self.training and torch.is_autocast_enabled(view.device.type)):
@@ -138,8 +138,8 @@ def canvases(images: Images, group: Group) -> list[Tensor]:
         h, w = x.shape[-2:]
         if most > min(h, w):
             raise ValueError(
-                f"{group.name} shifts by up to {most - 1} pixels, more than a canvas of {h} x {w}: take Shift(n), n at most "
-                f"{min(h, w)}"
+                f"{group.name} shifts by up to {most - 1} pixels, more than a canvas of {h} x {w} has room for: take "
+                f"'Shift{min(h, w)}' at most, or larger images"
             )
     return [x.flatten(1, -3) for x in batches] or [torch.zeros(0, 1, most, most)]
 

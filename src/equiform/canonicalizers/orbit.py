@@ -4,6 +4,7 @@ Turning the input permutes the scores, which makes the pose equivariant whatever
 """
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -13,12 +14,13 @@ from torch import Tensor, nn
 from .._checks import check_positive
 from ..geometry.groups import Group, inverse
 from ..geometry.nested import first_logits, is_container
-from ..images.views import orbit_views
+from ..images.views import back, orbit_views
 from .images import ImageCanonicalizer
 from .networks import MobileNetwork, ScoreNetwork
 
+FEW = 16  # views that one pass of a network looks at faster than several passes
 PAIRS = 64  # scored at once: more take memory, fewer take time
-STEP = 2.0**-14  # of scores that are summed over the orbit: sums of whole steps are exact in any order
+STEP = 2.0**-18  # of scores
 
 
 class OrbitCanonicalizer(ImageCanonicalizer):
@@ -51,6 +53,7 @@ class OrbitCanonicalizer(ImageCanonicalizer):
             network = MobileNetwork(network, self.num_poses, channels=channels)
         self.network = ScoreNetwork(channels) if network is None else network
         self.register_buffer("_products", products(self.group), persistent=False)
+        self._back = back(self.group)
 
     _products: Tensor
 
@@ -60,13 +63,11 @@ class OrbitCanonicalizer(ImageCanonicalizer):
 
     def scores(self, view: Float[Tensor, "b c s s"]) -> Float[Tensor, "b n"]:
         """Raises ValueError where the network gives another number of scores."""
-        orbit = orbit_views(view, self.group).to(self._dtype())
+        orbit = orbit_views(view.to(self._dtype()), self.group, self._back)
         if not self.training:
-            # element by element, which is easier on memory and caches, and lets no rounding depend on where in a batch a view
-            # comes to lie
-            answers = torch.stack([self._answer(part) for part in orbit])
-            return (self._over_orbit(answers) if self.sees_turns else answers.mT) / self.temperature
-        return self._in_training(orbit) / self.temperature
+            answers = in_steps(answers_to(self._answer, orbit))
+            return (self._over_orbit(answers) if self.sees_turns else answers.mT).to(view.dtype) / self.temperature
+        return self._in_training(torch.stack(orbit)) / self.temperature
 
     def _in_training(self, orbit: Float[Tensor, "n b c r r"]) -> Float[Tensor, "b n"]:
         n, b = orbit.shape[:2]
@@ -82,9 +83,8 @@ class OrbitCanonicalizer(ImageCanonicalizer):
 
     def _over_orbit(self, answers: Float[Tensor, "n b n"]) -> Float[Tensor, "b n"]:
         """The mean over h of what the view h^-1.x says of h^-1 g."""
-        whole = (answers.double() / STEP).round()
-        index = self._products[:, None].expand_as(whole)
-        return (whole.gather(2, index).sum(0) * (STEP / len(whole))).to(answers.dtype)
+        index = self._products[:, None].expand_as(answers)
+        return answers.gather(2, index).mean(0)
 
     def scores_of(
         self, view: Float[Tensor, "b c s s"], row: Int[Tensor, " m"], index: Int[Tensor, " m"]
@@ -92,14 +92,15 @@ class OrbitCanonicalizer(ImageCanonicalizer):
         """The scores of some (row, index of an element) pairs alone, at one pass of the network each."""
         if self.sees_turns:
             return self.scores(view)[row, index]
-        pairs = orbit_views(view, self.group).to(self._dtype())[index, row]
+        pairs = torch.stack(orbit_views(view, self.group, self._back)).to(self._dtype())[index, row]
         scores = [self._answer(part) for part in pairs.split(PAIRS)] or [view.new_zeros(0)]
         return torch.cat(scores) / self.temperature
 
     def _answer(self, views: Float[Tensor, "m c r r"]) -> Tensor:
         answer = self.network(views.contiguous(memory_format=torch.channels_last))
         scores = first_logits(answer) if is_container(answer) else answer  # transformers classifiers answer with a dict
-        shape = (len(views), self.num_poses) if self.sees_turns else (len(views),)
+        b = views.shape[0]
+        shape = (b, self.num_poses) if self.sees_turns else (b,)
         if not isinstance(scores, Tensor) or scores.numel() != math.prod(shape):
             came = f"shape {tuple(scores.shape)}" if isinstance(scores, Tensor) else f"a {type(answer).__name__}"
             what = "element" if self.sees_turns else "row"
@@ -107,6 +108,21 @@ class OrbitCanonicalizer(ImageCanonicalizer):
                 f"the network must give one score per {what}, {shape}; got {came}: see canonicalizers.scorer(backbone)"
             )
         return scores.reshape(shape)
+
+
+def answers_to(network: Callable[[Tensor], Tensor], orbit: Sequence[Float[Tensor, "b c r r"]]) -> Float[Tensor, "n b *k"]:
+    """What the network answers to each view. In one pass where there are few, which costs less than several, and in a graph;
+    otherwise view by view, which is easier on memory and caches."""
+    views = torch.stack(list(orbit))  # alike in memory, or a network may round differently
+    if torch.compiler.is_compiling() or len(views) * views.shape[1] <= FEW:
+        answers = network(views.flatten(0, 1))
+        return answers.reshape(*views.shape[:2], *answers.shape[1:])
+    return torch.stack([network(part) for part in views])
+
+
+def in_steps(answers: Tensor) -> Tensor:
+    """In float64 and rounded to whole steps: the same whatever place in a batch a view has, and their sums in any order too."""
+    return (answers.double() / STEP).round() * STEP
 
 
 def products(group: Group) -> Int[Tensor, "n n"]:

@@ -42,8 +42,8 @@ def pose_of(
     """
     scores = torch.where(scores.isfinite().all(1, keepdim=True), scores, torch.zeros_like(scores))
     index = scores.detach().argmax(1)
-    candidates = elements.expand(len(scores), *elements.shape[-3:])
-    rows = torch.arange(len(scores), device=elements.device)
+    candidates = elements.expand(scores.shape[0], *elements.shape[-3:])
+    rows = torch.arange(scores.shape[0], device=elements.device)
     return Pose(candidates[rows, index.to(elements.device)], index, scores, candidates, certainty)
 
 

@@ -1,4 +1,4 @@
-"""Poses of a product of groups, factor by factor: the turn first, then the size on the turned-back picture; shifts before."""
+"""Poses of a product of groups, factor by factor: shifts first, then the turn, then the size of what was turned back."""
 
 from typing import Any
 
@@ -23,8 +23,9 @@ class ProductCanonicalizer(Canonicalizer):
 
     The second looks at the image that the first has brought back by its likeliest pose, and its scores count beside all poses
     of the first: p(g, h | x) = p(g | x) p(h | g*^-1 x). So the pose is exact under the first factor where its own is, and under
-    the second where the first moves with it too: `SeamCanonicalizer` does with quarter turns and flips, and shifts are found
-    first, "Shift16*D4". `top_k` and `coverage` are by this posterior.
+    the second where the first moves with it too: `SeamCanonicalizer` does with quarter turns and flips. Cyclic shifts are found
+    first whichever factor they are, since turns carry them into each other: r s = (r s r^-1) r, so "D4*Shift16" has the poses
+    of "Shift16*D4". `top_k` and `coverage` are by this posterior.
     To score all pairs with one network take `OrbitCanonicalizer` with the product.
     Each is fitted alone, on inputs in the poses that the predictor knows. Raises TypeError or ValueError for other parts.
     """
@@ -38,12 +39,11 @@ class ProductCanonicalizer(Canonicalizer):
             if not isinstance(part, Canonicalizer) or part.group.dim != 2:
                 came = f"one of {part.group.name}" if isinstance(part, Canonicalizer) else f"a {type(part).__name__}"
                 raise TypeError(f"a product is of two canonicalizers of images, one per factor; got {came}")
-        if second.group.wraps:
-            one, two = first.group.name, second.group.name
-            raise ValueError(f"shifts are found first, since the others look at the whole photo: {two}*{one}; got {one}*{two}")
-        if isinstance(first, PolyphaseCanonicalizer):
-            name = first.group.name
-            raise ValueError(f"polyphase leaves shifts by whole strides, which turns show: take SeamCanonicalizer({name!r})")
+            if isinstance(part, PolyphaseCanonicalizer):
+                name = part.group.name
+                raise ValueError(
+                    f"polyphase leaves shifts by whole strides, which turns show: take SeamCanonicalizer({name!r})"
+                )
         super().__init__(first.group * second.group)
         self.first, self.second = first, second
 
@@ -64,8 +64,9 @@ class ProductCanonicalizer(Canonicalizer):
 
     def forward(self, inputs: Images) -> Pose:
         """The pose of every image."""
-        one = self.first(inputs)
-        two = self.second(brought_back(inputs, one.g, self.first.group))
+        former, latter = (self.second, self.first) if self.second.group.wraps else (self.first, self.second)
+        one = former(inputs)
+        two = latter(brought_back(inputs, one.g, former.group))
         # in float64, so that the order of the sums over poses does not show
         logs = [pose.scores.double().log_softmax(1) for pose in (one, two)]
         candidates = one.candidates[:, :, None] @ two.candidates[:, None].to(one.candidates)

@@ -8,17 +8,17 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from .._checks import check_positive, check_whole
-from ..geometry.actions import act_image
-from ..geometry.groups import Cyclic, Group, turn
+from ..geometry.groups import Cyclic, Group, turn, turn_to
 from ..images.clips import as_frames
-from ..images.views import central_square, disc, orbit_views, squares, view_size
+from ..images.views import back, central_square, disc, orbit_views, squares, view_size
 from .base import Prior, check_share
 from .images import ImageCanonicalizer, Images
 from .networks import MobileNetwork
-from .orbit import STEP
+from .orbit import answers_to
 from .poses import Pose, pose_of
 
 SECTORS = 8  # candidates for a pose: the likeliest angle, and the best one in each of the other sectors about it
+STEP = 2.0**-24  # of scores that are summed over views: sums of whole steps are exact in any order
 CONCENTRATION = 60.0  # of the target about the true angle, von Mises: a deviation of 7 degrees
 
 
@@ -56,6 +56,7 @@ class RingCanonicalizer(ImageCanonicalizer):
             raise ValueError(f"num_bins must be a multiple of num_views and of {SECTORS}; got {num_bins} and {num_views} views")
         check_positive(temperature=temperature)
         self.num_bins, self.temperature, self.ring = num_bins, temperature, Cyclic(num_views)
+        self._back = back(self.ring)
         self.given_network = type(network).__qualname__ if isinstance(network, nn.Module) else None
         self.own_network = None if isinstance(network, nn.Module) else network
         if isinstance(network, str):
@@ -90,14 +91,14 @@ class RingCanonicalizer(ImageCanonicalizer):
     def scores(self, view: Float[Tensor, "b c s s"]) -> Float[Tensor, "b m"]:
         """One score for every angle of the ring; of O2 then those of the angles after a flip. In training, of one view."""
         if self.group.reflections:
-            flipped = act_image(turn(torch.zeros(len(view)), torch.ones(len(view), dtype=torch.bool)), view, None)
+            flipped = view.flip(-1)
             return torch.cat([self._ring(view), self._mirrored(self._ring(flipped))], 1) / self.temperature
         return self._ring(view) / self.temperature
 
     def _ring(self, view: Float[Tensor, "b c s s"]) -> Float[Tensor, "b k"]:
         if self.training:
             return self._answer(view)
-        answers = torch.stack([self._answer(part) for part in orbit_views(view, self.ring)])
+        answers = answers_to(self._answer, orbit_views(view, self.ring, self._back))
         # whole steps add up exactly in any order, so that a quarter turn moves the ring and changes nothing else
         whole = (answers.double() / STEP).round()
         step = self.num_bins // len(whole)
@@ -112,7 +113,7 @@ class RingCanonicalizer(ImageCanonicalizer):
     def _answer(self, views: Float[Tensor, "b c r r"]) -> Float[Tensor, "b k"]:
         views = disc(views) if self.ring.on_grid else views  # views off the grid come as discs
         answer = self.network(views.to(self._dtype()).contiguous(memory_format=torch.channels_last))
-        if not isinstance(answer, Tensor) or answer.shape != (len(views), self.num_bins):
+        if not isinstance(answer, Tensor) or answer.shape != (views.shape[0], self.num_bins):
             came = f"shape {tuple(answer.shape)}" if isinstance(answer, Tensor) else f"a {type(answer).__name__}"
             raise ValueError(f"the network must give one score per angle, ({len(views)}, {self.num_bins}); got {came}")
         return answer
@@ -133,17 +134,17 @@ class RingCanonicalizer(ImageCanonicalizer):
     def forward(self, inputs: Images, log_prior: Float[Tensor, " m"] | None = None) -> Pose:
         images, num_frames = as_frames(inputs, self.channels)
         view = self.view(images)
-        if len(view) == 0:
+        if view.shape[0] == 0:
             return pose_of(torch.zeros(0, self.num_poses), torch.eye(3).expand(0, self.num_poses, 3, 3))
         scores = self.scores(view).double()
         scores = torch.where(scores.isfinite().all(1, keepdim=True), scores, torch.zeros_like(scores))
         scores = scores.unflatten(0, (-1, num_frames)).mean(1)
         rings = scores if log_prior is None else scores + log_prior.to(scores)
         rings = rings.unflatten(1, (self._flips, self.num_bins))
-        logs, angles = zip(*[sectors(ring) for ring in rings.unbind(1)], strict=True)
-        flips = torch.arange(self._flips).bool().repeat_interleave(SECTORS).expand(len(scores), -1)
-        candidates = exact_turn(torch.cat(angles, 1), flips.to(view.device)).float()
-        return pose_of(torch.cat(logs, 1).float(), candidates)
+        logs, turns = zip(*[sectors(ring) for ring in rings.unbind(1)], strict=True)
+        if self.group.reflections:
+            turns = (turns[0], turns[1] * torch.tensor([-1.0, 1.0, 1.0], dtype=torch.float64, device=view.device))
+        return pose_of(torch.cat(logs, 1).float(), torch.cat(turns, 1).float())
 
     def target(self, prior: Tensor, g: Float[Tensor, "b 3 3"]) -> Float[Tensor, "b m"]:
         """Von Mises about the angle (Mardia & Jupp 2000, sec. 3.5.4); there is no other prior of continuous groups."""
@@ -161,10 +162,11 @@ class RingCanonicalizer(ImageCanonicalizer):
         return (apart <= bins) | (apart >= scores.shape[1] - bins)
 
 
-def sectors(ring: Float[Tensor, "b k"]) -> tuple[Float[Tensor, "b s"], Float[Tensor, "b s"]]:
-    """The log-share of each sector and the angle in it, the first sector about the likeliest angle of the ring.
+def sectors(ring: Float[Tensor, "b k"]) -> tuple[Float[Tensor, "b s"], Float[Tensor, "b s 3 3"]]:
+    """The log-share of each sector and the turn in it, the first sector about the likeliest angle of the ring.
 
-    Sectors follow the peak, so that they turn with the image.
+    Sectors follow the peak, so that they turn with the image. Turns of rings that are a quarter turn apart differ by an exact
+    quarter turn.
     """
     k = ring.shape[1]
     width = k // SECTORS
@@ -173,12 +175,13 @@ def sectors(ring: Float[Tensor, "b k"]) -> tuple[Float[Tensor, "b s"], Float[Ten
     share = ring.gather(1, (top[:, None] + place) % k).unflatten(1, (SECTORS, width))
     within = 2 * math.pi / k * place[:width].double()
     inner = share.softmax(2)
-    offset = torch.atan2((inner * within.sin()).sum(2), (inner * within.cos()).sum(2))
-    centre = 2 * math.pi / k * ((top[:, None] + width * torch.arange(SECTORS, device=ring.device)) % k).double()
-    return share.logsumexp(2), centre + offset
+    mean = torch.stack([(inner * within.cos()).sum(2), (inner * within.sin()).sum(2)], -1)
+    offset = turn_to(mean / mean.square().sum(-1, keepdim=True).sqrt())
+    centre = (top[:, None] + width * torch.arange(SECTORS, device=ring.device)) % k
+    return share.logsumexp(2), exact_turns(k).to(ring.device)[centre] @ offset
 
 
-def exact_turn(angle: Float[Tensor, " *b"], flip: Tensor) -> Float[Tensor, "*b 3 3"]:
-    """Turns whose matrices for angles a quarter turn apart differ by an exact quarter turn."""
-    quarter = torch.floor(angle / (math.pi / 2))
-    return turn(quarter * (math.pi / 2)) @ turn(angle - quarter * (math.pi / 2), flip)
+def exact_turns(k: int) -> Float[Tensor, "k 3 3"]:
+    """Turns by multiples of 360/k degrees, k a multiple of 4, of which those a quarter turn apart differ by an exact one."""
+    first = turn(2 * math.pi / k * torch.arange(k // 4, dtype=torch.float64))
+    return torch.cat([quarter @ first for quarter in Cyclic(4).elements.double()])

@@ -70,7 +70,7 @@ class TileCanonicalizer(ImageCanonicalizer):
         return self.squares(to_tensor(open_finite(file))[None], side)
 
     def scores(self, view: Float[Tensor, "b t s s"]) -> Float[Tensor, "b n"]:
-        orbit = orbit_views(dark_ink(view), self.group).to(self._dtype())
+        orbit = torch.stack(orbit_views(dark_ink(view), self.group)).to(self._dtype())
         if self.training:  # batch statistics see every tile and the whole orbit at once
             scores = self.network(orbit.reshape(-1, 1, *orbit.shape[-2:])).reshape(orbit.shape[:3])
             return _pooled(scores.movedim(0, -1))

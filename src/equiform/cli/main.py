@@ -15,9 +15,11 @@ from ..evaluation.evaluate import BASELINES, evaluate
 from ..evaluation.frames import FRAMES, uncropped
 from ..geometry.groups import group as group_of
 from ..images.files import LabelledImages, find_images
-from ..learning.fitting import EPOCHS, FURTHER_EPOCHS, FURTHER_LR, LR, fit
+from ..learning.fitting import FURTHER_LR, FURTHER_STEPS, STEPS, fit
+from ..learning.objective import Objective
 from ..predictors.references import check_reference, load_reference
 from .diagnose import diagnose_command
+from .exports import export_command
 from .info import contents, environment
 from .models import (
     NORMALISATIONS,
@@ -40,6 +42,7 @@ from .options import Adapter, Backbone, Predictor
 from .predicting import predict_command
 from .text import Commands, list_files, say, size_of
 from .turning import upright_command
+from .web import web_command
 
 REPORTS = (".html", ".json", ".csv")
 METRICS = ("accuracy", "top5_accuracy")  # those that a class index is enough for
@@ -82,6 +85,7 @@ def common(
     equiform diagnose timm:resnet18 photos/                    what is worth doing: adapt, average, or leave it
     equiform upright scans/ --out straight/ --adapter adapter  turn image files upright
     equiform predict timm:resnet18 photos/ --out answers.csv   its answers for a folder, however large
+    equiform web                                               a page to play with: turn a photo, compare the answers
     """
 
 
@@ -138,13 +142,15 @@ def fit_command(
     ] = None,
     epochs: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help=f"Passes over the photos. [default: {FURTHER_EPOCHS}; new: {EPOCHS}]"),
+        typer.Option(
+            metavar="N", min=1, help=f"Passes over the photos. [default: what makes {FURTHER_STEPS} steps; new: {STEPS}]"
+        ),
     ] = None,
     lr: Annotated[
         float | None,
         typer.Option(
             metavar="X",
-            help=f"Learning rate; 1e-4 suits a large pretrained backbone. [default: {FURTHER_LR}; new: {LR}]",
+            help=f"Learning rate; 1e-4 suits a large pretrained backbone. [default: {FURTHER_LR}; new: {Objective.lr}]",
         ),
     ] = None,
     batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Photos in a training step.")] = 32,
@@ -345,6 +351,18 @@ app.command("upright")(upright_command)
 
 
 app.command("predict")(predict_command)
+
+
+# ------------------------------------------------------------------------------------------------------------- export
+
+
+app.command("export")(export_command)
+
+
+# ---------------------------------------------------------------------------------------------------------------- web
+
+
+app.command("web")(web_command)
 
 
 # --------------------------------------------------------------------------------------------------------------- info

@@ -43,11 +43,12 @@ def act_field(
     *,
     interpolation: str = "bilinear",
     border: str = "zeros",
+    motion: str = "any",
 ) -> Tensor:
     """Move a grid of (x, y) arrows in pixels (optical flow): the grid as an image, the arrows as vectors."""
     if x.ndim != 4 or x.shape[1] != 2:
         raise ValueError(f"a field has shape (b, 2, h, w), channels x and y; got {tuple(x.shape)}")
-    moved = act_image(g, x, size, interpolation=interpolation, border=border)
+    moved = act_image(g, x, size, interpolation=interpolation, border=border, motion=motion)
     return act_vectors(g, moved.movedim(1, -1), size).movedim(-1, 1)
 
 
@@ -95,7 +96,7 @@ class Row(NamedTuple):
 
     `averaging` over several poses: "mean", "softmax" (a mean of probabilities), or "likeliest" (the answer of the MAP pose).
     `places`: how many places on the canvas the last axis begins with, 1 of a point and 2 of a box, which `snap` rounds.
-    `pixels`: the action takes `on_grid`. `in_plane`, `in_space` and `in_volume`: whether it moves by elements of the plane, by
+    `pixels`: the action takes `motion`. `in_plane`, `in_space` and `in_volume`: whether it moves by elements of the plane, by
     those of space without a canvas, and by those of space beside a volume. `axes`: of what canonicalizers look at, how many of
     the last axes are its canvas. `border`: it takes `border`, which is "wrap" where shifts are cyclic.
     """
@@ -123,8 +124,8 @@ ACTIONS = {
     "matrices": Row(act_matrices, in_space=True),
     "boxes": Row(act_boxes, "likeliest", on_canvas=True, places=2, in_volume=True, border=True),
     "rotated_boxes": Row(act_rotated_boxes, "likeliest", on_canvas=True, places=2, border=True),
-    "field": Row(act_field, border=True),
-    "tokens": Row(act_tokens, on_canvas=True, border=True),
+    "field": Row(act_field, pixels=True, border=True),
+    "tokens": Row(act_tokens, on_canvas=True, pixels=True, border=True),
     "regular": Row(act_regular),
     # volumes, which canonicalizers look at; their masks, which they do not; the size of their voxels
     "volume": Row(act_volume, in_plane=False, in_volume=True, axes=3),

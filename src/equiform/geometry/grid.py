@@ -5,7 +5,7 @@ from functools import wraps
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from .isometries import unscaled
@@ -19,13 +19,18 @@ def grid_code(g: Float[Tensor, "b 3 3"], shifted: bool = False) -> list[int]:
 
     `shifted`: they may be followed by a shift of whole pixels.
     """
+    return grid_codes(g, shifted).tolist()
+
+
+def grid_codes(g: Float[Tensor, "b 3 3"], shifted: bool = False) -> Int[Tensor, " b"]:
+    """The same as a tensor."""
     near = g.detach().round()
     on_grid = ((g - near).abs().amax((-2, -1)) < GRID_TOLERANCE) & (shifted | (near[:, :2, 2] == 0).all(-1))
     cos, sin = near[:, 1, 1], near[:, 0, 1]
     turns = torch.where(sin == 0, 1 - cos, 2 - sin).long()
     code = turns + 4 * (near[:, 0, 0] * cos - near[:, 1, 0] * sin < 0)
     is_turn = (cos.abs() + sin.abs() == 1) & (near[:, :2, :2].abs().sum((-2, -1)) == 2)
-    return torch.where(on_grid & is_turn, code, -1).tolist()
+    return torch.where(on_grid & is_turn, code, -1)
 
 
 def canvas_code(g: Float[Tensor, "b 3 3"]) -> list[int]:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .isometries import Group, Product, check_turns, factors_of, homogeneous, inverse, size_of, turn, unscaled
+from .isometries import Group, Product, check_turns, factors_of, homogeneous, inverse, size_of, turn, turn_to, unscaled
 from .scales import Scale
 from .shifts import Shift
 from .space_groups import E3, O3, SE3, SO3, AboutZ, Flips, Icosahedral, Octahedral, Similarity, SpaceGroup
@@ -43,6 +43,7 @@ __all__ = [
     "protocol",
     "size_of",
     "turn",
+    "turn_to",
     "unscaled",
 ]
 
@@ -207,12 +208,21 @@ def _called(name: str, known: str, numbers: str) -> Group:
 
 
 def _unknown(name: object) -> ValueError:
-    alike = {known.lower(): known for known in GROUPS} | {"z": "SO2z", "flips": "D2h"}
-    meant = alike.get(re.sub(r"\W", "", str(name)).lower())
-    called = re.fullmatch(r"(\w*[^\W\d])\((\d+)\)", str(name))  # as the class is: Shift(16)
-    meant = meant or (f"{called[1]}{called[2]}" if called and f"{called[1]}n" in GROUPS else None)
-    hint = f" (do you mean {meant}?)" if meant else " (a protocol is for fit and evaluate)" if str(name) in PROTOCOLS else ""
+    said = str(name)
+    alike = {known.lower(): known for known in GROUPS} | ALIKE
+    meant = alike.get(re.sub(r"\W", "", said).lower()) or WORDS.get(re.sub(r"[\W\d]", "", said).lower())
+    called = re.fullmatch(r"(\w*[^\W\d])\((\d+)\)", said)  # as the class is: Shift(16)
+    meant = f"{called[1]}{called[2]}" if called and f"{called[1]}n" in GROUPS else meant
+    hint = f" (do you mean {meant}?)" if meant else " (a protocol is for fit and evaluate)" if said in PROTOCOLS else ""
+    if (none := re.fullmatch(r"(\D+)0+(\D*)", said)) and f"{none[1]}n{none[2]}" in GROUPS:
+        hint = f" (n is from 1 on, such as {none[1]}{4}{none[2]})"
     return ValueError(f"unknown group {name!r}{hint}; known groups: {known_groups()}")
+
+
+# what groups are called elsewhere, in small letters: what there is of it here; and words, whatever numbers stand beside them
+ALIKE = {"z": "SO2z", "flips": "D2h", "se2": "Shift16*C4", "e2": "Shift16*D4", "t2": "Shift16", "sim3": "Similarity"}
+WORDS: dict[str, str] = dict.fromkeys(("scale", "scales", "scaling", "size", "sizes"), "Scale(0.5,2,5)")
+WORDS |= dict.fromkeys(("shift", "shifts", "translation", "translations"), "Shift16")
 
 
 def known_groups() -> str:

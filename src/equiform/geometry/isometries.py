@@ -48,11 +48,19 @@ def turn(angle: Float[Tensor, " *b"], flip: Tensor | None = None) -> Float[Tenso
     exact = (quarters - quarters.round()).abs() < 1e-9
     c, s = torch.cos(angle), torch.sin(angle)
     c, s = torch.where(exact, c.round(), c), torch.where(exact, s.round(), s)
-    sign = torch.ones_like(c) if flip is None else torch.where(flip, -1.0, 1.0).to(c)
-    zero, one = torch.zeros_like(c), torch.ones_like(c)
+    turned = turn_to(torch.stack([c, s], -1))
     # adding zero turns -0.0 into 0.0, so that elements print well
-    rows = [torch.stack([c * sign, s, zero], -1), torch.stack([-s * sign, c, zero], -1), torch.stack([zero, zero, one], -1)]
-    return torch.stack(rows, -2) + 0.0
+    return (
+        turned if flip is None else torch.where(flip[..., None, None], turned * turned.new_tensor([-1, 1, 1]), turned)
+    ) + 0.0
+
+
+def turn_to(direction: Float[Tensor, "*b 2"]) -> Float[Tensor, "*b 3 3"]:
+    """Turns by the angle of a direction (cos, sin) of length one."""
+    c, s = direction.unbind(-1)
+    zero, one = torch.zeros_like(c), torch.ones_like(c)
+    rows = [torch.stack([c, s, zero], -1), torch.stack([-s, c, zero], -1), torch.stack([zero, zero, one], -1)]
+    return torch.stack(rows, -2)
 
 
 def homogeneous(linear: Float[Tensor, "*b d d"], offset: Float[Tensor, "*b d"] | None = None) -> Float[Tensor, "*b d+1 d+1"]:
@@ -98,7 +106,14 @@ class Group(ABC):
 
     def __mul__(self, other: "Group") -> "Product":
         """The product, "C4*Scale(0.5,2,5)": an element of this group after one of the other. See `Product`."""
+        if isinstance(other, str):
+            raise TypeError(_by_name(f"{self.name} * {other!r}", other, f"{self.name}*{other}"))
         return Product(*factors_of(self), *factors_of(other)) if isinstance(other, Group) else NotImplemented
+
+    def __rmul__(self, other: object) -> "Product":
+        if isinstance(other, str):
+            raise TypeError(_by_name(f"{other!r} * {self.name}", other, f"{other}*{self.name}"))
+        return NotImplemented
 
     def _listed(self) -> Float[Tensor, "order n n"]:
         """All elements of a finite group in float64, the identity first."""
@@ -134,6 +149,11 @@ class Group(ABC):
 
         They need not be elements of the group.
         """
+
+    @property
+    def motion(self) -> str:
+        """What all elements are known to do to pixels: "grid" (move them to pixels), "rigid" (resize nothing), or "any"."""
+        return "grid" if self.on_grid else "any" if self.resizes else "rigid"
 
     def label(self, g: Float[Tensor, "n n"]) -> str:
         """One element in words: "0°", "90°", "flip 90°" (the flip comes first)."""
@@ -208,7 +228,7 @@ class Group(ABC):
 
     def refined(self, scores: Float[Tensor, "b order"]) -> Float[Tensor, "b order n n"]:
         """The poses that scores stand for: the elements, or where poses lie between them, the best about each."""
-        return self.elements.to(scores.device).expand(len(scores), -1, -1, -1)
+        return self.elements.to(scores.device).expand(scores.shape[0], -1, -1, -1)
 
 
 class Product(Group):
@@ -320,6 +340,10 @@ class Product(Group):
 def factors_of(group: Group) -> tuple[Group, ...]:
     """The factors of a product; of any other group the group itself."""
     return group.factors if isinstance(group, Product) else (group,)
+
+
+def _by_name(came: str, name: str, product: str) -> str:
+    return f"a product is of two groups; got {came}: write group({name!r}), or the whole as one name, group({product!r})"
 
 
 def _composed(parts: list[Float[Tensor, "b n n"]]) -> Float[Tensor, "b n n"]:

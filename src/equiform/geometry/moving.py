@@ -69,9 +69,9 @@ def _act_on_flat(g: Tensor, x: Any, kinds: Any, batch: Tensor, name: str) -> Any
     return nested.filled(kinds, x, iter(moved))
 
 
-def act_leaf(g: Tensor, sizes: list[Size], kind: Leaf, x: Any, path: str, on_grid: bool = False) -> Any:
-    """One leaf moved by g. `sizes`: the canvas of every row, one for all rows, or none where it is not known. `on_grid`: all
-    elements are known to keep to the grid."""
+def act_leaf(g: Tensor, sizes: list[Size], kind: Leaf, x: Any, path: str, motion: str = "any") -> Any:
+    """One leaf moved by g. `sizes`: the canvas of every row, one for all rows, or none where it is not known. `motion`: what is
+    known of all elements, see `Group.motion`."""
     if isinstance(kind, Rows):
         if not isinstance(x, (list, tuple)):
             hint = ": of a DataLoader with collate_fn=lambda samples: tuple(zip(*samples))"
@@ -98,7 +98,7 @@ def act_leaf(g: Tensor, sizes: list[Size], kind: Leaf, x: Any, path: str, on_gri
     if not isinstance(x, (Tensor, np.ndarray)):
         raise TypeError(f"{path}: {kind!r} is for a tensor or an array, got a {type(x).__name__}")
     tensor = as_tensor(x)
-    if tensor.ndim == 0 or len(g) not in (1, len(tensor)):
+    if tensor.ndim == 0 or g.shape[0] not in (1, tensor.shape[0]):
         raise ValueError(f"{path}: {len(g)} elements for {kind!r} of shape {tuple(tensor.shape)}: one element per row, or one")
     if tensor.shape[-1] == 0 and tensor.ndim <= 2 and (row.places or row.act is actions.act_vectors):
         return x  # torch.tensor([]): nothing was found
@@ -106,8 +106,8 @@ def act_leaf(g: Tensor, sizes: list[Size], kind: Leaf, x: Any, path: str, on_gri
     if several and (not sizes or len(sizes) != len(tensor)):
         axes = "height, width" if g.shape[-1] == 3 else "depth, height, width"
         raise ValueError(f"{path}: {kind!r} needs the canvas it lives on: pass canvas=({axes}), or a list of them by row")
-    g = g.to(tensor.device).expand(len(tensor), -1, -1)
-    options = dict(kind.options) | ({"on_grid": True} if on_grid and row.pixels else {})
+    g = g.to(tensor.device).expand(tensor.shape[0], -1, -1)
+    options = dict(kind.options) | ({"motion": motion} if row.pixels else {})
     try:
         moved = _act_parts(row, g, tensor, canvas, sizes if several else None, options)
     except ValueError as error:
@@ -237,13 +237,14 @@ def find_logits(x: Any, kinds: Any) -> Any:
 def image_sizes(x: Any, kinds: Any, name: str = "input") -> list[Size] | None:
     """The canvas of every row, from the first image or volume among the leaves; None where there is none."""
     images = first_image(x, kinds, name)
-    return None if images is None else sizes_of(images, axes_of(kinds))
+    sizes = [] if images is None else sizes_of(images, axes_of(kinds))
+    return None if images is None else sizes if isinstance(images, list) else sizes * len(images)
 
 
 def sizes_of(images: Any, axes: int = 2) -> list[Size]:
-    """The (height, width) of every image; with three axes the (depth, height, width) of every volume."""
+    """The (height, width) of all images of a batch, or of each in a list; with three axes (depth, height, width)."""
     if not isinstance(images, list):
-        return [tuple(int(n) for n in images.shape[-axes:])] * len(images)
+        return [tuple(int(n) for n in images.shape[-axes:])]
     return [tuple(int(n) for n in image.shape[-axes:]) for image in images]
 
 

@@ -73,7 +73,7 @@ def sort_of(kind: Leaf, leaf: Any, path: str, owners: Owners, given: bool) -> st
         return _checked("own", kind, leaf, path, owners)
     if kind.per is not None:  # in a padded batch the points lie within the rows
         return _checked(kind.per if "point" in owners else "row", kind, leaf, path, owners)
-    fitting = [sort for sort, owner in owners.items() if len(owner) == n]
+    fitting = [sort for sort, owner in owners.items() if owner.shape[0] == n]
     if fitting == ["row"] and len(owners) == 1:
         return "row"
     if given and fitting[:1] and fitting[0].startswith("edge"):
@@ -107,7 +107,7 @@ def _checked(sort: str, kind: Kind, leaf: Any, path: str, owners: Owners) -> str
     """The sort. Raises ValueError unless the leaf has one entry for each row, point or edge of it."""
     if sort not in owners:
         raise ValueError(f"{path}: {kind!r} is for flat batches of clouds: there are no {_called(sort)} here")
-    if num_entries(leaf, kind) == len(owners[sort]):
+    if num_entries(leaf, kind) == owners[sort].shape[0]:
         return sort
     where = "" if not kind.axis else f" on axis {kind.axis}"
     if kind.name == "logits":

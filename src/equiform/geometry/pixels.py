@@ -4,7 +4,9 @@ On the grid are quarter turns and flips, followed by shifts of whole pixels.
 """
 
 import math
+import warnings
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -12,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from . import groups
-from .grid import Size, empty_stays, grid_code, moved_size, moved_sizes, parity
+from .grid import Size, empty_stays, grid_code, grid_codes, moved_size, moved_sizes, parity
 
 # of grid_sample, which does not know how to wrap: see `_sampled`
 BORDERS = {"zeros": "zeros", "edge": "border", "reflect": "reflection", "wrap": "zeros"}
@@ -32,18 +34,18 @@ def act_image(
     interpolation: str = "bilinear",
     border: str = "zeros",
     pseudoscalar: bool = False,
-    on_grid: bool = False,
+    motion: str = "any",
 ) -> Tensor:
     """Move the last two axes of (b, ..., h, w). Exact on the grid, resampled elsewhere, with antialiasing where the image
     shrinks; `size` is not needed.
 
     `border`: what lies beyond the edge; with "wrap" the opposite one, so that shifts are cyclic. `pseudoscalar`:
-    reflections turn the sign too. `on_grid`: all elements are known to keep to the grid.
+    reflections turn the sign too. `motion`: what is known of all elements, see `Group.motion`.
     """
     if x.ndim < 3:
         raise ValueError(f"an image or mask has shape (b, ..., h, w); got {tuple(x.shape)}")
-    if on_grid and torch.compiler.is_compiling() and x.shape[-2] == x.shape[-1]:
-        moved = _gathered(g, x)
+    if motion != "any" and x.shape[-2] == x.shape[-1] and not _may_look(x):
+        moved = _moved_unseen(g, x, interpolation, border, motion)
     else:
         moved = _move_pixels(g, x, interpolation, border)
     return moved * parity(g, moved) if pseudoscalar else moved
@@ -57,13 +59,13 @@ def act_clip(
     *,
     interpolation: str = "bilinear",
     border: str = "zeros",
-    on_grid: bool = False,
+    motion: str = "any",
 ) -> Tensor:
     """Move every frame of (b, frames, channels, h, w) by the element of its row; the options are those of images."""
     if x.ndim != 5:
         one = " (one clip: x[None])" if x.ndim == 4 else ""
         raise ValueError(f"a clip has shape (b, frames, channels, height, width); got {tuple(x.shape)}{one}")
-    return act_image(g, x, size, interpolation=interpolation, border=border, on_grid=on_grid)
+    return act_image(g, x, size, interpolation=interpolation, border=border, motion=motion)
 
 
 def check_axes(shape: tuple[int, ...]) -> None:
@@ -83,17 +85,61 @@ def check_axes(shape: tuple[int, ...]) -> None:
     )
 
 
-def _gathered(g: Tensor, x: Tensor) -> Tensor:
-    """Pixels of a square canvas by their source, for elements on the grid: without a look at g, as a compiled graph needs it.
+def _may_look(x: Tensor) -> bool:
+    """Whether elements may be looked at to decide how pixels move: not in a compiled graph, and at the cost of waiting for
+    the device elsewhere."""
+    return x.device.type == "cpu" and not torch.compiler.is_compiling()
 
-    Shifts wrap, since those of groups on the grid do. Slower than a turn of each row, which is what runs otherwise.
+
+def _moved_unseen(g: Tensor, x: Tensor, interpolation: str, border: str, motion: str) -> Tensor:
+    """Pixels of a square canvas, without a look at g: as a compiled graph needs it, and an accelerator likes it."""
+    if motion == "grid":
+        return _gathered(g, x)
+    by_index = (grid_codes(g) >= 0).to(x.device).reshape(-1, *[1] * (x.ndim - 1))
+    return torch.where(by_index, _gathered(g, x), _resample(g, x, (x.shape[-2], x.shape[-1]), interpolation, border, 1))
+
+
+class Known(NamedTuple):
+    """Elements as plain numbers: what is known before a graph is traced. `codes`: on the grid; `finest`: see `fine`."""
+
+    matrices: list[list[list[float]]]
+    codes: list[int]
+    finest: list[int]
+
+
+def known(g: Float[Tensor, "n 3 3"]) -> Known:
+    """Elements without shifts that will move whole batches, with what decides how. Looked at here, once."""
+    return Known(g.tolist(), grid_code(g), [fine(size) for size in groups.size_of(g.double()).tolist()])
+
+
+def act_known(elements: Known, x: Float[Tensor, "b c s s"], border: str) -> list[Tensor]:
+    """A square canvas moved by each element, as `act_image` does; by the identity it is x itself."""
+    size = (x.shape[-2], x.shape[-1])
+    moved = []
+    for matrix, code, fineness in zip(*elements, strict=True):
+        if code >= 0:
+            moved.append(_turned(x, code) if code else x)
+        else:
+            g = torch.tensor(matrix, dtype=x.dtype, device=x.device).expand(x.shape[0], 3, 3)
+            moved.append(_resample(g, x, size, "bilinear", border, fineness))
+    return moved
+
+
+def _turned(x: Tensor, code: int, rows: int = -2, columns: int = -1) -> Tensor:
+    return torch.rot90(x.flip(columns) if code >= 4 else x, code % 4, (rows, columns))
+
+
+def _gathered(g: Tensor, x: Tensor) -> Tensor:
+    """Pixels of a square canvas by their source, for elements on the grid. Slower on a CPU than a turn of each row.
+
+    Shifts wrap, since those of groups on the grid do.
     """
     side = x.shape[-1]
     centre = torch.arange(side, dtype=torch.float64, device=x.device) + 0.5 - side / 2
     place = torch.stack([centre.expand(side, side), centre[:, None].expand(side, side)], -1).flatten(0, 1)
     back = groups.inverse(g.double())
     source = (place @ back[:, :2, :2].mT + back[:, None, :2, 2] + (side / 2 - 0.5)).round().long() % side
-    index = (source[..., 1] * side + source[..., 0]).reshape(len(g), *[1] * (x.ndim - 3), side * side)
+    index = (source[..., 1] * side + source[..., 0]).reshape(g.shape[0], *[1] * (x.ndim - 3), side * side)
     return x.flatten(-2).gather(-1, index.expand(*x.shape[:-2], -1)).reshape(x.shape)
 
 
@@ -109,11 +155,9 @@ def _move_pixels(g: Tensor, x: Tensor, interpolation: str, border: str) -> Tenso
 
 
 @empty_stays
-def act_mask(
-    g: Float[Tensor, "b 3 3"], x: Tensor, size: Size | None, *, border: str = "zeros", on_grid: bool = False
-) -> Tensor:
+def act_mask(g: Float[Tensor, "b 3 3"], x: Tensor, size: Size | None, *, border: str = "zeros", motion: str = "any") -> Tensor:
     """Move a mask, label map or score map (b, ..., h, w). Nearest pixel off the grid."""
-    return act_image(g, x, size, interpolation="nearest", border=border, on_grid=on_grid)
+    return act_image(g, x, size, interpolation="nearest", border=border, motion=motion)
 
 
 def one_canvas(canvases: set, x: Tensor, axes: int = 2) -> None:
@@ -139,17 +183,12 @@ def _move_rows(codes: list[int], x: Tensor) -> Tensor:
         x = x.permute(0, 2, 3, 1)
     rows, columns = (1, 2) if channels_last else (-2, -1)
 
-    def moved(part: Tensor, code: int) -> Tensor:
-        if code >= 4:
-            part = part.flip(columns)
-        return torch.rot90(part, code % 4, (rows, columns))
-
     if len(set(codes)) <= 1:
-        result = moved(x, codes[0]) if codes and codes[0] else x.clone()
+        result = _turned(x, codes[0], rows, columns) if codes and codes[0] else x.clone()
     else:
         height, width = x.shape[rows], x.shape[columns]
         one_canvas({moved_size(code, (height, width)) for code in codes}, x)
-        result = torch.cat([moved(x[i : i + 1], code) for i, code in enumerate(codes)])
+        result = torch.cat([_turned(x[i : i + 1], code, rows, columns) for i, code in enumerate(codes)])
     result = result.contiguous()
     return result.permute(0, 3, 1, 2) if channels_last else result
 
@@ -161,8 +200,15 @@ def _shift_rows(t: Float[Tensor, "b 2"], x: Tensor, border: str) -> Tensor:
     if x.dtype in STAND_INS:
         return _shift_rows(t, x.view(STAND_INS[x.dtype]), border).view(x.dtype)
     h, w = x.shape[-2:]
+    by = t.round().long().tolist()
+    if border == "zeros" and any(abs(right) >= w or abs(down) >= h for right, down in by):
+        warnings.warn(
+            f"shifts of up to {max(abs(n) for each in by for n in each)} pixels leave nothing on a canvas of {h} x {w}: "
+            "shift by less than the canvas, or say Image(border='wrap') for cyclic shifts",
+            stacklevel=2,
+        )
     moved = []
-    for row, (right, down) in zip(x.split(1), t.round().long().tolist(), strict=True):
+    for row, (right, down) in zip(x.split(1), by, strict=True):
         (ys, y_inside), (xs, x_inside) = sources(h, down, border), sources(w, right, border)
         inside = (y_inside[:, None] & x_inside).to(x.device)
         row = row.index_select(-2, ys.to(x.device)).index_select(-1, xs.to(x.device))
@@ -223,7 +269,7 @@ def _resample(g: Tensor, x: Tensor, canvas: Size, interpolation: str, border: st
         grid_y = back[:, 1, 0, None, None] * u + back[:, 1, 1, None, None] * v + back[:, 1, 2, None, None]
         return torch.stack([grid_x * 2 / w, grid_y * 2 / h], -1).to(work)
 
-    flat = x.reshape(len(x), -1, h, w).to(work)
+    flat = x.reshape(x.shape[0], -1, h, w).to(work)
     y = _averaged(lambda dx, dy: _sampled(flat, grid(dx, dy), interpolation, border), fineness)
     y = y.reshape(*x.shape[:-2], *canvas)
     if x.dtype.is_floating_point:
@@ -273,6 +319,7 @@ def act_tokens(
     prefix: int = 1,
     suffix: int = 0,
     border: str = "zeros",
+    motion: str = "any",
 ) -> Tensor:
     """Move the patch tokens of (b, prefix + h w + suffix, d) as the pixels of an (h, w) image; the others stay.
 
@@ -287,7 +334,7 @@ def act_tokens(
     # the same element in the unit of a patch, since a translation is in pixels
     unit = torch.tensor([patch[1], patch[0], 1], dtype=torch.float64, device=g.device)
     grid = x[:, prefix : prefix + num].mT.unflatten(2, (h, w))
-    moved = act_image(g.double() * unit / unit[:, None], grid, None, border=border).flatten(2).mT
+    moved = act_image(g.double() * unit / unit[:, None], grid, None, border=border, motion=motion).flatten(2).mT
     return torch.cat([x[:, :prefix], moved, x[:, prefix + num :]], 1)
 
 

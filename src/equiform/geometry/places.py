@@ -41,8 +41,11 @@ def _affine(
 
 def _extents(g: Tensor, size: Size) -> Float[Tensor, "b d"]:
     """The width and height (and depth) of the canvas of every row after its element."""
-    sizes = moved_sizes(g, size) if len(set(size)) > 1 else [size] * len(g)
-    return torch.tensor([each[::-1] for each in sizes], dtype=torch.float64, device=g.device).reshape(-1, len(size))
+    if len(set(size)) == 1:
+        return torch.tensor(size, dtype=torch.float64, device=g.device).expand(g.shape[0], -1)
+    return torch.tensor([each[::-1] for each in moved_sizes(g, size)], dtype=torch.float64, device=g.device).reshape(
+        -1, len(size)
+    )
 
 
 def _beyond(g: Tensor, size: Size, normalized: bool, place: Tensor) -> Tensor:
@@ -54,7 +57,7 @@ def _beyond(g: Tensor, size: Size, normalized: bool, place: Tensor) -> Tensor:
 def _apply(a: Inexact[Tensor, "b d d"], x: Inexact[Tensor, "b *k d"]) -> Inexact[Tensor, "b *k d"]:
     # a sum of products and not a matmul: exact on the grid whatever the matmul precision is set to, and an infinite
     # coordinate does not spoil the other one
-    a = a.reshape(len(a), *[1] * (x.ndim - 2), *a.shape[1:])
+    a = a.reshape(a.shape[0], *[1] * (x.ndim - 2), *a.shape[1:])
     products = a * x[..., None, :]
     return torch.where(a == 0, torch.zeros_like(products), products).sum(-1)
 
@@ -252,7 +255,7 @@ def _last_axis(name: str, x: Tensor, n: int, extra: int | None = None) -> None:
 
 def _beside(t: Float[Tensor, "b k"], x: Tensor) -> Tensor:
     """Numbers of every row, shaped to be added to x (b, ..., n)."""
-    return t.reshape(len(t), *[1] * (x.ndim - 2), t.shape[1])
+    return t.reshape(t.shape[0], *[1] * (x.ndim - 2), t.shape[1])
 
 
 def _is_whole(x: Tensor) -> bool:

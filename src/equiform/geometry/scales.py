@@ -32,8 +32,11 @@ class Scale(Group):
     resizes = True
     sort = "sizes"
 
-    def __init__(self, low: int | float, high: int | float, steps: int):
+    def __init__(self, low: int | float, high: int | float, steps: int | None = None):
         low, high = _checked(low, high)
+        if steps is None:
+            way_out = f"Scale({low:g}, {high:g}, 5)"
+            raise ValueError(f"Scale(low, high, steps) takes how many sizes there are too; got {low:g} and {high:g}: {way_out}")
         check_whole(1 + (low < 1) + (high > 1), MAX_STEPS, steps=steps)
         self.low, self.high = low, high
         super().__init__(f"Scale({_plain(low)},{_plain(high)},{steps})", steps)

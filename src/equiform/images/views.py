@@ -8,10 +8,11 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..geometry.actions import act_image
 from ..geometry.groups import Group, inverse
+from ..geometry.pixels import Known, act_known, known
 
 VIEW_STEP = 2.0**-12
+FLAT = 1e-6  # a deviation below this share of the mean is rounding
 LARGE, SLICE = 1 << 22, 1 << 18  # pixels of an image that is reduced in slices, and of a slice
 
 
@@ -41,7 +42,7 @@ def square_view(
         raise ValueError(f"the canonicalizer looks at {channels} channels (or 1), the images have {images.shape[1]}: {way_out}")
     if 0 in images.shape[2:]:
         raise ValueError(f"images are empty: {tuple(images.shape)}")
-    if len(images) == 0:
+    if images.shape[0] == 0:
         return torch.zeros(0, channels, resolution, resolution, device=images.device)
     # a few photos at a time stay in the processor's cache, which the batch as a whole does not
     parts = images.split(4) if images.device.type == "cpu" and not torch.compiler.is_compiling() else [images]
@@ -67,6 +68,8 @@ def squeezed(images: Shaped[Tensor, "b k h w"], size: tuple[int, int]) -> Float[
 
 def _resized(images: Tensor, size: tuple[int, int], fill: Tensor | None = None) -> Tensor:
     height, width = images.shape[2:]
+    if torch.compiler.is_compiling():
+        return _weighed(_working(images, fill), size)
     if height * width <= LARGE:
         return _interpolated(_working(images, fill), size)
     # in slices across the longer side, since a copy in float64 takes eight times the memory of bytes; always as rows, since
@@ -85,6 +88,20 @@ def _resized(images: Tensor, size: tuple[int, int], fill: Tensor | None = None) 
 
 def _interpolated(x: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(x, size=size, mode="bilinear", antialias=True, align_corners=False)
+
+
+def _weighed(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """The same as two products of matrices, which other runtimes know in float64 too."""
+    down, right = (_weights(n, m).to(x) for n, m in zip(x.shape[2:], size, strict=True))
+    return down @ (x @ right.T)
+
+
+def _weights(n: int, m: int) -> Float[Tensor, "m n"]:
+    """What each of n pixels in a line counts for each of m: a triangle as wide as the pixels that become one."""
+    centre = (torch.arange(m, dtype=torch.float64) + 0.5) * (n / m)
+    away = torch.arange(n, dtype=torch.float64) + 0.5 - centre[:, None]
+    weight = (1 - away.abs() / max(n / m, 1.0)).clamp(min=0)
+    return weight / weight.sum(1, keepdim=True)
 
 
 def _working(part: Tensor, fill: Tensor | None) -> Tensor:
@@ -141,13 +158,14 @@ def standardise(x: Tensor, inside: Tensor | None = None) -> Float[Tensor, "*b h 
 
     `inside` (h, w): the pixels that count for the mean and the deviation.
     """
-    part = x if inside is None else x[..., inside][..., None]
-    mean = part.mean((-2, -1), keepdim=True)
-    centred = x - mean
-    deviation = (part - mean).square().mean((-2, -1), keepdim=True).sqrt()
-    flat = deviation <= 1e-6 * x.abs().amax((-2, -1), keepdim=True)
-    scaled = torch.where(flat, torch.zeros_like(x), centred / deviation) * 0.25 + 0.5
-    return ((scaled / VIEW_STEP).round() * VIEW_STEP).float()
+    number = x.shape[-2] * x.shape[-1] if inside is None else inside.sum()
+    mean = (x if inside is None else x * inside).sum((-2, -1), keepdim=True) / number
+    x = x - mean
+    norm = torch.linalg.vector_norm(x if inside is None else x * inside, dim=(-2, -1), keepdim=True)
+    deviation = norm / number**0.5
+    scale = torch.where(deviation <= FLAT * mean.abs(), 0, 0.25 / VIEW_STEP / deviation)
+    # in place, since every pass over the pixels in float64 counts
+    return x.mul_(scale).add_(0.5 / VIEW_STEP).round_().float() * VIEW_STEP
 
 
 def ranged(x: Shaped[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
@@ -162,19 +180,23 @@ def view_size(group: Group, resolution: int) -> int:
     return resolution if group.on_grid else 2 * resolution
 
 
-def orbit_views(view: Float[Tensor, "b c s s"], group: Group) -> Float[Tensor, "n b c r r"]:
+def back(group: Group) -> Known:
+    """How `orbit_views` turn: by the inverse of every element."""
+    return known(inverse(group.elements))
+
+
+def orbit_views(view: Float[Tensor, "b c s s"], group: Group, turns: Known | None = None) -> list[Float[Tensor, "b c r r"]]:
     """The view turned back by every element, g^-1.x: by index on the grid, otherwise at twice the size and then halved.
 
-    Views of other groups are masked to a disc, so that no corner tells how far they were turned.
+    Views of other groups are masked to a disc, so that no corner tells how far they were turned. `turns`: `back(group)`, which
+    a graph that is traced cannot find out.
     """
-    back = inverse(group.elements.to(view))
+    turns = back(group) if turns is None else turns
     if group.resizes:  # where a resized view ends there is nothing: its edge drawn out would look like something
-        turned = [act_image(g.expand(len(view), 3, 3), view - 0.5, None) + 0.5 for g in back]
+        turned = [x + 0.5 for x in act_known(turns, view - 0.5, "zeros")]
     else:
-        turned = [act_image(g.expand(len(view), 3, 3), view, None, border="edge", on_grid=group.on_grid) for g in back]
-    if not group.on_grid:
-        turned = [disc(F.avg_pool2d(x, 2)) for x in turned]
-    return torch.stack(turned)
+        turned = act_known(turns, view, "edge")
+    return turned if group.on_grid else [disc(F.avg_pool2d(x, 2)) for x in turned]
 
 
 def squares(images: Any, side: int) -> Tensor:

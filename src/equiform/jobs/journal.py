@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .._files import write, writing
+from .._files import replaced, write
 from .job import Item, Row
 from .plan import TABLES, Found, Plan, Roots, write_plan
 from .tables import as_csv, as_parquet, header, read_csv, read_parquet
@@ -114,7 +114,7 @@ class Journal:
     def finish(self) -> None:
         """Make the table whole, and leave of the journal what says that it is."""
         if not self._parquet and not self.table.exists():
-            with writing(self.table, self._scratch_of(self.table)) as file:
+            with replaced(self.table, self._scratch_of(self.table)) as whole, whole.open("xb") as file:
                 file.write(header(self.columns))
                 for block in range(self._num_blocks):
                     with self._part(block).open("rb") as part:

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .._checks import reason
-from .._files import write, writing
+from .._files import replaced, write
 from ..geometry.groups import inverse
 from ..images import jpeg
 from ..images.files import (
@@ -72,7 +72,7 @@ class Turning:
         place = self.out / item.destination
         place.parent.mkdir(parents=True, exist_ok=True)
         if seen.stays:
-            with item.source.open("rb") as source, writing(place, self.scratch) as file:
+            with item.source.open("rb") as source, replaced(place, self.scratch) as part, part.open("xb") as file:
                 shutil.copyfileobj(source, file, 1 << 20)
             return True
         data, lossless = upright_file(item.source, inverse(seen.g), step.fill)

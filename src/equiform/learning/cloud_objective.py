@@ -1,6 +1,7 @@
 """The objective for clouds: turned at random, with a weight for each axis of their frame."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -25,11 +26,17 @@ class CloudObjective(Objective):
     """The density of the right frame under the posterior, on clouds that were turned at random."""
 
     default = CloudAugmentation()
+    lr = 2e-3
 
     def __init__(self, model: Equivariant, prior: str | Tensor, teacher: Teacher | None = None):
         super().__init__(model)
         self.prior, self.said = frame_prior(prior), prior
         self.total, self.number = 0.0, 0  # of the logarithms of radii
+
+    def augmentation(self, given: Any) -> Any:
+        """By default with quarter turns about z where that is all the prior says: streets and walls run along x or y."""
+        upright = given == "default" and isinstance(self.said, str) and self.said == "upright"
+        return replace(self.default, turns=4) if upright else super().augmentation(given)
 
     def orbit(self) -> Float[Tensor, "n 4 4"]:
         """Of a continuous group, among the rotations of the cube or quarter turns. Raises ValueError where none are left."""
@@ -48,15 +55,21 @@ class CloudObjective(Objective):
         cloud = cloud_in(batch, self.inputs)
         if not bool((cloud.points.isfinite().all(-1) | ~cloud.present).all()):
             raise ValueError("a cloud of the data is not finite: leave it out")
-        if self.canonicalizer.group.resizes and self.canonicalizer.training:
+        if self.canonicalizer.training:
             self._learn_radius(cloud)
         cloud, target = varied(cloud, self.canonicalizer.group, augmentation, generator)
         pose = self.canonicalizer(cloud)
         apart = frame_distance(self._frames(pose.g), self._frames(homogeneous(target)), self.prior) / self.prior.sum()
         return self.pose_loss(pose, target), apart < NEAR
 
+    def before_joint(self, x: Any) -> None:
+        """The clouds are in the size that the predictor knows: they are turned, and resized, after this."""
+        self._learn_radius(cloud_in(x, self.inputs))
+
     def _learn_radius(self, cloud: Cloud) -> None:
-        """The canonical size becomes the geometric mean of the radii of all clouds so far."""
+        """Where the group resizes, the canonical size becomes the geometric mean of the radii of all clouds so far."""
+        if not self.canonicalizer.group.resizes:
+            return
         _, _, radius = standardised(cloud)
         self.total, self.number = self.total + float(radius.log().sum()), self.number + len(cloud)
         self.canonicalizer.radius.fill_(math.exp(self.total / self.number))

@@ -30,8 +30,10 @@ from .teacher import Teacher
 from .volume_augmentation import VolumeAugmentation
 from .volume_objective import VolumeObjective
 
-EPOCHS, LR = 24, 1e-3
-FURTHER_EPOCHS, FURTHER_LR = 6, 1e-4  # for a canonicalizer that was fitted before
+# the budget is in steps of training, whatever the number of inputs: as many passes over few, as that takes, up to MOST_EPOCHS
+STEPS, FURTHER_STEPS, MOST_EPOCHS = 1_200, 100, 100
+FURTHER_LR = 1e-4  # for a canonicalizer that was fitted before; of new ones see `Objective.lr`
+STREAM_EPOCHS = 10  # passes over data that do not say how many they are
 # by the kind that the canonicalizer looks at
 OBJECTIVES: dict[str, type[ImageObjective] | type[CloudObjective] | type[VolumeObjective]] = {
     "image": ImageObjective,
@@ -77,7 +79,8 @@ def fit(
     data: unlabelled inputs in the poses the predictor knows: a tensor (n, c, h, w), a folder of images, a list of files or PIL
     images, a Dataset or a DataLoader of inputs, or of tuples that begin with them; in a dict the image is found by its kind.
     Files and tensors are kept in memory as small square thumbnails, or the tiles that the canonicalizer cuts.
-    epochs, lr: by default 24 at 1e-3; 6 at 1e-4 for a canonicalizer that was fitted before, such as a ready-made one.
+    epochs, lr: by default as many epochs as make about 1,200 steps (of `batch_size` inputs), 1 to 100, at 1e-3, of clouds at
+    2e-3; about 100 steps at 1e-4 for a canonicalizer that was fitted before, such as a ready-made one.
     teacher: large pretrained features that score each image once before training, against overfitting on few images.
     Of a product of groups the canonicalizer of each factor that is not fitted yet is trained alone, on the same data.
     val: held-out data; the epoch with the best pose accuracy on it is kept, and `patience` epochs without a better one end the
@@ -110,20 +113,20 @@ def fit(
             "targets, train_predictor and prior_weight are for training with task_loss: without one the prior is all"
         )
     fitted = model.canonicalizer.fitted
-    epochs = epochs if epochs is not None else FURTHER_EPOCHS if fitted else EPOCHS
-    lr = lr if lr is not None else FURTHER_LR if fitted else LR
-    check_whole(epochs=epochs, batch_size=batch_size)
+    check_whole(batch_size=batch_size, **({} if epochs is None else {"epochs": epochs}))
     turning = _turning(model, group, joint)
     with beside_torchvision():
         from . import training
 
     objective = OBJECTIVES[looked_at(model.inputs)](model, prior, teacher)
-    options = training.Options(epochs, lr, weight_decay, objective.augmentation(augmentation), seed)
     data, skipped = (data, []) if joint else _kept(objective, data)
     if teacher is not None:
         data = objective.taught_by(teacher, data, seed)
     collate = None if joint or teacher is not None else objective.collate
     loader = batches(data, model.inputs, batch_size, seed=seed, collate=collate)
+    epochs = epochs if epochs is not None else epochs_of(loader, FURTHER_STEPS if fitted else STEPS)
+    lr = lr if lr is not None else FURTHER_LR if fitted else objective.lr
+    options = training.Options(epochs, lr, weight_decay, objective.augmentation(augmentation), seed)
     held_out = None
     if val is not None:
         val, skipped_too = objective.in_memory(val)
@@ -141,6 +144,15 @@ def fit(
     if model.canonicalizer.card is not None:  # its figures are of the weights that were
         model.canonicalizer.card = {"started_from": dict(model.canonicalizer.card)}
     return Fit(module.history, skipped)
+
+
+def epochs_of(loader: Any, steps: int) -> int:
+    """The passes over a loader that make about that many steps."""
+    try:
+        each = len(loader)
+    except TypeError:  # a stream
+        return STREAM_EPOCHS
+    return min(max(round(steps / max(each, 1)), 1), MOST_EPOCHS)
 
 
 def fit_opinion(

@@ -18,6 +18,7 @@ class Objective(ABC):
     """What a canonicalizer of images or of clouds is trained on."""
 
     default: Any  # the augmentation by default
+    lr = 1e-3  # the learning rate by default
     prior: Tensor
     taught: bool = False  # whether each input comes with a target of its own
 
@@ -52,8 +53,8 @@ class Objective(ABC):
         """The data with the targets of a teacher."""
         raise TypeError("a teacher needs a tensor or a folder of images, and no task_loss")
 
-    def check_joint(self, x: Any) -> None:  # noqa: B027  (nothing to say unless a subclass does)
-        """Raise ValueError where the arguments of the predictor cannot be trained on jointly."""
+    def before_joint(self, x: Any) -> None:  # noqa: B027  (nothing to do unless a subclass does)
+        """What comes before a step of joint training. Raises ValueError where the arguments cannot be trained on."""
 
     def crops(self, x: Any, num: int, generator: torch.Generator) -> Iterator[Any]:
         """Random crops of images, resized to the size of the whole; none of other inputs."""

@@ -36,7 +36,7 @@ class PixelObjective(Objective):
     def collate(self) -> "SquareCollate":
         return SquareCollate(self.side, self.inputs, self.canonicalizer.squares)
 
-    def check_joint(self, x: Any) -> None:
+    def before_joint(self, x: Any) -> None:
         images = first_image(x, fitting_kinds(self.inputs, x))
         if not isinstance(images, Tensor) or not images.dtype.is_floating_point:
             came = f"{images.dtype}" if isinstance(images, Tensor) else f"a {type(images).__name__}"

@@ -166,7 +166,7 @@ class JointTraining(PriorTraining):
         if not isinstance(batch, (tuple, list)) or len(batch) != 2:
             raise ValueError(f"with task_loss the data are (inputs, target) pairs; got a {type(batch).__name__}")
         x, target, frame = arguments(batch[0], self.model.inputs), batch[1], None
-        self.objective.check_joint(x)
+        self.objective.before_joint(x)
         if self.turning is not None:
             x, target, frame = self._turned(self.turning, x, target, batch_idx)
         answer = invoke(self.model.predict, self.model.predictor, x)

@@ -1,0 +1,116 @@
+"""`equiform web`: a page to play with."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .. import ready
+from ..equivariant import Equivariant, adapt
+from ..predictors import known_kinds
+from ..predictors.references import check_reference, load_reference, parse_reference
+from ..web.answers import SHOWN, Setup, first_answer, nothing
+from ..web.classifier import LITE0, LITE0_PIXELS, class_names, efficientnet_lite0
+from ..web.page import serve
+from .models import NORMALISATIONS, check_adapter, chosen_normalisation, device_of, named, restored
+from .options import Adapter, Backbone
+from .text import say
+
+CLASSIFIER_SIDE = 224
+DEFAULT = ready.DEFAULTS["SO2"]
+
+
+def web_command(
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[MODEL]",
+            help="timm:NAME, torchvision:NAME, transformers:REPO (or a folder), or FILE.py:FUNCTION. [default: "
+            "EfficientNet-Lite0, which the extra `web` installs]",
+            show_default=False,
+        ),
+    ] = None,
+    adapter: Adapter = None,
+    backbone: Backbone = None,
+    outputs: Annotated[
+        str | None,
+        typer.Option(metavar="KIND", help="What a MODEL of unknown class gives: logits or mask. [default: as saved, logits]"),
+    ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=16,
+            help=f"Side in pixels of the photos that MODEL is shown. [default: {CLASSIFIER_SIDE}; for boxes and masks {SHOWN}]",
+        ),
+    ] = None,
+    normalize: Annotated[
+        str, typer.Option(metavar="NAME", help="What MODEL wants instead of RGB in [0, 1]: imagenet, none, or auto.")
+    ] = "auto",
+    device: Annotated[str, typer.Option(metavar="NAME", help="Where to compute: cpu, cuda, cuda:1, mps, ...")] = "cpu",
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Where the page is served: with 0.0.0.0 everyone who reaches this machine.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int | None, typer.Option(metavar="N", min=1, max=65535, help="[default: the first free one from 7860 on]")
+    ] = None,
+) -> None:
+    """Open a page to play with: turn a photo, compare the answers.
+
+    Drop a photo, turn it with a slider, and see side by side what the bare model says and what the adapted one says, the pose
+    that was found, and how both fare at all angles. Without a MODEL it is a small classifier that needs no download; with no
+    adapter named, the ready-made one for photos at any angle. Needs the extra `web`. Nothing is fetched, nothing leaves this
+    machine.
+
+    \b
+    equiform web
+    equiform web timm:resnet50
+    equiform web torchvision:fasterrcnn_resnet50_fpn
+    equiform web my_models.py:classifier --adapter adapter
+    """
+    normalize, place = named("normalization", normalize, NORMALISATIONS), device_of(device)
+    if model is not None:
+        check_reference(model)
+    check_adapter(adapter or DEFAULT, backbone)
+    if model is None and (outputs or size):
+        raise ValueError(f"--outputs and --size are for a MODEL of yours; without one it is {LITE0}")
+    setup = _default(adapter or DEFAULT, backbone) if model is None else _of(model, adapter, backbone, outputs, size, normalize)
+    setup.model.to(place)
+    said = first_answer(setup)
+    setup = setup._replace(names=class_names(model, setup.model.predictor, 0 if said.classes is None else len(said.classes)))
+    if host not in ("127.0.0.1", "localhost", "::1"):
+        say(f"note: --host {host}: whoever reaches this machine there can use the page", err=True)
+    serve(setup, host, port, say)
+
+
+def _default(adapter: str, backbone: str | None) -> Setup:
+    classifier = efficientnet_lite0()
+    if classifier is None:
+        return Setup(_adapted(nothing, adapter, backbone, "invariant"), f"{adapter}, no classifier", CLASSIFIER_SIDE)
+    model = _adapted(classifier, adapter, backbone, "logits")
+    return Setup(model, f"EfficientNet-Lite0, {adapter}", CLASSIFIER_SIDE, LITE0_PIXELS)
+
+
+def _of(ref: str, adapter: str | None, backbone: str | None, outputs: str | None, size: int | None, normalize: str) -> Setup:
+    """The setup of a reference. A file may give a model that is adapted already, of whatever `adapt` takes."""
+    loaded: Any = load_reference(ref)
+    if isinstance(loaded, Equivariant) and (adapter or outputs):
+        raise ValueError(f"{ref} is adapted already: leave out {'--adapter' if adapter else '--outputs'}")
+    adapter = adapter or DEFAULT
+    model = loaded if isinstance(loaded, Equivariant) else _adapted(loaded, adapter, backbone, outputs)
+    parsed = parse_reference(ref)
+    title = f"{Path(parsed.name).name}:{parsed.function}" if parsed.source == "file" else ref  # the page shows no folder
+    title = title if isinstance(loaded, Equivariant) else f"{title}, {adapter}"
+    wanted = chosen_normalisation(normalize, ref, model.predictor)
+    return Setup(model, title, size or (CLASSIFIER_SIDE if "logits" in repr(model.outputs) else SHOWN), wanted)
+
+
+def _adapted(predictor: Any, adapter: str, backbone: str | None, outputs: str | None) -> Equivariant:
+    """The saved canonicalizer around this predictor: kinds as said, of the table of known predictors, or as saved."""
+    canonicalizer, saved = restored(adapter, predictor, backbone)
+    known = known_kinds(predictor)
+    kinds = {"inputs": known[0] or saved["inputs"] or "image", "outputs": outputs or known[1] or saved["outputs"] or "logits"}
+    doubt = {name: saved[name] for name in ("top_k", "coverage", "prior")}
+    model = adapt(predictor, canonicalizer.group, canonicalizer=canonicalizer, **kinds, **doubt)
+    model.opinion = saved.get("opinion")
+    return model

