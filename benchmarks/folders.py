@@ -250,10 +250,9 @@ def speed(place: Path, num: int, rounds: int = 3) -> dict:
 
 def table(figures: dict) -> str:
     """The figures as a table in Markdown."""
-    peak, killed, ray, fast = (figures[name] for name in ("memory", "kills", "ray", "speed"))
+    peak, killed, ray = (figures[name] for name in ("memory", "kills", "ray"))
     one, all_of = (", ".join(f"{row[name]} MB at {at}" for at, row in peak["peak_mb"].items()) for name in ("one", "all"))
     equal = ", ".join(f"{name}: {'yes' if row['equal'] else 'no'}" for name, row in ray.items() if name != "photos")
-    rates = ", ".join(f"{ratio:.2f} with {name}" for name, ratio in fast["times_one_worker"].items())
     rows = [
         (f"peak memory of the largest process, {peak['photos']:,} photos, {peak['workers']} workers", one),
         ("the same, of all processes together", all_of),
@@ -262,8 +261,10 @@ def table(figures: dict) -> str:
             f"the result is {'' if killed['byte_equal'] else 'not '}byte-equal to an uninterrupted run",
         ),
         (f"rows and files of Ray equal to those of one process, {ray['photos']:,} photos", equal),
-        (f"photos a second, times those of one worker, on {fast['processors']} hardware threads of one core", rates),
     ]
+    if fast := figures.get("speed"):
+        rates = ", ".join(f"{ratio:.2f} with {name}" for name, ratio in fast["times_one_worker"].items())
+        rows.append((f"photos a second, times those of one worker, on {fast['processors']} hardware threads", rates))
     return "\n".join(["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows)])
 
 
