@@ -44,7 +44,7 @@ $(VENV)/demo-installed: $(VENV)/bin/python pyproject.toml constraints.txt
 
 $(VENV)/dev-installed: $(VENV)/demo-installed
 	@echo "Installing the development tools into $(VENV) ..."
-	@$(INSTALL) -e '.[demo,transformers,onnx,detection,clouds,volumes,web,dev]' || $(MISSING)
+	@$(INSTALL) -e '.[demo,transformers,onnx,detection,clouds,volumes,parquet,jpeg,ray,web,dev]' || $(MISSING)
 	@touch $@
 
 # torchvision and what needs it live apart: where it does not fit the torch beside it, half of the other packages fail with it

@@ -10,6 +10,7 @@ import cifar10_oracle
 import cost
 import deploy
 import exports
+import folders
 import products
 import ready_models
 import shifts
@@ -21,7 +22,7 @@ from equiform.evaluation import OrbitReport
 
 PAGES = [
     HERE.parent / "README.md",
-    *(HERE.parent / "docs" / f"{name}.md" for name in ("text", "guide", "volumes", "sizes", "deploy")),
+    *(HERE.parent / "docs" / f"{name}.md" for name in ("text", "guide", "volumes", "sizes", "deploy", "folders")),
 ]
 
 
@@ -195,6 +196,7 @@ TABLES = {
     "size-errors": lambda: sizes.error_table(figures("sizes")),
     "products": lambda: products.table(figures("products")),
     "volumes": lambda: volumes.table(figures("volumes")),
+    "folders": lambda: folders.table(figures("folders")),
     "exports": lambda: exports.table(figures("exports")),
     "deploy": lambda: deploy.table(figures("deploy")),
 }
