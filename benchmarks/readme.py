@@ -6,10 +6,12 @@ import tempfile
 from pathlib import Path
 
 import angles
+import canonicalization
 import cifar10_oracle
 import cost
 import deploy
 import exports
+import folders
 import products
 import ready_models
 import shifts
@@ -21,7 +23,7 @@ from equiform.evaluation import OrbitReport
 
 PAGES = [
     HERE.parent / "README.md",
-    *(HERE.parent / "docs" / f"{name}.md" for name in ("text", "guide", "volumes", "sizes", "deploy")),
+    *(HERE.parent / "docs" / f"{name}.md" for name in ("text", "guide", "volumes", "sizes", "deploy", "folders")),
 ]
 
 
@@ -195,8 +197,10 @@ TABLES = {
     "size-errors": lambda: sizes.error_table(figures("sizes")),
     "products": lambda: products.table(figures("products")),
     "volumes": lambda: volumes.table(figures("volumes")),
+    "folders": lambda: folders.table(figures("folders")),
     "exports": lambda: exports.table(figures("exports")),
     "deploy": lambda: deploy.table(figures("deploy")),
+    "canonicalization": lambda: canonicalization.table(figures("canonicalization")),
 }
 
 

@@ -37,7 +37,7 @@ def test_links_lead_somewhere_and_commits_are_checked():
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", *(f"docs/{name}.md" for name in ("text", "guide", "volumes", "sizes", "deploy"))]
+    "page", ["README.md", *(f"docs/{name}.md" for name in ("text", "guide", "volumes", "sizes", "deploy", "folders"))]
 )
 def test_tables_and_cells_are_the_committed_figures(monkeypatch, page):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
