@@ -184,4 +184,5 @@ def sectors(ring: Float[Tensor, "b k"]) -> tuple[Float[Tensor, "b s"], Float[Ten
 def exact_turns(k: int) -> Float[Tensor, "k 3 3"]:
     """Turns by multiples of 360/k degrees, k a multiple of 4, of which those a quarter turn apart differ by an exact one."""
     first = turn(2 * math.pi / k * torch.arange(k // 4, dtype=torch.float64))
-    return torch.cat([quarter @ first for quarter in Cyclic(4).elements.double()])
+    quarters = turn(math.pi / 2 * torch.arange(4, dtype=torch.float64))
+    return (quarters[:, None] @ first).flatten(0, 1)
