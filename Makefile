@@ -5,10 +5,11 @@ BIN := $(VENV)/bin
 VISION := .venv-vision
 OUT ?= demo-report
 
-.PHONY: help demo test check figures clean
+.PHONY: help demo test check docs figures clean
 help:
 	@echo "make demo   install into $(VENV) and run the demonstration (writes $(OUT)/)"
 	@echo "make test   install the development tools as well (torchvision into $(VISION)), and run every check and test"
+	@echo "make docs   build the site into site/, its tutorials executed"
 	@echo "make check  lint, format and types alone"
 	@echo "make clean  remove $(VENV), $(VISION) and what was made"
 
@@ -18,6 +19,10 @@ demo: $(VENV)/demo-installed
 test: check $(VISION)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m ""
 	OMP_NUM_THREADS=1 $(VISION)/bin/python -m pytest -n 2 -m "" tests/vision
+
+# opens without a server and without a network; a warning is an error
+docs: $(VENV)/dev-installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m mkdocs build --strict
 
 check: $(VENV)/dev-installed
 	$(BIN)/ruff format --check .
@@ -43,7 +48,7 @@ $(VENV)/demo-installed: $(VENV)/bin/python pyproject.toml constraints.txt
 
 $(VENV)/dev-installed: $(VENV)/demo-installed
 	@echo "Installing the development tools into $(VENV) ..."
-	@$(INSTALL) -e '.[demo,transformers,onnx,detection,clouds,volumes,web,dev]' || $(MISSING)
+	@$(INSTALL) -e '.[demo,transformers,onnx,detection,clouds,volumes,web,docs,dev]' || $(MISSING)
 	@touch $@
 
 # torchvision and what needs it live apart: where it does not fit the torch beside it, half of the other packages fail with it
@@ -59,7 +64,8 @@ figures: $(VENV)/dev-installed
 	$(BIN)/equiform demo --out $(OUT)
 	cp $(OUT)/accuracy.png docs/digits.png
 	$(BIN)/python benchmarks/readme.py
+	$(BIN)/python benchmarks/pictures.py
 	EQUIFORM_SCREENSHOT=docs/web.png $(BIN)/python -m pytest -m "" tests/test_web_page.py
 
 clean:
-	rm -rf $(VENV) $(VISION) $(OUT) .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VISION) $(OUT) site .pytest_cache .ruff_cache
