@@ -59,10 +59,8 @@ $(VISION)/installed: $(VENV)/demo-installed
 	@$(VISION)/bin/python -m pip install $(OPTIONS) -e '.[timm,torchvision,transformers,detection]' pytest pytest-xdist hypothesis beartype scipy || $(MISSING)
 	@touch $@
 
-# the pictures and the figures of the README and the docs, from a demonstration, a browser and the committed JSON
+# the pictures and the figures of the README and the docs, from photos, a browser and the committed JSON
 figures: $(VENV)/dev-installed
-	$(BIN)/equiform demo --out $(OUT)
-	cp $(OUT)/accuracy.png docs/digits.png
 	$(BIN)/python benchmarks/readme.py
 	$(BIN)/python benchmarks/pictures.py
 	EQUIFORM_SCREENSHOT=docs/web.png $(BIN)/python -m pytest -m "" tests/test_web_page.py
