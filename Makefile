@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 VISION := .venv-vision
 OUT ?= demo-report
 
-.PHONY: help demo test check docs figures clean
+.PHONY: help demo test check docs figures bench clean
 help:
 	@echo "make demo   install into $(VENV) and run the demonstration (writes $(OUT)/)"
 	@echo "make test   install the development tools as well (torchvision into $(VISION)), and run every check and test"
 	@echo "make docs   build the site into site/, its tutorials executed"
 	@echo "make check  lint, format and types alone"
+	@echo "make bench  the fast benchmarks again, beside the committed figures (a quiet machine, some minutes)"
 	@echo "make clean  remove $(VENV), $(VISION) and what was made"
 
 demo: $(VENV)/demo-installed
@@ -48,7 +49,7 @@ $(VENV)/demo-installed: $(VENV)/bin/python pyproject.toml constraints.txt
 
 $(VENV)/dev-installed: $(VENV)/demo-installed
 	@echo "Installing the development tools into $(VENV) ..."
-	@$(INSTALL) -e '.[demo,transformers,onnx,detection,clouds,volumes,web,docs,dev]' || $(MISSING)
+	@$(INSTALL) -e '.[demo,transformers,onnx,detection,clouds,volumes,parquet,jpeg,ray,web,docs,dev]' || $(MISSING)
 	@touch $@
 
 # torchvision and what needs it live apart: where it does not fit the torch beside it, half of the other packages fail with it
@@ -64,6 +65,10 @@ figures: $(VENV)/dev-installed
 	$(BIN)/python benchmarks/readme.py
 	$(BIN)/python benchmarks/pictures.py
 	EQUIFORM_SCREENSHOT=docs/web.png $(BIN)/python -m pytest -m "" tests/test_web_page.py
+
+# ratios beside the committed ones: what got slower, for a person to look at
+bench: $(VENV)/dev-installed
+	$(BIN)/python benchmarks/guard.py
 
 clean:
 	rm -rf $(VENV) $(VISION) $(OUT) site .pytest_cache .ruff_cache

@@ -75,7 +75,7 @@ def ratios(predictor: nn.Module, b: int, args: argparse.Namespace, compiled: boo
         if what:
             shares = [one[way, what] / one["bare", ""] for one in times]
             found.setdefault(way, {})[what] = statistics.median(shares)
-            found[way][f"{what}_quartiles"] = statistics.quantiles(shares, n=4)[::2]
+            found[way][f"{what}_range"] = [min(shares), max(shares)]
     return found
 
 

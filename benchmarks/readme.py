@@ -11,6 +11,7 @@ import cost
 import deploy
 import exports
 import first_screen
+import folders
 import products
 import ready_models
 import shifts
@@ -20,7 +21,7 @@ import volumes
 from common import HERE, RESULTS
 from equiform.evaluation import OrbitReport
 
-PAGES_OF_DOCS = ("measured", "text", "angles", "shifts", "volumes", "sizes", "deploy")
+PAGES_OF_DOCS = ("measured", "text", "angles", "shifts", "volumes", "sizes", "folders", "deploy")
 PAGES = [
     HERE.parent / "README.md",
     *(HERE.parent / "docs" / f"{name}.md" for name in PAGES_OF_DOCS),
@@ -200,6 +201,7 @@ TABLES = {
     "size-errors": lambda: sizes.error_table(figures("sizes")),
     "products": lambda: products.table(figures("products")),
     "volumes": lambda: volumes.table(figures("volumes")),
+    "folders": lambda: folders.table(figures("folders")),
     "exports": lambda: exports.table(figures("exports")),
     "deploy": lambda: deploy.table(figures("deploy")),
 }

@@ -62,7 +62,7 @@ def run(folder: Path, out: Path, options: list[str]) -> tuple[list[dict[str, str
     start = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     seconds = time.perf_counter() - start
-    if done.returncode:
+    if done.returncode not in (0, 1):  # 1: some could not be read
         sys.exit(f"{' '.join(command)}: {done.stderr}")
     with (out / "poses.csv").open(encoding="utf-8-sig", newline="") as file:
         return list(csv.DictReader(file)), seconds

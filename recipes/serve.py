@@ -9,15 +9,18 @@ a photo and answers. It listens on the loopback address unless --host says other
 """
 
 import argparse
+import shutil
+import tempfile
 from typing import Any
 
 import litserve
 import torch
+from fastapi import HTTPException
 from torch.nn import functional as F
 
 import equiform
 from equiform.geometry.nested import first_logits
-from equiform.images.files import normalised, open_image, to_tensor
+from equiform.images.files import UnreadableImage, normalised, open_image, to_tensor
 from equiform.predictors.references import load_reference, normalisation
 
 
@@ -33,8 +36,14 @@ class Classifier(litserve.LitAPI):
         self.wanted = normalisation(self.reference, predictor)
         self.model = equiform.adapt(predictor, "C4", inputs="image", outputs="logits", canonicalizer=self.adapter).to(device)
 
-    def decode_request(self, request: Any) -> torch.Tensor:
-        photo = to_tensor(open_image(request["request"].file))[None].float() / 255
+    def decode_request(self, request):  # without a type, so that LitServe hands over the form as it came
+        with tempfile.NamedTemporaryFile() as file:
+            shutil.copyfileobj(request["request"].file, file)
+            file.flush()
+            try:
+                photo = to_tensor(open_image(file.name))[None].float() / 255
+            except UnreadableImage as error:
+                raise HTTPException(400, str(error).replace(file.name, "the photo")) from None
         square = F.interpolate(photo, (self.side, self.side), mode="bilinear", antialias=True)[0].clamp(0, 1)
         return normalised(square, self.wanted)
 

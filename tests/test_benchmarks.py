@@ -335,3 +335,25 @@ def test_photos_at_all_angles(started, tmp_path):
         model = adapt(net, "SO2", inputs=angles.BACK, outputs="logits", canonicalizer=so2, coverage=coverage)
         with torch.no_grad():
             torch.testing.assert_close(common.answered(net, x, pose, angles.BACK, coverage), model(x).softmax(1))
+
+
+def test_what_got_slower_is_said_beyond_what_was_seen(scripts):
+    import guard
+
+    before = [1.0, 1.2]
+    assert guard.verdict([1.1, 1.5], before) == "as before", "their ranges meet"
+    assert guard.verdict([1.25, 1.5], before) == "as before", "by less than a twentieth"
+    assert guard.verdict([1.3, 1.5], before).startswith("WORSE: 1 to 1.2")
+    assert guard.verdict([0.5, 0.6], before) == "better"
+    assert guard.verdict([0.5, 0.6], None) == "new"
+
+
+@pytest.mark.slow
+def test_exports_are_compared_batch_by_batch(scripts, monkeypatch, tmp_path, unchecked):
+    import exports
+
+    monkeypatch.setattr(exports, "BATCHES", 3)
+    found = exports.compared("D4", "boxes", ".pt2", tmp_path)
+    assert (found["within"], found["batches"]) == (3, 3)
+    monkeypatch.setattr(exports, "runner", lambda file: lambda x: [torch.zeros(len(x), 64, 4), torch.zeros(len(x), 64)])
+    assert exports.compared("D4", "boxes", ".pt2", tmp_path)["within"] == 0, "control"

@@ -57,17 +57,22 @@ def slow():
     print("ready", flush=True)
     time.sleep(60)
 """
-COMMANDS = ("demo", "fit", "evaluate", "diagnose", "upright", "web", "info")
+COMMANDS = ("demo", "fit", "evaluate", "diagnose", "upright", "predict", "web", "info")
 
 
 def run(*arguments):
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
-def ok(*arguments):
+def ok(*arguments, code=0):
     result = run(*arguments)
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == code, result.output
     return result
+
+
+def skipping(*arguments):
+    """Of a command that did what it was asked for, but for a file that it could not read."""
+    return ok(*arguments, code=1)
 
 
 def error_of(*arguments):
@@ -198,7 +203,7 @@ def test_a_teacher_and_an_opinion(home, tmp_path):
     assert model.opinion is not None
     assert equiform.load(plain, lambda x: x).opinion is None
     assert not torch.equal(model.canonicalizer.network.classifier.weight, _weights(plain))
-    assert "adapted" in ok(*evaluate(home, "--top-k", 2, "--adapter", taught)).stdout
+    assert "adapted" in skipping(*evaluate(home, "--top-k", 2, "--adapter", taught)).stdout
     for wrong, message in [
         (("--teacher", f"{home}/models.py:picky"), "picky fails on an image of 16 x 16 pixels (see --size)"),
         (("--teacher", f"{home}/models.py:maps"), "no logits (b, k)"),
@@ -275,9 +280,11 @@ def test_a_transformers_model_is_fitted_and_measured(home, tmp_path):
     transformers.ViTForImageClassification(config).save_pretrained(tmp_path / "vit")
     ref, options = f"transformers:{tmp_path / 'vit'}", ("--epochs", 1, "--resolution", 16)
     ok("fit", ref, home / "photos", "--out", tmp_path / "a", "--backbone", ref, *options)  # the kinds are known
-    result = ok("evaluate", ref, home / "photos", "--adapter", tmp_path / "a", "--backbone", ref, "--size", 16)
+    result = skipping("evaluate", ref, home / "photos", "--adapter", tmp_path / "a", "--backbone", ref, "--size", 16)
     assert "adapted" in result.stdout
-    result = ok("evaluate", ref, home / "photos", "--adapter", home / "adapter", "--size", 16)  # another predictor's adapter
+    result = skipping(
+        "evaluate", ref, home / "photos", "--adapter", home / "adapter", "--size", 16
+    )  # another predictor's adapter
     assert "adapted" in result.stdout
     assert "fails on an image of 24 x 24 pixels (see --size)" in error_of(
         "evaluate", ref, home / "photos", "--adapter", home / "adapter", "--size", 24
@@ -288,7 +295,7 @@ def test_a_transformers_model_is_fitted_and_measured(home, tmp_path):
 def test_evaluate_prints_and_writes_the_table(home, tmp_path):
     files = [tmp_path / "deep" / f"report.{suffix}" for suffix in ("html", "json", "csv")]
     outs = [part for file in files for part in ("--out", file)]
-    result = ok(*evaluate(home, "--baseline", "bare", "--baseline", "orbit-averaging", *outs))
+    result = skipping(*evaluate(home, "--baseline", "bare", "--baseline", "orbit-averaging", *outs))
     assert "accuracy over C4, 8 samples" in result.stdout
     assert "skipped 1 file:" in result.stderr
     assert all(f"saved {file}" in result.stdout and file.stat().st_size for file in files)
@@ -302,7 +309,9 @@ def test_evaluate_prints_and_writes_the_table(home, tmp_path):
 def test_labels(home, tmp_path):
     def upright(labels):
         (tmp_path / "labels.json").write_text(labels)
-        ok(*evaluate(home, "--labels", tmp_path / "labels.json", "--out", tmp_path / "r.json", "--group", "C1"))
+        skipping(
+            *evaluate(home, "--labels", tmp_path / "labels.json", "--out", tmp_path / "r.json", "--overwrite", "--group", "C1")
+        )
         return OrbitReport.load(tmp_path / "r.json").upright_of("bare")
 
     def error(labels):
@@ -336,13 +345,14 @@ def test_options_and_names_in_any_form(home, tmp_path):
         ("--normalize", "imagenet"),
         ("--metric", "top5_accuracy", "--group", "C1"),
     ):
-        ok(*evaluate(home, *more, "--out", tmp_path / "r.json"))
+        skipping(*evaluate(home, *more, "--out", tmp_path / "r.json", "--overwrite"))
     report = OrbitReport.load(tmp_path / "r.json")
     assert (report.metric, report.group, len(report.elements)) == ("top5_accuracy", "C1", 1)
-    ok(*evaluate(home, "--top-k", 2, "--out", tmp_path / "two.json"))
+    skipping(*evaluate(home, "--top-k", 2, "--out", tmp_path / "two.json"))
     assert OrbitReport.load(tmp_path / "two.json")["adapted"].passes == 2
     names = ("--baseline", "orbit averaging", "--baseline", "orbit-averaging", "--baseline", "training free")
-    ok(*evaluate(home, "--metric", "top5-accuracy", *names, "--out", tmp_path / "r.json"))
+    assert "r.json is there already: --overwrite replaces it" in error_of(*evaluate(home, "--out", tmp_path / "r.json"))
+    skipping(*evaluate(home, "--metric", "top5-accuracy", *names, "--out", tmp_path / "r.json", "--overwrite"))
     report = OrbitReport.load(tmp_path / "r.json")
     assert [method.name for method in report.methods] == ["adapted", "orbit averaging", "training-free"]
     assert report.metric == "top5_accuracy"
@@ -367,12 +377,13 @@ def test_with_no_adapter_named_the_ready_made_one_is_taken(home, tmp_path, monke
     monkeypatch.setattr(equiform.ready.table, "FOLDER", tmp_path)
     shutil.copytree(home / "adapter", tmp_path / "photos-c4")
     call = ("evaluate", f"{home}/models.py:net", home / "photos", "--size", 16)
-    ok(*call, "--group", "C8", "--frame", "crop", "--out", tmp_path / "r.json")
+    skipping(*call, "--group", "C8", "--frame", "crop", "--out", tmp_path / "r.json")
     report = OrbitReport.load(tmp_path / "r.json")
     assert (report.frame, report.within, len(report.elements)) == ("crop", None, 8)
     assert "(photos-c4)" in error_of(*call, "--group", "SO2"), "which would take photos-so2, and it is not here"
     assert "unknown frame 'outside'; known: inside, crop" in error_of(*call, "--frame", "outside")
-    assert "8 of 9 images in" in ok("upright", home / "photos", "--out", tmp_path / "out").stdout
+    turning = ok("upright", home / "photos", "--out", tmp_path / "out", "--anyway", code=1)
+    assert "8 of 9 images in" in turning.stdout
 
 
 def test_paths_are_looked_at_first(home, tmp_path):
@@ -405,7 +416,8 @@ def test_paths_are_looked_at_first(home, tmp_path):
     assert "loaded before" in error_of(*measuring)
     assert "r.json is a folder" in error_of(*measuring, "--out", _folder(tmp_path / "r.json"))
     turning = ("upright", good, "--out", tmp_path / "o", "--adapter", no)
-    assert f"--csv {tmp_path} is a folder" in error_of(*turning, "--csv", tmp_path)
+    assert f"--table {tmp_path / 't.csv'} is a folder" in error_of(*turning, "--csv", _folder(tmp_path / "t.csv"))
+    assert "a table ends in .csv or .parquet" in error_of(*turning, "--table", tmp_path / "t.txt")
     assert "nothing can be written in" in error_of("upright", good, "--out", tmp_path / "file" / "o", "--adapter", no)
 
 
@@ -438,7 +450,7 @@ def test_debug_and_bugs(home, monkeypatch):
     assert "Traceback" not in run(*call).stderr
     assert "no file or folder --debug" in error_of("upright", "--out", "o", "--adapter", home / "adapter", "--", "--debug")
     # the control: what nobody expected keeps its traceback.
-    monkeypatch.setattr("equiform.cli.turning.plan", lambda *_: {}["key"])
+    monkeypatch.setattr("equiform.cli.turning.found_in", lambda *_: {}["key"])
     result = run("upright", home / "photos", "--out", home / "out", "--adapter", home / "adapter")
     assert isinstance(result.exception, KeyError)
 
@@ -475,11 +487,11 @@ def test_diagnose_refuses_what_does_not_fit(home, tmp_path):
 
 # ------------------------------------------------------------------------------------------------- upright and demo
 def test_upright_writes_every_image_and_the_table(home, tmp_path):
-    result = ok("upright", home / "photos", "--out", tmp_path / "out", "--adapter", home / "adapter")
+    result = ok("upright", home / "photos", "--out", tmp_path / "out", "--adapter", home / "adapter", "--anyway", code=1)
     assert f"8 of 9 images in {tmp_path / 'out'}" in result.stdout
     with (tmp_path / "out" / "poses.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
-    assert list(table[0]) == ["file", "angle", "flip", "confidence", "done", "error"]
+    assert list(table[0]) == ["file", "angle", "flip", "confidence", "done", "lossless", "error"]
     assert [Path(row["file"]).is_file() for row in table] == [True] * 9
     for row in table:
         source = Path(row["file"])
@@ -516,22 +528,25 @@ def test_ctrl_c_while_fitting_leaves_nothing(home, tmp_path, monkeypatch):
 
 
 def test_ctrl_c_while_writing_leaves_whole_files(home, tmp_path, monkeypatch):
+    call = ("upright", home / "photos", "--out", tmp_path / "out", "--adapter", home / "adapter", "--at-least", 0, "--anyway")
     replaced = []
 
     def replace(self, target, original=Path.replace):
-        if len(replaced) == 2:
+        if len(replaced) == 3:
             raise KeyboardInterrupt
         replaced.append(target)
         return original(self, target)
 
-    monkeypatch.setattr(Path, "replace", replace)
-    result = run("upright", home / "photos", "--out", tmp_path / "out", "--adapter", home / "adapter")
-    assert (result.exit_code, result.stderr) == (130, "interrupted\n")
-    left, table = {path for path in (tmp_path / "out").rglob("*") if path.is_file()}, tmp_path / "out" / "poses.csv"
-    assert left == {*replaced, table}, "temporary files are gone"
-    assert len(table.read_text().splitlines()) == 1 + len(replaced), "what is done is kept"
-    for path in replaced:
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", replace)
+        result = run(*call)
+    assert (result.exit_code, result.stderr.splitlines()[-1]) == (130, "interrupted")
+    left = {path for path in (tmp_path / "out").rglob("*") if path.is_file() and ".poses.job" not in path.parts}
+    assert left == {path for path in replaced if path.suffix == ".png"}, "temporary files are gone"
+    assert not list((tmp_path / "out" / ".poses.job" / "scratch").iterdir())
+    for path in left:
         Image.open(path).load()
+    assert "8 of 9 images in" in ok(*call, "--workers", 0, code=1).stdout, "and the same command goes on"
 
 
 @pytest.mark.slow

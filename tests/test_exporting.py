@@ -86,6 +86,7 @@ class Mask(nn.Module):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # of torch, where the test exports by itself
 @torch.no_grad()
 def test_onnx_of_a_whole_model_and_of_its_canonicalizer_alone(tmp_path):
     runtime, numpy = pytest.importorskip("onnxruntime"), pytest.importorskip("numpy")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, JpegImagePlugin
 from typer.testing import CliRunner
 
 import equiform
@@ -25,11 +25,15 @@ from equiform.images.files import (
     open_pages,
     read_square,
     read_squares,
+    to_look_at,
     to_tensor,
 )
 from equiform.images.level import moved
 from equiform.images.views import square_view, squares
-from equiform.upright import Upright, plan, tabled, turn_files
+from equiform.jobs.job import Item
+from equiform.jobs.plan import Roots, found_in
+from equiform.jobs.turning import Turning
+from equiform.upright import Upright
 
 # Four quarters of different brightness, the brightest top left, not square: no turn or mirror image looks like another.
 UPRIGHT = np.kron(np.array([[240, 160], [80, 10]], np.uint8), np.ones((6, 9), np.uint8))
@@ -123,6 +127,23 @@ def _exif(orientation):
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     return exif
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+@pytest.mark.parametrize("suffix, mode", [("jpg", "L"), ("png", "P"), ("png", "RGB"), ("tif", "CMYK")])
+def test_a_picture_to_be_looked_at_is_reduced_and_as_it_is_shown(tmp_path, suffix, mode, orientation):
+    """Twice as large as needed and more: a fraction of its pixels, with the means they had; smaller ones to the bit."""
+    large = np.kron(UPRIGHT, np.ones((8, 8), np.uint8))  # 96 by 144
+    in_mode(mode, large).save(tmp_path / f"a.{suffix}", exif=_exif(orientation), **({"quality": 95} if suffix == "jpg" else {}))
+    shown = to_tensor(open_image(tmp_path / f"a.{suffix}"))
+    whole, size = to_look_at(tmp_path / f"a.{suffix}", None)
+    assert torch.equal(whole, shown)
+    assert size == shown.shape[1:]
+    assert torch.equal(to_look_at(tmp_path / f"a.{suffix}", 60)[0], shown), "less than twice as large"
+    small, size = to_look_at(tmp_path / f"a.{suffix}", 24)
+    assert size == shown.shape[1:] == tuple(4 * side for side in small.shape[1:])
+    means = torch.nn.functional.avg_pool2d(shown.float(), 4)
+    assert (small.float() - means).abs().mean() < 2
 
 
 def test_bad_files_are_refused_in_one_line(tmp_path):
@@ -305,24 +326,34 @@ def _dtype(mode):
     return {"I": np.int32, "F": np.float32, "I;16": "<u2", "I;16B": ">u2"}.get(mode, np.uint8)
 
 
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_a_picture_that_is_right_as_it_is_shown_stays_byte_for_byte(tmp_path, adapter, suffix):
+    Image.fromarray(np.rot90(UPRIGHT, -1)).save(tmp_path / f"photo.{suffix}", exif=_exif(8))
+    result = upright(tmp_path / f"photo.{suffix}", "--out", tmp_path / "out", *adapter)
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "out" / f"photo.{suffix}").read_bytes() == (tmp_path / f"photo.{suffix}").read_bytes()
+    row = rows(tmp_path / "out" / "poses.csv")[f"photo.{suffix}"]
+    assert (row["angle"], row["done"], row["lossless"]) == ("0", "upright already", "1")
+
+
 def test_exif_is_turned_into_pixels(tmp_path, adapter):
-    """A file that viewers show upright comes out upright for readers that do not know EXIF; the other entries stay."""
+    """A file that is turned is stored as it is to be shown, for readers that do not know EXIF; the other entries stay."""
     exif = _exif(8)
     exif[0x010F] = "camera maker"
-    Image.fromarray(np.rot90(UPRIGHT, -1)).save(tmp_path / "photo.png", exif=exif)
+    Image.fromarray(UPRIGHT).save(tmp_path / "photo.png", exif=exif)
     result = upright(tmp_path / "photo.png", "--out", tmp_path / "out", *adapter)
     assert result.exit_code == 0, result.output
     with Image.open(tmp_path / "out" / "photo.png") as image:
         assert np.array_equal(np.asarray(image), UPRIGHT)
         assert (image.getexif().get(ORIENTATION, 1), image.getexif()[0x010F]) == (1, "camera maker")
-    assert rows(tmp_path / "out" / "poses.csv")["photo.png"]["angle"] == "0"
+    assert rows(tmp_path / "out" / "poses.csv")["photo.png"]["angle"] == "90"
 
 
 def test_one_bad_file_leaves_the_others_alone(tmp_path, adapter):
     bad, good = save_bad_images(tmp_path / "in" / "inner"), save_odd_images(tmp_path / "in")
     before = {path: path.read_bytes() for path in find_images(tmp_path / "in")}
     result = upright(tmp_path / "in", "--out", tmp_path / "out", "--csv", tmp_path / "t" / "poses.csv", *adapter)
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 1, result.output
     assert f"skipped {len(bad)} files:" in result.stderr
     assert f"{len(good)} of 10 images in" in result.stdout
     table = rows(tmp_path / "t" / "poses.csv")
@@ -337,12 +368,14 @@ def test_one_bad_file_leaves_the_others_alone(tmp_path, adapter):
     assert {path: path.read_bytes() for path in before} == before
 
 
-def test_a_turned_jpeg_keeps_its_quality(tmp_path, adapter):
-    Image.fromarray(np.rot90(UPRIGHT)).save(tmp_path / "turned.jpg", quality=60)
-    Image.fromarray(UPRIGHT).save(tmp_path / "wanted.jpg", quality=95)
+def test_a_jpeg_that_cannot_be_turned_without_loss_is_encoded_as_it_was(tmp_path, adapter):
+    Image.fromarray(np.rot90(UPRIGHT)).convert("RGB").save(tmp_path / "turned.jpg", quality=60, subsampling=1, progressive=True)
     assert upright(tmp_path / "turned.jpg", "--out", tmp_path / "out", *adapter).exit_code == 0
-    with Image.open(tmp_path / "out" / "turned.jpg") as written, Image.open(tmp_path / "wanted.jpg") as wanted:
-        assert written.quantization == wanted.quantization
+    with Image.open(tmp_path / "out" / "turned.jpg") as written, Image.open(tmp_path / "turned.jpg") as source:
+        assert written.quantization == source.quantization
+        assert JpegImagePlugin.get_sampling(written) == JpegImagePlugin.get_sampling(source) == 1
+        assert written.info["progressive"]
+    assert rows(tmp_path / "out" / "poses.csv")["turned.jpg"]["lossless"] == "0"
 
 
 def test_whatever_is_odd_about_a_file_the_others_are_done(tmp_path):
@@ -351,24 +384,22 @@ def test_whatever_is_odd_about_a_file_the_others_are_done(tmp_path):
     source = tmp_path / "source.png"
     Image.fromarray(UPRIGHT).save(source)
     (tmp_path / "4-taken.png" / "inner").mkdir(parents=True)
-    canonicalizer, raised = OrbitCanonicalizer("C4", resolution=8), iter([None] * 3 + [MemoryError(), RuntimeError("a\nb")])
+    (tmp_path / "scratch").mkdir()
+    canonicalizer, sizes = OrbitCanonicalizer("C4", resolution=8), iter([MemoryError(), *[None] * 4, MemoryError("a\nb")])
 
-    def hook(*_):
-        if error := next(raised, None):
+    def hook(*_):  # the batch as a whole, and then each of its files
+        if error := next(sizes, None):
             raise error
 
     canonicalizer.register_forward_pre_hook(hook)
     canonicalizer.fitted = True
-    files = [(tmp_path / name if "gone" in name else source, tmp_path / name) for name in names]
-    results = tabled(turn_files(files, Upright(canonicalizer)), tmp_path / "poses.csv")
-    next(results), next(results)
-    assert len((tmp_path / "poses.csv").read_text().splitlines()) == 3, "what is done is kept, whatever comes"
-    errors = ["", *(result.error for result in list(results)[-5:])]
-    assert [bool(error) for error in errors] == [False, True, True, True, True, False]
-    assert "MemoryError" in errors[3]
-    assert errors[4] == f"{source}: a b"
-    with (tmp_path / "poses.csv").open(newline="") as file:
-        assert [bool(row["error"]) for row in csv.DictReader(file)] == [False, True, True, True, True, True, False]
+    items = [Item(name, tmp_path / name if "gone" in name else source, name) for name in names]
+    job = Turning(lambda: Upright(canonicalizer), tmp_path, tmp_path / "scratch")
+    errors = [row["error"] for row in job.start()(items)]
+    assert [bool(error) for error in errors] == [False, True, True, True, False, True, False]
+    assert errors[1] == "no file 2-gone.png"
+    assert errors[5] == "6-larger.png: a b"
+    assert not list((tmp_path / "scratch").iterdir())
 
 
 def test_an_animation_is_not_cut_to_its_first_frame(tmp_path, adapter):
@@ -377,7 +408,7 @@ def test_an_animation_is_not_cut_to_its_first_frame(tmp_path, adapter):
     upright_frames = [frame.rotate(-90, expand=True) for frame in frames]
     upright_frames[0].save(tmp_path / "upright.gif", save_all=True, append_images=upright_frames[1:])
     result = upright(tmp_path, "--out", tmp_path / "out", *adapter)
-    assert result.exit_code == 0
+    assert result.exit_code == 1
     assert "turned.gif: has 2 frames" in result.stderr
     assert (tmp_path / "out" / "upright.gif").read_bytes() == (tmp_path / "upright.gif").read_bytes()
     assert not (tmp_path / "out" / "turned.gif").exists()
@@ -389,8 +420,9 @@ def test_nothing_readable_is_an_error(tmp_path, adapter):
     assert result.exit_code == 2
     assert "error: none of 5 images can be turned" in result.stderr
     (tmp_path / "empty").mkdir()
-    result = upright(tmp_path / "empty", "--out", tmp_path / "out", *adapter)
+    result = upright(tmp_path / "empty", "--out", tmp_path / "new" / "out", *adapter)
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert not (tmp_path / "new" / "out").exists()
     assert "error: no images in" in result.stderr
 
 
@@ -411,6 +443,9 @@ def test_a_doubtful_pose_is_left_as_found(tmp_path, adapter):
 
 
 def test_inputs_and_results_are_never_overwritten(tmp_path, adapter):
+    def destinations(inputs, out):
+        return [name for _, name in found_in(inputs, Roots(), out)]
+
     for name in ("a/x.png", "b/x.png", "a/inner/y.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(UPRIGHT).save(tmp_path / name)
@@ -420,17 +455,20 @@ def test_inputs_and_results_are_never_overwritten(tmp_path, adapter):
         ([a], b / ".." / "a", "is the input folder"),
         ([a / "x.png"], a, "would overwrite .*x.png, an input"),
         ([a / "x.png", b / "x.png"], tmp_path / "out", "would both be written to"),
-        ([a], a / "x.png", "is a file"),
+        ([a, b], tmp_path / "out", "would both be written to"),
+        ([a, b / "x.png"], tmp_path / "out", "would both be written to"),
+        ([a / "missing.png"], tmp_path / "out", "no file or folder"),
     ]:
-        refused((ValueError, OSError), message, plan, inputs, out)
-    declined = upright(a, "--out", a, *adapter)
+        refused((ValueError, OSError), message, destinations, inputs, out)
+    declined = upright(a, "--out", a, "--overwrite", *adapter)
     assert (declined.exit_code, declined.stderr.count("\n")) == (2, 1)
-    assert plan([a, a / "x.png"], b) == plan([a], b), "a file that is named twice is one file"
+    assert "is a file" in upright(a, "--out", a / "x.png", *adapter).stderr
+    assert destinations([a, a / "x.png"], b) == destinations([a], b), "a file that is named twice is one file"
     # out inside the input folder: what an earlier run wrote is no input
-    for _ in range(2):
-        assert upright(a, "--out", a / "out", *adapter).exit_code == 0
+    for more in ((), (), ("--overwrite",)):
+        assert upright(a, "--out", a / "out", *more, *adapter).exit_code == 0
         assert sorted(str(p.relative_to(a / "out")) for p in find_images(a / "out")) == ["inner/y.png", "x.png"]
-    assert [str(d) for _, d in plan([a / "inner"], a)] == [str(a / "y.png")], "out above the input folder is no obstacle"
+    assert destinations([a / "inner"], a) == ["y.png"], "out above the input folder is no obstacle"
 
 
 def test_fit_goes_on_without_the_bad_files(tmp_path):

@@ -37,6 +37,7 @@ LAYERS = [
     "testing",
     "learning",
     "evaluation",
+    "jobs",
     "web",
     "cli",
     "__main__",

@@ -154,6 +154,7 @@ def test_the_command_levels_crops_fills_and_leaves_alone(tmp_path, monkeypatch):
         return ring() if name == "photos-so2" else OrbitCanonicalizer("C4", FourWays(), resolution=16).eval(), {"prior": None}
 
     monkeypatch.setattr("equiform.cli.models.restored", restored)
+    monkeypatch.setattr("equiform.saving.fingerprint", lambda name: name)
     photo = Image.fromarray((scenes(1, 90, 90)[0] * 255).clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy())
     images = {"level": photo, "tilted": moved(photo, degrees(20)), "side": photo.rotate(91), "flat": Image.new("L", (40, 40))}
     (tmp_path / "in").mkdir()
@@ -162,7 +163,7 @@ def test_the_command_levels_crops_fills_and_leaves_alone(tmp_path, monkeypatch):
     (tmp_path / "in" / "no.png").write_text("no picture")
     call = (tmp_path / "in", "--out", tmp_path / "out", "--at-least", 0.5, "--quarter", 4)
     result = upright(*call, "--any-angle")
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 1, result.output
     assert "4 of 5 images in" in result.stdout
     assert "2 turned, 1 upright already, 1 left alone (confidence below 0.5), 1 failed;" in result.stdout
     with (tmp_path / "out" / "poses.csv").open(newline="") as file:
@@ -175,11 +176,12 @@ def test_the_command_levels_crops_fills_and_leaves_alone(tmp_path, monkeypatch):
         assert (tmp_path / "out" / f"{name}.png").read_bytes() == (tmp_path / "in" / f"{name}.png").read_bytes()
     with Image.open(tmp_path / "out" / "tilted.png") as image:
         assert image.size < images["tilted"].size
-    assert upright(*call, "--any-angle", "--fill", "red").exit_code == 0
+    assert upright(*call, "--any-angle", "--fill", "red", "--overwrite").exit_code == 1
     with Image.open(tmp_path / "out" / "tilted.png") as image:
         assert (image.size, image.getpixel((0, 0))) == (images["tilted"].size, (255, 0, 0))
     assert "--quarter and --fill are for --any-angle; photos-c4 is for C4" in upright(*call).stderr
     assert "--any-angle: mine is for C4" in upright(*call, "--any-angle", "--adapter", "mine").stderr
-    assert asked == ["photos-so2", "photos-so2", "photos-c4", "mine"]
-    assert upright(*call[:3], "--prior", 0.95, "--min-confidence", 0.999).exit_code == 0, "the old name of --at-least"
-    assert "prior is the share" in upright(*call[:3], "--prior", 2).stderr
+    assert asked == ["photos-so2", "photos-so2", "photos-c4", "mine"], "once each"
+    again = (*call[:3], "--overwrite", "--prior")
+    assert upright(*again, 0.95, "--min-confidence", 0.999).exit_code == 1, "the old name of --at-least"
+    assert "prior is the share" in upright(*again, 2).stderr

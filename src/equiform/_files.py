@@ -6,20 +6,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
-def write(path: Path, data: bytes) -> None:
-    """Write a file as a whole or not at all."""
-    with replaced(path) as scratch, scratch.open("xb") as file:
+def write(path: Path, data: bytes, scratch: Path | None = None) -> None:
+    """Write a file as a whole or not at all. `scratch`: see `replaced`."""
+    with replaced(path, scratch) as part, part.open("xb") as file:
         file.write(data)
 
 
 @contextlib.contextmanager
-def replaced(path: Path) -> Iterator[Path]:
-    """A temporary name in the same folder, to be written to: renamed at the end, removed after an error."""
+def replaced(path: Path, scratch: Path | None = None) -> Iterator[Path]:
+    """A temporary name in the same folder, to be written to: renamed at the end, removed after an error.
+
+    `scratch`: another folder for it, on the same disk.
+    """
     # short, since the name itself may be as long as names can be; with its ending, which some writers look at
-    scratch = path.with_name(f".{secrets.token_hex(8)}.part{path.suffix[:16]}")
+    part = (scratch or path.parent) / f".{secrets.token_hex(8)}.part{path.suffix[:16]}"
     try:
-        yield scratch
-        scratch.replace(path)
+        yield part
+        part.replace(path)
     except BaseException:
-        scratch.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
         raise

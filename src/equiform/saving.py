@@ -166,6 +166,12 @@ def read(path_or_repo: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         return saved.config, saved.weights()
 
 
+def fingerprint(path_or_repo: str | Path) -> str:
+    """The checksum of a save, by which another one of the same name is known."""
+    with _opened(path_or_repo) as saved:
+        return saved.checksum
+
+
 @contextlib.contextmanager
 def _opened(path_or_repo: str | Path) -> Iterator[Saved]:
     folder = ready.FOLDER / path_or_repo if path_or_repo in ready.names() else Path(path_or_repo)

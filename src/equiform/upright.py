@@ -1,37 +1,19 @@
-"""Turning photos upright: as a step of a chain, or file by file, each in its own mode and format, beside the pose found."""
+"""Turning photos upright, as a step of a chain."""
 
-import csv
-import io
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from ._checks import reason
-from ._files import write
 from .canonicalizers.base import Canonicalizer, Prior
 from .geometry.groups import inverse
-from .images.files import (
-    UnreadableImage,
-    exif_upright,
-    find_images,
-    frames_and_orientation,
-    is_picture,
-    open_image,
-    to_tensor,
-)
+from .images.files import exif_upright, is_picture, open_image, to_tensor
 from .images.level import check_colour, moved, snapped, turned, values_of
 from .saving import restore
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-COLUMNS = ("file", "angle", "flip", "confidence", "done", "error")
 
 
 class Found(NamedTuple):
@@ -99,14 +81,14 @@ class Upright(nn.Module):
         canonicalizer.warn_untrained()
 
     @torch.no_grad()
-    def find(self, photos: Tensor | Sequence[Tensor]) -> Found:
-        """How photos are turned: (b, c, h, w), or a list of (c, h, w)."""
+    def find(self, photos: Tensor | Sequence[Tensor], sizes: Sequence[Sequence[int]] | None = None) -> Found:
+        """How photos are turned: (b, c, h, w), or a list of (c, h, w). `sizes`: (h, w) of those that came reduced."""
         pose = self.canonicalizer.posterior(photos, self.prior)
         doubtful = pose.confidence < self.min_confidence
         g = torch.where(doubtful[:, None, None], torch.eye(3).to(pose.g), pose.g)
         if not self.canonicalizer.group.on_grid:
-            near = [snapped(g[i : i + 1], self.quarter, photo.shape[-2:]) for i, photo in enumerate(photos)]
-            g = torch.cat([g[:0], *near])
+            sizes = [photo.shape[-2:] for photo in photos] if sizes is None else sizes
+            g = torch.cat([g[:0], *[snapped(g[i : i + 1], self.quarter, size) for i, size in enumerate(sizes)]])
         return Found(g, pose.confidence, doubtful)
 
     @torch.no_grad()
@@ -148,113 +130,3 @@ class Upright(nn.Module):
 
 def _no_predictor(x: Any) -> Any:
     raise TypeError("a training-free canonicalizer needs its predictor: build it with EnergyCanonicalizer(group, predictor)")
-
-
-@dataclass(frozen=True)
-class Turned:
-    """What became of one file: the turn (degrees, counter-clockwise, after a left-right flip) that was undone, or the error."""
-
-    file: Path
-    angle: float | None = None
-    flip: bool = False
-    confidence: float | None = None
-    doubtful: bool = False
-    error: str = ""
-
-    @property
-    def done(self) -> str:
-        """What was done, in a word or two."""
-        if self.error:
-            return "failed"
-        return "left alone" if self.doubtful else "turned" if self.angle or self.flip else "upright already"
-
-
-def plan(inputs: Sequence[Path], out: Path) -> list[tuple[Path, Path]]:
-    """(source, destination) of every image in files and folders: a folder's inner folders are kept below `out`.
-
-    Raises FileNotFoundError or ValueError where there is nothing to read, or where a source or another result would be
-    overwritten.
-    """
-    if out.exists() and not out.is_dir():
-        raise NotADirectoryError(f"{out} is a file; the results need a folder")
-    pairs: dict[Path, Path] = {}
-    for given in inputs:
-        if given.is_dir() and given.resolve() == out.resolve():
-            raise ValueError(f"{out} is the input folder, and its photos would be overwritten: choose another folder for --out")
-        inside = given.is_dir() and out.resolve().is_relative_to(given.resolve())
-        for source in find_images(given):
-            if inside and source.resolve().is_relative_to(out.resolve()):
-                continue  # what an earlier run wrote is no input
-            destination = out / (source.relative_to(given) if given.is_dir() else source.name)
-            other = pairs.setdefault(destination, source)
-            if other.resolve() != source.resolve():
-                raise ValueError(
-                    f"{other} and {source} would both be written to {destination}: give the folder that holds them"
-                )
-    if not pairs:
-        raise ValueError(f"no images but those that an earlier run wrote to {out}")
-    sources = {source.resolve() for source in pairs.values()}
-    for destination, source in pairs.items():
-        if destination.resolve() in sources:
-            raise ValueError(f"{source} would overwrite {destination}, an input: choose another folder for --out")
-    return [(source, destination) for destination, source in pairs.items()]
-
-
-def turn_files(files: Sequence[tuple[Path, Path]], step: Upright) -> Iterator[Turned]:
-    """Write every (source, destination) upright, one at a time, and tell what became of it.
-
-    A file that cannot be read, turned or written is told of and skipped. An image that needs no turn, or whose pose is in
-    doubt, is copied byte by byte.
-    """
-    for source, destination in files:
-        try:
-            yield _turn_file(source, destination, step)
-        except UnreadableImage as error:
-            yield Turned(source, error=str(error))
-        except (OSError, MemoryError, RuntimeError, ValueError) as error:  # torch raises RuntimeError where memory ends
-            yield Turned(source, error=f"{source}: {reason(error)}")
-
-
-def _turn_file(source: Path, destination: Path, step: Upright) -> Turned:
-    image = open_image(source)
-    found = step.find(to_tensor(image)[None])
-    doubtful, stays = bool(found.doubtful[0]), torch.equal(found.g[0], torch.eye(3).to(found.g))
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    frames, orientation = frames_and_orientation(source)
-    if doubtful or (stays and orientation == 1):
-        write(destination, source.read_bytes())
-    elif frames > 1:
-        raise UnreadableImage(f"{source}: has {frames} frames, and only single pictures are turned")
-    else:
-        write(destination, _encoded(moved(image, inverse(found.g), step.fill), source))
-    (angle,), (flip,) = step.canonicalizer.group.angles(found.g)
-    return Turned(source, angle, flip, float(found.confidence[0]), doubtful)
-
-
-def _encoded(image: "Image", source: Path) -> bytes:
-    """The file of an image in its own format, with its EXIF, colour profile and transparency; lossy formats at high quality."""
-    name = "JPEG" if image.format == "MPO" else image.format
-    keep = ("exif", "icc_profile", "dpi", "transparency", "compression")
-    options = {key: image.info[key] for key in keep if image.info.get(key) is not None}
-    if name in ("JPEG", "WEBP", "AVIF"):
-        options["quality"] = 95
-    file = io.BytesIO()
-    try:
-        image.save(file, format=name, **options)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UnreadableImage(f"{source}: cannot be written as {name}: {reason(error)}") from None
-    return file.getvalue()
-
-
-def tabled(results: Iterable[Turned], path: Path) -> Iterator[Turned]:
-    """The same results, each written to a CSV as soon as it comes, in the order of COLUMNS: a kill keeps what was done."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        table = csv.writer(file)
-        table.writerow(COLUMNS)
-        for result in results:
-            known = result.angle is not None and result.confidence is not None
-            pose = (f"{result.angle:g}", int(result.flip), f"{result.confidence:.4f}") if known else ("", "", "")
-            table.writerow([result.file, *pose, result.done, result.error])
-            file.flush()
-            yield result

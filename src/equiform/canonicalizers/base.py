@@ -119,6 +119,11 @@ class Canonicalizer(nn.Module, ABC):
         return len(self.elements)
 
     @property
+    def enough(self) -> int | None:
+        """A side of pixels to which photos may be reduced before it looks at them; None where it looks at pixels."""
+        return None
+
+    @property
     def predictor_passes(self) -> int:
         """How often the predictor runs for the pose of one row."""
         return 0

@@ -48,6 +48,11 @@ class CascadeCanonicalizer(ImageCanonicalizer):
     def parts(self) -> dict[str, Canonicalizer]:
         return {"quick": self.quick, "thorough": self.thorough}
 
+    @property
+    def enough(self) -> int | None:
+        quick, thorough = self.quick.enough, self.thorough.enough
+        return None if quick is None or thorough is None else max(quick, thorough)
+
     def find(self, inputs: Images) -> Pose:
         # in float64, so that the order of the sums over poses does not show
         first = self.quick(inputs).scores

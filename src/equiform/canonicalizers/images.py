@@ -63,6 +63,11 @@ class ImageCanonicalizer(Canonicalizer):
         """The side of the views that `scores` takes."""
         return view_size(self.group, self.resolution)
 
+    @property
+    def enough(self) -> int | None:
+        """Four times the side of the thumbnail, which its antialiasing does not see."""
+        return None if self.shifts else 4 * self.view_size
+
     def view(self, images: Images) -> Float[Tensor, "b c s s"]:
         """What the canonicalizer looks at: a standardised square thumbnail of the whole image."""
         return self._square(images)

@@ -48,6 +48,10 @@ class TileCanonicalizer(ImageCanonicalizer):
         own = {"num_tiles": self.num_tiles, "widths": list(self.widths), "resolution": self.resolution}
         return {"group": self.group.name} | own
 
+    @property
+    def enough(self) -> int | None:
+        return None
+
     def view(self, images: Images) -> Float[Tensor, "b t s s"]:
         """The tiles of every image, as channels."""
         if isinstance(images, (Tensor, np.ndarray)):

@@ -17,7 +17,7 @@ from ..geometry.groups import known_groups
 from .text import in_one_line
 
 EXTRAS = {"transformers": "transformers", "timm": "timm", "torchvision": "torchvision", "onnxruntime": "onnx"}
-EXTRAS |= {"scikit-learn": "demo", "gradio": "web"}
+EXTRAS |= {"scikit-learn": "demo", "gradio": "web", "pyarrow": "parquet", "turbojpeg": "jpeg", "ray": "ray"}
 
 
 def environment() -> list[tuple[str, str]]:

@@ -39,6 +39,7 @@ from .models import (
     to_fit,
 )
 from .options import Adapter, Backbone, Predictor
+from .predicting import predict_command
 from .text import Commands, list_files, say, size_of
 from .turning import upright_command
 from .web import web_command
@@ -83,6 +84,7 @@ def common(
     equiform evaluate timm:resnet18 test/ --adapter adapter    what it gains: a table, and a report
     equiform diagnose timm:resnet18 photos/                    what is worth doing: adapt, average, or leave it
     equiform upright scans/ --out straight/ --adapter adapter  turn image files upright
+    equiform predict timm:resnet18 photos/ --out answers.csv   its answers for a folder, however large
     equiform web                                               a page to play with: turn a photo, compare the answers
     """
 
@@ -282,13 +284,14 @@ def evaluate_command(
     batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Photos in a batch.")] = 32,
     device: Annotated[str, typer.Option(metavar="NAME", help="Where to compute: cpu, cuda, cuda:1, mps, ...")] = "cpu",
     out: Annotated[list[Path], typer.Option(metavar="FILE", help="Write the report as .html, .json or .csv. Repeatable.")] = [],  # noqa: B006  (typer copies it)
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace reports that are there already.")] = False,
     backbone: Backbone = None,
 ) -> None:
     """Measure an adapted predictor in every pose.
 
     On labelled upright photos, which are turned here: accuracy upright, on average and in the worst pose, how often the pose
     is found, how far answers are from equivariant, what it costs. Classifiers only; for others there is equiform.evaluate in
-    Python.
+    Python. The exit code is 1 where images were skipped.
 
     \b
     equiform evaluate timm:resnet18 test/ --labels labels.json
@@ -303,7 +306,7 @@ def evaluate_command(
     for path in out:
         if path.suffix.lower() not in REPORTS:
             raise ValueError(f"--out {path}: a report ends in {', '.join(REPORTS)}")
-        check_file("--out", path)
+        check_file("--out", path, overwrite)
     metric, normalize = named("metric", metric, METRICS), named("normalization", normalize, NORMALISATIONS)
     frame = named("frame", frame, FRAMES)
     baselines = list(dict.fromkeys(named("baseline", name, BASELINES) for name in baseline))
@@ -328,6 +331,8 @@ def evaluate_command(
     for path in out:
         report.save(path)
         say(f"saved {path}")
+    if data.skipped:
+        raise typer.Exit(1)
 
 
 # ----------------------------------------------------------------------------------------------------------- diagnose
@@ -340,6 +345,12 @@ app.command("diagnose")(diagnose_command)
 
 
 app.command("upright")(upright_command)
+
+
+# ------------------------------------------------------------------------------------------------------------ predict
+
+
+app.command("predict")(predict_command)
 
 
 # ------------------------------------------------------------------------------------------------------------- export

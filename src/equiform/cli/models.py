@@ -130,10 +130,12 @@ def check_folder(option: str, folder: Path) -> None:
         raise PermissionError(f"{option} {folder}: nothing can be written in {above}")
 
 
-def check_file(option: str, file: Path) -> None:
-    """Raise where that file could not be written."""
+def check_file(option: str, file: Path, overwrite: bool = True) -> None:
+    """Raise where that file could not be written, or, unless it may be, where it would be overwritten."""
     if file.is_dir():
         raise IsADirectoryError(f"{option} {file} is a folder; name a file")
+    if file.exists() and not overwrite:
+        raise FileExistsError(f"{option} {file} is there already: --overwrite replaces it")
     check_folder(option, file.absolute().parent)
 
 
@@ -173,22 +175,37 @@ def restored(adapter: str, predictor: Any, backbone: str | None) -> tuple[Canoni
     return saving.restore(adapter, predictor, scoring_network(backbone))
 
 
-def adapted(predictor: Any, adapter: str, backbone: str | None, top_k: int | None, coverage: float | None) -> Equivariant:
-    """The saved canonicalizer around this classifier: kinds from the table of known predictors, else as they were saved."""
+def around(
+    predictor: Any,
+    adapter: str,
+    backbone: str | None,
+    top_k: int | None,
+    coverage: float | None,
+    outputs: str | None = None,
+) -> Equivariant:
+    """The saved canonicalizer around this predictor: kinds from the table of known ones, else as they were saved."""
     canonicalizer, saved = restored(adapter, predictor, backbone)
     known = known_kinds(predictor)
     kinds = (
         {"inputs": known[0], "outputs": known[1]}
         if None not in known
-        # a ready-made one is for any predictor of photos, and here they are classifiers
+        # a ready-made one is for any predictor of photos; where nothing else is said they are classifiers
         else {"inputs": saved["inputs"] or "image", "outputs": saved["outputs"] or "logits"}
     )
+    if outputs is not None:
+        kinds["outputs"] = outputs
     doubt = {"top_k": saved["top_k"], "coverage": saved["coverage"]}
     prior = saved["prior"]
     if top_k is not None or coverage is not None:
         doubt = {"top_k": top_k or 1, "coverage": coverage}
     model = adapt(predictor, canonicalizer.group, canonicalizer=canonicalizer, prior=prior, **kinds, **doubt)
     model.opinion = saved.get("opinion")
+    return model
+
+
+def adapted(predictor: Any, adapter: str, backbone: str | None, top_k: int | None, coverage: float | None) -> Equivariant:
+    """The saved canonicalizer around this classifier. Raises ValueError where it gives no classes."""
+    model = around(predictor, adapter, backbone, top_k, coverage)
     found: list[Any] = []
     nested.map_kinds(found.append, model.outputs)
     if not any(getattr(kind, "name", "") in CLASSIFIED for kind in found):

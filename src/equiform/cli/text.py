@@ -1,14 +1,10 @@
 """What the commands print: lines, errors, lists of files, counts, progress."""
 
-import sys
 import traceback
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import typer
-from rich import progress
-from rich.console import Console
 from typer.core import TyperGroup
 
 from .. import saving
@@ -56,21 +52,15 @@ def in_one_line(text: str) -> str:
     return "".join(c if c.isprintable() or "\udc80" <= c <= "\udcff" else c.encode("unicode_escape").decode() for c in text)
 
 
-def track(results: Iterable[Any], total: int) -> Iterable[Any]:
-    """With a progress bar, where somebody watches."""
-    if not sys.stderr.isatty():
-        return results
-    return progress.track(results, "turning", total, console=Console(stderr=True), transient=True)
-
-
-def list_files(what: str, lines: list[str]) -> None:
-    """The files that were left out, counted and named, on standard error."""
+def list_files(what: str, lines: list[str], number: int | None = None) -> None:
+    """The files that were left out, counted and named, on standard error. `number`: how many, where not all are in the list."""
+    number = len(lines) if number is None else number
     if lines:
-        say(f"{what} {count(len(lines), 'file')}:", err=True)
+        say(f"{what} {count(number, 'file')}:", err=True)
         for line in lines[:NUM_NAMED]:
             say(f"  {in_one_line(line)}", err=True)
-        if len(lines) > NUM_NAMED:
-            say(f"  and {len(lines) - NUM_NAMED} more", err=True)
+        if number > NUM_NAMED:
+            say(f"  and {number - NUM_NAMED} more", err=True)
 
 
 def count(n: int, noun: str) -> str:

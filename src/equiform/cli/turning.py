@@ -1,15 +1,39 @@
-"""`equiform upright`: files turned upright, one by one, and a table of what was found."""
+"""`equiform upright`: files turned upright, and a table of what was found."""
 
-from collections import Counter
+import statistics
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from ..upright import plan, tabled, turn_files
-from .models import check_file, check_folder, upright_step
+from .. import ready, saving
+from ..jobs import turning
+from ..jobs.job import Item
+from ..jobs.journal import Journal
+from ..jobs.plan import Plan, found_in, sharded
+from ..jobs.running import summed
+from ..jobs.turning import Turning, looked_at
+from ..upright import Upright
+from .models import check_folder, upright_step
 from .options import Adapter, Backbone
-from .text import count, list_files, say, track
+from .running import (
+    Address,
+    EngineName,
+    Overwrite,
+    Place,
+    Shard,
+    Workers,
+    command_line,
+    engine_of,
+    journal_of,
+    run_with_progress,
+    shard_of,
+)
+from .text import count, list_files, say
+
+BATCH = 16  # files that are looked at together
+SAMPLE, ENOUGH = 32, 8  # files that are looked at before anything is written; how many of them must be readable to tell
 
 
 def upright_command(
@@ -50,17 +74,32 @@ def upright_command(
         str | None,
         typer.Option(metavar="COLOUR", help="Fill the corners of a levelled image, as white or #808080, instead of cropping."),
     ] = None,
-    csv: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The table of poses. [default: poses.csv in the --out folder]")
+    table: Annotated[
+        Path | None,
+        typer.Option(
+            "--table",
+            "--csv",
+            metavar="FILE",
+            help="The table of poses, in .csv or .parquet. [default: poses.csv in the --out folder, from 10,000 images on "
+            "poses.parquet, a folder of parts]",
+        ),
     ] = None,
+    anyway: Annotated[bool, typer.Option("--anyway", help="Go on where the adapter only guesses on these images.")] = False,
+    overwrite: Overwrite = False,
+    workers: Workers = None,
+    shard: Shard = None,
+    engine: EngineName = "processes",
+    address: Address = None,
     min_confidence: Annotated[float | None, typer.Option(hidden=True, min=0, max=1)] = None,  # what --at-least was called
 ) -> None:
     """Turn image files upright.
 
-    Each is written in its own format and colour mode; one that is upright already, or in doubt, is copied byte by byte. The
-    inputs are never changed. A table (CSV) says of each file by how many degrees its content was found turned,
-    counter-clockwise (after a left-right flip, where flip is 1), which was undone; how certain that is, 0 to 1; what was done:
-    turned, upright already, left alone or failed; and why it failed.
+    Each is written in its own format and colour mode; one that is upright as it is shown, or in doubt, is copied byte by byte,
+    and a JPEG is turned without loss where its size allows it. The inputs are never changed. A table says of each file by how
+    many degrees its content was found turned, counter-clockwise (after a left-right flip, where flip is 1), which was undone;
+    how certain that is, 0 to 1; what was done: turned, upright already, left alone or failed; whether nothing was lost; and why
+    it failed. A run that was cut short, even by a kill, goes on where the same command is given again. The exit code is 1 where
+    files failed.
 
     \b
     equiform upright scans/ --out straight/ --adapter adapter
@@ -68,26 +107,75 @@ def upright_command(
     equiform upright holiday/ --out straight/ --any-angle --quarter 5
     equiform upright a.jpg b.png --out straight/ --any-angle --fill white --csv poses.csv
     """
-    files = plan(inputs, out)
+    if out.exists() and not out.is_dir():
+        raise NotADirectoryError(f"{out} is a file; the results need a folder")
     check_folder("--out", out)
-    table = out / "poses.csv" if csv is None else csv
-    check_file("--csv", table)
-    if table.resolve() in {path.resolve() for pair in files for path in pair}:
-        raise ValueError(f"--csv {table} is one of the images")
+    part, where = shard_of(shard), engine_of(engine, workers, address)
+    place = Place("--table" if table else "", table or out / "poses", part, journal_in=out)
+    adapter = adapter or ready.DEFAULTS["SO2" if any_angle else "C4"]
     at_least = at_least if min_confidence is None else min_confidence
-    step = upright_step(adapter, backbone, any_angle, min_confidence=at_least, prior=prior, quarter=quarter, fill=fill)
-    results = list(track(tabled(turn_files(files, step), table), len(files)))
-    failed = [result.error for result in results if result.error]
-    list_files("skipped", failed)
-    if len(failed) == len(files):
-        raise ValueError(f"none of {count(len(files), 'image')} can be turned")
-    sure = sorted(result.confidence for result in results if result.confidence is not None)
-    median, chance = (sure[len(sure) // 2] if sure else 1.0), 1 / step.canonicalizer.num_poses
-    if median < 2 * chance:
-        say(f"note: the median confidence is {median:.2f}, where guessing is {chance:.2f}: fit the adapter longer", err=True)
-    number = Counter(result.done for result in results)
+    options: dict[str, Any] = {"min_confidence": at_least, "prior": prior, "quarter": quarter, "fill": fill}
+    make = partial(upright_step, adapter, backbone, any_angle, **options)
+    step = make()
+    if not overwrite:
+        check_empty(out, place, part)
+    said = {"adapter": adapter, "backbone": backbone, "any-angle": any_angle, "at-least": at_least, "prior": prior}
+    said |= {"quarter": quarter or None, "fill": fill, "shard": shard}
+    identity = {"command": command_line("upright", inputs, {"out": out, **said}), **said}
+    identity |= {"table": str(place.stem.absolute()) + place.said, "inputs": [str(given.absolute()) for given in inputs]}
+    identity |= {"weights": saving.fingerprint(adapter)}
+
+    def columns(plan: Plan) -> dict[str, str]:
+        check_sees(step, plan, adapter, anyway)
+        return turning.COLUMNS
+
+    with journal_of(place, identity, overwrite, lambda roots: sharded(found_in(inputs, roots, out), part), columns, BATCH) as (
+        journal,
+        again,
+    ):
+        here = where.name != "ray" and where.number(journal.num_rows, again) == 0
+        job = Turning((lambda: step) if here else make, out.absolute(), journal.scratch.absolute())
+        run_with_progress(job, journal, where, again, "turning")
+        tell(journal, out, at_least)
+
+
+def check_empty(out: Path, place: Place, shard: tuple[int, int]) -> None:
+    """Raise FileExistsError where there are files that this job has not written; shards write to one folder."""
+    if out.is_dir() and not place.journal.exists() and shard[1] == 1 and any(out.iterdir()):
+        raise FileExistsError(f"--out {out} holds other files: name a new folder, or --overwrite to write among them")
+
+
+def check_sees(step: Upright, plan: Plan, adapter: str, anyway: bool) -> None:
+    """Look at some files from all over the plan. Raises ValueError where the adapter guesses, unless it may."""
+    chosen = sorted({i * plan.num_batches // SAMPLE for i in range(SAMPLE)})
+    items: list[Item] = [item for k in chosen for item in plan.batch(k)[: -(-SAMPLE // len(chosen))]]
+    bare = Upright(step.canonicalizer)  # without what is known before
+    found = [one for one in looked_at(bare, items) if not isinstance(one, Exception)]
+    if not found:
+        return
+    median, chance = statistics.median(one.confidence for one in found), 1 / step.canonicalizer.num_poses
+    if median >= 2 * chance:
+        return
+    guesses = (
+        f"{adapter} guesses on these images: of {count(len(found), 'image')} that were looked at the median confidence is "
+        f"{median:.2f}, where guessing is {chance:.2f}"
+    )
+    if len(found) >= ENOUGH and not anyway:
+        raise ValueError(f"{guesses}; nothing was written: fit an adapter on images like these, or go on with --anyway")
+    say(f"note: {guesses}", err=True)
+
+
+def tell(journal: Journal, out: Path, at_least: float) -> None:
+    """What was done, and an exit code of 1 where files failed. Raises ValueError where none could be turned."""
+    summary = summed(journal, "done")
+    list_files("skipped", summary.errors, summary.num_failed)
+    if summary.num_failed == summary.num_rows:
+        raise ValueError(f"none of {count(summary.num_rows, 'image')} can be turned")
+    number = summary.done
     parts = [f"{number['turned']} turned", f"{number['upright already']} upright already"]
     parts += [f"{number['left alone']} left alone (confidence below {at_least:g})"] * (at_least > 0)
-    parts += [f"{number['failed']} failed"] * bool(failed)
-    done = f"{len(files) - len(failed)} of " * bool(failed) + count(len(files), "image")
-    say(f"{done} in {out}: {', '.join(parts)}; poses in {table}")
+    parts += [f"{number['failed']} failed"] * bool(summary.num_failed)
+    done = f"{summary.num_rows - summary.num_failed} of " * bool(summary.num_failed) + count(summary.num_rows, "image")
+    say(f"{done} in {out}: {', '.join(parts)}; poses in {journal.table}")
+    if summary.num_failed:
+        raise typer.Exit(1)

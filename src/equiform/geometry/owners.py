@@ -249,7 +249,7 @@ def copied(x: Any) -> Any:
     return nested.walk(lambda _, leaf, __: copied(leaf), None, x, "input") if nested.is_container(x) else x
 
 
-def owners_of(leaves: Leaves, b: int, batch: Tensor | None = None) -> Owners:
+def owners_of(leaves: Leaves, b: int | torch.SymInt, batch: Tensor | None = None) -> Owners:
     """The owners of b rows; of a flat batch of clouds, those of its points (`batch`) and edges too."""
     owners = {"row": torch.arange(b)}
     if batch is None:

@@ -25,6 +25,9 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", 
 Normalisation = tuple[Sequence[float], Sequence[float]]
 MAX_MEGAPIXELS = 178  # the limit at which pillow takes a file for a decompression bomb
 ORIENTATION = 0x0112  # the EXIF tag
+# how a picture with that orientation is moved to be shown, as pillow calls it
+SHOWN_BY = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_270"}
+SHOWN_BY |= {7: "TRANSVERSE", 8: "ROTATE_90"}
 
 
 class UnreadableImage(ValueError):
@@ -46,24 +49,49 @@ def find_images(path: str | Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise FileNotFoundError(f"no file or folder {path}")
-    closed: list[OSError] = []
-    found = []
-    for folder, inner, names in os.walk(path, onerror=closed.append):
-        inner[:] = [name for name in inner if not name.startswith(".")]
-        files = (Path(folder, name) for name in names if not name.startswith("."))
-        found += [file for file in files if file.suffix.lower() in SUFFIXES and _may_be_read(file)]
-    found = sorted([*found, *(Path(error.filename) for error in closed)])
+    found = [path / name for name in walk(path)]
     if not found:
-        raise ValueError(f"no images in {path} or below it; known endings: {' '.join(sorted(SUFFIXES))}")
+        raise no_images(path)
     return found
 
 
-def _may_be_read(file: Path) -> bool:
-    """Whether it is a file; pipes and devices are not."""
+def no_images(path: Path) -> ValueError:
+    """The error of a folder without images."""
+    return ValueError(f"no images in {path} or below it; known endings: {' '.join(sorted(SUFFIXES))}")
+
+
+def walk(folder: str | Path, skip: Path | None = None) -> Iterator[str]:
+    """The names of the image files below a folder, relative to it, in sorted order, one folder of it in memory at a time.
+
+    A folder that cannot be listed is among them, "." where it is the first. `skip`: a folder, resolved, that is left out.
+    """
     try:
-        return stat.S_ISREG(file.stat().st_mode)
+        with os.scandir(folder) as entries:
+            wanted = (name for entry in entries if (name := _wanted(entry, skip)))
+            inner = sorted(wanted, key=lambda name: name.removesuffix("/"))
+    except OSError:
+        yield "."
+        return
+    for name in inner:
+        if not name.endswith("/"):
+            yield name
+            continue
+        for below in walk(Path(folder, name), skip):
+            yield name[:-1] if below == "." else name + below
+
+
+def _wanted(entry: os.DirEntry[str], skip: Path | None) -> str:
+    """The name of a folder, with a slash, or of an image file; nothing of others, of pipes and devices, and of hidden ones."""
+    if entry.name.startswith("."):
+        return ""
+    if entry.is_dir(follow_symlinks=False):
+        return "" if skip is not None and entry.name == skip.name and Path(entry.path).resolve() == skip else entry.name + "/"
+    if os.path.splitext(entry.name)[1].lower() not in SUFFIXES:  # noqa: PTH122  (a million times)
+        return ""
+    try:
+        return entry.name if stat.S_ISREG(entry.stat().st_mode) else ""
     except OSError:  # a link to nothing, say: told of when it is read
-        return True
+        return entry.name
 
 
 def open_image(path: str | Path, *, at_least: int | None = None) -> "Image":
@@ -72,7 +100,7 @@ def open_image(path: str | Path, *, at_least: int | None = None) -> "Image":
     `at_least`: a side of pixels that is enough, which lets large JPEGs decode at a fraction of their size.
     Raises UnreadableImage for a damaged file, a file that is no image, or one above 178 megapixels.
     """
-    with _opened(path) as image:
+    with opened(path) as image:
         if at_least:
             image.draft(None, (at_least, at_least))
         image.load()
@@ -89,7 +117,7 @@ def open_finite(path: str | Path, *, at_least: int | None = None) -> "Image":
 
 def open_pages(path: str | Path) -> Iterator["Image"]:
     """As `open_image`, for every page of a TIFF, one after another; of any other file the first frame."""
-    with _opened(path) as image:
+    with opened(path) as image:
         for page in range(image.n_frames if image.format == "TIFF" else 1):
             image.seek(page)
             _check_size(image)
@@ -108,14 +136,14 @@ def exif_upright(image: "Image") -> "Image":
 
 def frames_and_orientation(path: str | Path) -> tuple[int, int]:
     """How many pictures a file holds, and its EXIF orientation, 1 where it says none. Raises UnreadableImage."""
-    with _opened(path) as image:
+    with opened(path) as image:
         # the second picture of an MPO, as phones write them, is a preview or a depth map
         frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
         return frames, image.getexif().get(ORIENTATION, 1)
 
 
 @contextlib.contextmanager
-def _opened(path: str | Path) -> Iterator[Any]:
+def opened(path: str | Path) -> Iterator[Any]:
     """The file opened by pillow, with whatever goes wrong in the block as an UnreadableImage."""
     if str(path).startswith(("http://", "https://")):
         raise FileNotFoundError(f"no file {path}: photos are files on this machine, download it first")
@@ -156,7 +184,7 @@ def rgb(image: "Image") -> "Image":
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = PIL.Image.alpha_composite(PIL.Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _finite(values: np.ndarray) -> np.ndarray:
@@ -179,6 +207,28 @@ def white(image: "Image", values: np.ndarray) -> float:
 def to_tensor(image: "Image") -> UInt8[Tensor, "3 h w"]:
     """The pixels of an image as RGB."""
     return torch.from_numpy(np.array(rgb(image))).permute(2, 0, 1).contiguous()
+
+
+def to_look_at(path: str | Path, enough: int | None) -> tuple[UInt8[Tensor, "3 h w"], tuple[int, int]]:
+    """The pixels of an image file as RGB, of which a thumbnail is to be made, and (h, w) as it is shown.
+
+    `enough`: a side of pixels that is enough; a picture of twice that and more is reduced at once, a JPEG as it is decoded, so
+    that few of them are in memory. None: every pixel. Raises UnreadableImage as `open_image` does.
+    """
+    import PIL.Image
+
+    with opened(path) as image:
+        whole = image.size
+        drafted = image.draft(None, (enough, enough)) if enough else None
+        image.load()
+        width, height = whole if drafted else image.size  # pillow turns a TIFF as it loads it
+        shown_by, small = SHOWN_BY.get(image.getexif().get(ORIENTATION, 1)), rgb(image)
+        factor = min(small.size) // enough if enough else 1
+        small = small.reduce(factor) if factor > 1 else small
+        if shown_by:
+            small = small.transpose(getattr(PIL.Image.Transpose, shown_by))
+        across = shown_by is not None and shown_by not in ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM")
+        return to_tensor(small), (width, height) if across else (height, width)
 
 
 def read_square(path: Path, size: int) -> UInt8[Tensor, "3 s s"]:

@@ -110,11 +110,24 @@ TRANSPOSES = {
 }
 
 
+def transpose_of(quarter: Float[Tensor, "1 3 3"]) -> str | None:
+    """How pillow calls an element of D4; None for the identity."""
+    return TRANSPOSES.get(tuple(round(entry) for entry in quarter[0, :2, :2].flatten().tolist()))
+
+
+def composed(quarter: Float[Tensor, "1 3 3"], before: str | None) -> Float[Tensor, "1 3 3"]:
+    """An element of D4 after one that pillow has a name for."""
+    if before is None:
+        return quarter
+    known = next(g for g in SQUARE.elements.to(quarter).split(1) if transpose_of(g) == before)
+    return quarter @ known
+
+
 def _transposed(image: "Image", quarter: Float[Tensor, "1 3 3"]) -> "Image":
     """By pillow itself, which moves bytes."""
     from PIL.Image import Transpose
 
-    name = TRANSPOSES.get(tuple(round(entry) for entry in quarter[0, :2, :2].flatten().tolist()))
+    name = transpose_of(quarter)
     return image.copy() if name is None else image.transpose(Transpose[name])
 
 

@@ -1,0 +1,179 @@
+"""`equiform predict`: an adapted model over a folder or a table of paths."""
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from torch import Tensor
+
+from .. import ready, saving
+from .._checks import reason
+from ..images.files import UnreadableImage, normalised, open_image, read_square, to_tensor
+from ..jobs.journal import Journal
+from ..jobs.plan import TABLES, Found, Plan, Roots, found_in, sharded, table_paths
+from ..jobs.predicting import Predicting, Reader, columns_of
+from ..jobs.running import summed
+from ..predictors.pairs import PhotoPredictor
+from ..predictors.references import check_reference, load_reference
+from .models import NORMALISATIONS, around, check_adapter, chosen_normalisation, device_of, named
+from .options import Adapter, Backbone, Predictor
+from .running import (
+    Address,
+    EngineName,
+    Overwrite,
+    Place,
+    Shard,
+    Workers,
+    command_line,
+    engine_of,
+    journal_of,
+    run_with_progress,
+    shard_of,
+)
+from .text import count, list_files, say
+
+
+def reader_of(
+    ref: str,
+    adapter: str,
+    backbone: str | None,
+    outputs: str | None,
+    top_k: int | None,
+    coverage: float | None,
+    size: int,
+    normalize: str,
+    device: str,
+) -> Reader:
+    """The adapted model, and how it wants its photos: squares of a size, or whole where it has a processor of its own."""
+    predictor = load_reference(ref)
+    model = around(predictor, adapter, backbone, top_k, coverage, outputs).to(device_of(device))
+    if isinstance(predictor, PhotoPredictor):
+        return Reader(model, _whole, stacked=False)
+    return Reader(model, partial(_square, size, chosen_normalisation(normalize, ref, predictor)), device=torch.device(device))
+
+
+def _whole(path: Path) -> Tensor:
+    return to_tensor(open_image(path))
+
+
+def _square(size: int, normalisation: Any, path: Path) -> Tensor:
+    return normalised(read_square(path, size).float() / 255, normalisation)
+
+
+def predict_command(
+    predictor: Predictor,
+    inputs: Annotated[
+        Path,
+        typer.Argument(
+            metavar="INPUT", help="A folder that is searched for images, or a table with their paths: CSV, Parquet."
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="The answers: a table in .csv, or in .parquet, which is a folder of parts.")
+    ],
+    adapter: Adapter = None,
+    column: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The column of a table with the paths. [default: file, path, image or filename]"),
+    ] = None,
+    outputs: Annotated[
+        str | None,
+        typer.Option(metavar="KIND", help="What the predictor gives: logits, mask, ... [default: as known, or as saved]"),
+    ] = None,
+    top_k: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Answer with the mean over that many likeliest poses. [default: as saved, 1]"),
+    ] = None,
+    coverage: Annotated[
+        float | None,
+        typer.Option(metavar="P", help="Answer with the mean over as many poses as are right with this probability."),
+    ] = None,
+    size: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Side in pixels to which photos are squeezed for the predictor.")
+    ] = 224,
+    normalize: Annotated[
+        str, typer.Option(metavar="NAME", help="What the predictor wants instead of RGB in [0, 1]: imagenet, none, or auto.")
+    ] = "auto",
+    batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Photos in a batch.")] = 16,
+    device: Annotated[str, typer.Option(metavar="NAME", help="Where to compute: cpu, cuda, cuda:1, mps, ...")] = "cpu",
+    backbone: Backbone = None,
+    overwrite: Overwrite = False,
+    workers: Workers = None,
+    shard: Shard = None,
+    engine: EngineName = "processes",
+    address: Address = None,
+) -> None:
+    """Run an adapted model over a folder, or a table of paths.
+
+    A table of answers has a row for each file: the pose that was found (angle, flip, confidence), and what the model says, of a
+    classifier the likeliest class and its probability; of a file that cannot be read the error. The paths in a table are
+    relative to its folder. A run that was cut short, even by a kill, goes on where the same command is given again. The exit
+    code is 1 where files failed.
+
+    \b
+    equiform predict timm:resnet18 photos/ --out answers.csv
+    equiform predict timm:resnet18 photos/ --adapter adapter --out answers.parquet --workers 8
+    equiform predict my_models.py:segmenter paths.csv --outputs mask --out masks.parquet
+    equiform predict timm:resnet50 paths.parquet --out answers.parquet --engine ray --address head:6379 --device cuda
+    """
+    normalize = named("normalization", normalize, NORMALISATIONS)
+    part, where = shard_of(shard), engine_of(engine, workers, address, gpus=int(device.startswith("cuda")))
+    if not inputs.exists():
+        raise FileNotFoundError(f"no file or folder {inputs}")
+    place = Place("--out", out, part)
+    check_reference(predictor)
+    adapter = adapter or ready.DEFAULTS["C4"]
+    check_adapter(adapter, backbone)
+    said = {"adapter": adapter, "backbone": backbone, "column": column, "outputs": outputs, "top-k": top_k}
+    said |= {"coverage": coverage, "size": size, "normalize": normalize, "batch-size": batch_size, "device": device}
+    identity = {"command": command_line("predict", [predictor, inputs], {"out": out, **said, "shard": shard}), **said}
+    identity |= {"predictor": predictor, "inputs": [str(inputs.absolute())], "weights": saving.fingerprint(adapter)}
+    identity |= {"shard": shard, "table": str(out.absolute())}
+    make = partial(reader_of, predictor, adapter, backbone, outputs, top_k, coverage, size, normalize, device)
+
+    def columns(plan: Plan) -> dict[str, str]:
+        return Predicting(make, _answers(make(), plan, predictor)).columns
+
+    def found(roots: Roots) -> Iterator[Found]:
+        if inputs.suffix.lower() not in TABLES:
+            return sharded(found_in([inputs], roots), part)
+        number = roots.add("", inputs.absolute().parent)
+        return sharded(((number, path) for path in table_paths(inputs, column)), part)
+
+    with journal_of(place, identity, overwrite, found, columns, batch_size) as (journal, again):
+        own = ("file", "angle", "flip", "confidence", "error")
+        job = Predicting(make, {name: kind for name, kind in journal.columns.items() if name not in own})
+        run_with_progress(job, journal, where, again, "predicting")
+        tell(journal)
+
+
+def _answers(reader: Reader, plan: Plan, ref: str) -> dict[str, str]:
+    """The columns of an answer, by the first photo that can be read. Raises ValueError naming the predictor where it fails."""
+    first = None
+    for k in range(plan.num_batches):
+        for item in plan.batch(k):
+            try:
+                photo = reader.read(item.source)
+            except (UnreadableImage, OSError) as error:
+                first = first or str(error).replace(str(item.source), item.file)
+                continue
+            try:
+                return columns_of(reader, photo)
+            except Exception as error:  # predictors raise whatever they like
+                size = " x ".join(map(str, photo.shape[1:]))
+                said = f"{type(error).__name__}: {reason(error)}"
+                raise ValueError(f"{ref} fails on an image of {size} pixels (see --size): {said}") from error
+    raise ValueError(f"none of {count(plan.num_rows, 'image')} can be read; the first: {first}")
+
+
+def tell(journal: Journal) -> None:
+    """How many answers there are, and an exit code of 1 where files failed."""
+    summary = summed(journal)
+    list_files("skipped", summary.errors, summary.num_failed)
+    done = f"{summary.num_rows - summary.num_failed} of " * bool(summary.num_failed) + count(summary.num_rows, "image")
+    say(f"{done} answered; answers in {journal.table}")
+    if summary.num_failed:
+        raise typer.Exit(1)
