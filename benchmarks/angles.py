@@ -4,9 +4,9 @@ In both protocols of `evaluate`: turned inside their frame, where corners are lo
 methods: the bare classifier; C4 (photos-c4); SO(2) (photos-so2), with its likeliest pose and with as many as cover 0.9 of the
 posterior; C8, the poses of photos-so2 rounded to eighths of a turn; an oracle, which knows the true angle; and the classifier
 itself fine-tuned on photos turned at random; and over 16 turns of each photo the mean of the classifier's answers (orbit
-averaging) and the answer that it is surest of (training-free). What is fine-tuned learns to answer as the bare classifier does on the upright
-photo, since labels of ten classes would tell it that the other 990 never come. Adapted models bring photos back bicubic, with
-a reflected border, which was chosen on 60 photos of imagenette/train.
+averaging) and the answer that it is surest of (training-free). What is fine-tuned learns to answer as the bare classifier does
+on the upright photo, since labels of ten classes would tell it that the other 990 never come. Adapted models bring photos back
+bicubic, with a reflected border, which was chosen on 60 photos of imagenette/train.
 
 Adapted models answer alike when a photo is turned by quarter turns: they are measured in the first quarter of the circle, which
 stands for the others. `--draw` makes the picture of the figures that are there; `--methods` measures some methods alone, and

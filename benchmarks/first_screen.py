@@ -1,4 +1,4 @@
-"""The short tables of the README's first screen, from the committed figures: four rows, the cost by predictor, what is gained."""
+"""The short tables of the README's first screen, from the committed figures: four rows, the cost, what is gained."""
 
 from collections.abc import Callable
 from typing import Any
@@ -65,31 +65,70 @@ def gains(figures: Figures) -> str:
     def passes(name: str, row: str) -> str:
         return f"{ready[name]['rows'][row]['passes']:.1f} passes"
 
-    vit = figures("cost")["predictors"][PREDICTORS["ViT-B"]]["batches"]["1"]["photos-c4"]["ratio"]
-    sure = "photos-c4, coverage 0.9"
-    lines = [
-        "| problem | what to call | what it costs | what it gains here |",
-        "| :-- | :-- | :-- | :-- |",
-        f"| photos on their side: classify | `adapt(net, \"C4\", canonicalizer=\"photos-c4\", coverage=0.9)` | {vit:.1f}x a ViT-B's "
-        f"time with one pass; {passes(LITE0, sure)} | {gained(LITE0, sure)} |",
-        f"| the same: segment, detect | `adapt(net, \"C4\")` | one pass, {vit:.1f}x a ViT-B's time | "
-        f"{gained('DeepLabV3', 'photos-c4')}; {gained('FastestDet', 'photos-c4')} |",
-        f"| drones, robots: any angle | `adapt(net, \"SO2\", canonicalizer=\"photos-so2\")` | as `photos-c4` | {LITE0}, top-1 of photos at "
-        f"{len(figures('angles')['angles'])} angles: {around['bare']['mean']:.3f} → {around['SO(2), coverage 0.9']['mean']:.3f} |",
-        f"| a folder of scans or photos | `equiform upright` | {careful['photos_a_second']:.0f} photos a second | wrong photos of "
-        f"{upright['counted']:,}: {careful['turned before']} → {careful['wrong after']}, {careful['upright and turned']} turned wrongly |",
-        f"| text on its side | `load(\"text-c4\", reader)` | {text['adapted']['page']['time']:.2f}x to "
-        f"{text['adapted']['line']['time']:.2f}x Tesseract's time | wrong letters of pages upside down: "
-        f"{text['bare']['page']['cer'][2]:.1%} → {text['adapted']['page']['cer'][2]:.1%} |",
-        "| microscopes, textures: no up | `UniformCanonicalizer(\"D4\")`, `top_k=8` | 8 passes | not measured here; "
-        "`diagnose` says whether it is your case |",
-        f"| volumes: CT, MR, stacks | `adapt(net, \"O\", inputs=\"volume\", outputs=...)`, `fit` | {volumes['fit_seconds']} s of fitting, "
-        f"{volumes['dice']['adapted']['time']:.2f}x the time | a U-Net, Dice, synthetic bodies: {volumes['dice']['bare']['mean']:.3f} → "
-        f"{volumes['dice']['adapted']['mean']:.3f} |",
-        f"| point clouds, any rotation | `adapt(net, \"SO3\", outputs=...)`, `fit` | "
-        f"{figures('pointclouds-cost')['over_dgcnn_32_clouds']['search']:.1%} of a DGCNN's time | PointNet, accuracy: "
-        f"{cloud['bare']['SO3']:.3f} → {cloud['search, frozen, 1 pose']['SO3']:.3f} |",
-        f"| molecules, particles | `adapt(net, \"E3\", inputs=..., outputs=\"points\")`, `fit(task_loss=...)` | trained with the model | test "
-        f"error: {nbody['plain network']['test_mse']:.4f} → {nbody['adapted to E(3)']['test_mse']:.4f} (lower is better) |",
+    times = figures("cost")["predictors"][PREDICTORS["ViT-B"]]["batches"]["1"]["photos-c4"]["ratio"]
+    vit, sure = f"{times:.1f}x a ViT-B's time", "photos-c4, coverage 0.9"
+    any_angle = f"{around['bare']['mean']:.3f} → {around['SO(2), coverage 0.9']['mean']:.3f}"
+    put_right = f"{careful['turned before']} → {careful['wrong after']}, {careful['upright and turned']} turned wrongly"
+    reading, letters = text["adapted"], [text[reader]["page"]["cer"][2] for reader in ("bare", "adapted")]
+    dice = " → ".join(f"{volumes['dice'][model]['mean']:.3f}" for model in ("bare", "adapted"))
+    errors = " → ".join(f"{nbody[model]['test_mse']:.4f}" for model in ("plain network", "adapted to E(3)"))
+    clouds = f"{cloud['bare']['SO3']:.3f} → {cloud['search, frozen, 1 pose']['SO3']:.3f}"
+    rows = [
+        ("problem", "what to call", "what it costs", "what it gains here"),
+        (":--", ":--", ":--", ":--"),
+        (
+            "photos on their side: classify",
+            '`adapt(net, "C4", canonicalizer="photos-c4", coverage=0.9)`',
+            f"{vit} with one pass; {passes(LITE0, sure)}",
+            gained(LITE0, sure),
+        ),
+        (
+            "the same: segment, detect",
+            '`adapt(net, "C4")`',
+            f"one pass, {vit}",
+            f"{gained('DeepLabV3', 'photos-c4')}; {gained('FastestDet', 'photos-c4')}",
+        ),
+        (
+            "drones, robots: any angle",
+            '`adapt(net, "SO2", canonicalizer="photos-so2")`',
+            "as `photos-c4`",
+            f"{LITE0}, top-1 of photos at {len(figures('angles')['angles'])} angles: {any_angle}",
+        ),
+        (
+            "a folder of scans or photos",
+            "`equiform upright`",
+            f"{careful['photos_a_second']:.0f} photos a second",
+            f"wrong photos of {upright['counted']:,}: {put_right}",
+        ),
+        (
+            "text on its side",
+            '`load("text-c4", reader)`',
+            f"{reading['page']['time']:.2f}x to {reading['line']['time']:.2f}x Tesseract's time",
+            f"wrong letters of pages upside down: {letters[0]:.1%} → {letters[1]:.1%}",
+        ),
+        (
+            "microscopes, textures: no up",
+            '`UniformCanonicalizer("D4")`, `top_k=8`',
+            "8 passes",
+            "not measured here; `diagnose` says whether it is your case",
+        ),
+        (
+            "volumes: CT, MR, stacks",
+            '`adapt(net, "O", inputs="volume", outputs=...)`, `fit`',
+            f"{volumes['fit_seconds']} s of fitting, {volumes['dice']['adapted']['time']:.2f}x the time",
+            f"a U-Net, Dice, synthetic bodies: {dice}",
+        ),
+        (
+            "point clouds, any rotation",
+            '`adapt(net, "SO3", outputs=...)`, `fit`',
+            f"{figures('pointclouds-cost')['over_dgcnn_32_clouds']['search']:.1%} of a DGCNN's time",
+            f"PointNet, accuracy: {clouds}",
+        ),
+        (
+            "molecules, particles",
+            '`adapt(net, "E3", inputs=..., outputs="points")`, `fit(task_loss=...)`',
+            "trained with the model",
+            f"charged particles, test error: {errors} (lower is better)",
+        ),
     ]
-    return "\n".join(lines)
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

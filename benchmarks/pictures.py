@@ -57,18 +57,24 @@ def before_and_after(path: Path, photos: Sequence[Sample]) -> None:
     """A column for each photo: as it lies, the share of the class that each model names, above what it says upright."""
     classifier, names = common.efficientnet_lite0(), imagenet()
     model = adapt(classifier, "C4", outputs="logits", canonicalizer="photos-c4")
-    drawn = figure(11, 3.5)
+    drawn = figure(8.6, 3.1)
     columns: Any = drawn.subplots(2, len(photos), height_ratios=(3, 1), squeeze=False)
     for i, sample in enumerate(photos):
         upright = small(read(sample.path))[None]
         x = torch.rot90(upright, 1 + i % 3, (-2, -1))
         said = {"bare": classifier(x).softmax(1)[0], "adapted": model(x).softmax(1)[0]}
         known = int(classifier(upright).argmax())
-        shown(columns[0][i], x[0], f"upright: {names[known]}", color=GREY)
+        shown(columns[0][i], x[0], f"upright:\n{names[known]}", color=GREY)
         _bars(columns[1][i], {name: (names[int(p.argmax())], float(p.max())) for name, p in said.items()})
-    drawn.text(0.01, 0.02, "orange: the bare network    blue: the same network, adapted    bars: probability", color=GREY, fontsize=9)
+    drawn.text(
+        0.01,
+        0.02,
+        "lying so: orange, the bare network says; blue, the same network adapted; bars: probability",
+        color=GREY,
+        fontsize=9,
+    )
     drawn.get_layout_engine().set(rect=(0, 0.06, 1, 0.94))  # pyright: ignore[reportOptionalMemberAccess]
-    drawn.savefig(path, dpi=110)
+    drawn.savefig(path, dpi=140)
 
 
 def _bars(axes: Any, said: dict[str, tuple[str, float]]) -> None:
@@ -114,7 +120,9 @@ def of_steps(path: Path) -> None:
     drawn = figure(9, 2.8)
     axes: Any = drawn.subplots(1, 4)
     shown(axes[0], x, "x, as it came")
-    shown(axes[1], canonical, f"canonical form, act(g⁻¹, x)\n{model.group.label(pose.g[0])}, confidence {pose.confidence[0]:.2f}")
+    shown(
+        axes[1], canonical, f"canonical form, act(g⁻¹, x)\n{model.group.label(pose.g[0])}, confidence {pose.confidence[0]:.2f}"
+    )
     shown(axes[2], tinted(canonical, mask), "y, the predictor's answer")
     shown(axes[3], tinted(x, act(pose.g, mask[None])[0]), "act(g, y), for x as it came")
     drawn.savefig(path, dpi=100)

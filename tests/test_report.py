@@ -182,8 +182,11 @@ def test_polar_plots():
     close = replace(orbit(Method("adapted", [0.9, 0.5, 0.7, 0.1])), angles=[0.0, 30.0, 345.0, 180.0]).plot().axes[0].lines[0]
     angle, value = close.get_data()
     at = dict(zip(np.degrees(angle).round().astype(int).tolist(), value, strict=True))
-    assert (at[15], at[350]) == (pytest.approx(0.7), pytest.approx(0.7 + 0.2 / 3)), "lines join neighbours, across 0 degrees too"
-    assert math.isnan(at[60]) and math.isnan(at[200])
+    assert (at[15], at[350]) == (pytest.approx(0.7), pytest.approx(0.7 + 0.2 / 3)), (
+        "lines join neighbours, across 0 degrees too"
+    )
+    assert math.isnan(at[60])
+    assert math.isnan(at[200])
     lines = figure.axes[0].lines
     assert [line.get_linestyle() for line in lines] == ["-", "--"] * 2
     assert [line.get_color() for line in lines] == [lines[0].get_color()] * 2 + [lines[2].get_color()] * 2

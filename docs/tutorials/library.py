@@ -13,11 +13,13 @@
 # %% [markdown]
 # # A library of turned photos
 #
-# A folder of photos, some on their side: find them, turn them, and touch nothing else. We make such a folder from the sample
-# photos of scikit-image and scikit-learn; in your own work, start at *Level it*.
+# A folder of photos, some on their side: find them, turn them, and touch nothing else. We make such a folder from the
+# sample photos of scikit-image and scikit-learn; in your own work, start at *Level it*.
 
 # %%
 import csv
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -37,7 +39,7 @@ for sample in samples():
 
 def show(folder):
     files = sorted(folder.glob("*.jpg"))
-    figure, columns = plt.subplots(1, len(files), figsize=(11, 2.2))
+    _, columns = plt.subplots(1, len(files), figsize=(11, 2.2))
     for axes, file in zip(columns, files, strict=True):
         axes.imshow(Image.open(file))
         axes.set_title(file.stem)
@@ -49,14 +51,16 @@ show(folder)
 # %% [markdown]
 # ## Level it
 #
-# The command `equiform upright holiday/ --out straight/` reads the photos, finds how each lies with the ready-made `photos-c4`, and
-# writes them upright into another folder. Yours is not touched.
+# The command `equiform upright holiday/ --out straight/` reads the photos, finds how each lies with the ready-made
+# `photos-c4`, and writes them upright into another folder. Yours is not touched.
 #
-# `--prior 0.95` says that most photos are upright already, and `--at-least 0.97` turns only what is sure: a wrong turn is worse
-# than none.
+# `--prior 0.95` says that most photos are upright already, and `--at-least 0.97` turns only what is sure: a wrong turn
+# is worse than none.
 
 # %%
-# !equiform upright {folder} --out {straight} --prior 0.95 --at-least 0.97
+command = [sys.executable, "-m", "equiform", "upright", str(folder), "--out", str(straight)]
+ran = subprocess.run([*command, "--prior", "0.95", "--at-least", "0.97"], capture_output=True, text=True, check=True)
+print(ran.stdout)
 
 # %%
 show(straight)
@@ -72,8 +76,8 @@ with (straight / "poses.csv").open(newline="") as file:
         print({name: value for name, value in row.items() if value})
 
 # %% [markdown]
-# What was in doubt was left alone: the cat, seen from so near, hardly has an up. Look through these yourself; the confidence in
-# the CSV says where to begin.
+# What was in doubt was left alone: the cat, seen from so near, hardly has an up. Look through these yourself; the
+# confidence in the CSV says where to begin.
 #
 # ## In Python
 #

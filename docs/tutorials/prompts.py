@@ -13,12 +13,13 @@
 # %% [markdown]
 # # SAM with prompts
 #
-# Segment Anything (SAM) is asked by a *prompt*, a point or a box in a photo, and answers with the mask of what lies there. Adapted,
-# it answers alike however the photo lies, and prompts and masks are in the pixels of the photo as it came.
+# Segment Anything (SAM) is asked by a *prompt*, a point or a box in a photo, and answers with the mask of what lies
+# there. Adapted, it answers alike however the photo lies, and prompts and masks are in the pixels of the photo as it
+# came.
 #
-# **The network here is a tiny SAM with random weights**, so that this page needs no download: its masks mean nothing. What can be
-# seen is the way of working, and that the masks turn with the photo to the bit. With a connection, take the real one; nothing
-# else changes:
+# **The network here is a tiny SAM with random weights**, so that this page needs no download: its masks mean nothing.
+# What can be seen is the way of working, and that the masks turn with the photo to the bit. With a connection, take the
+# real one; nothing else changes:
 #
 #     from transformers import AutoProcessor, SamModel
 #     processor, sam = AutoProcessor.from_pretrained("facebook/sam-vit-base"), SamModel.from_pretrained("facebook/sam-vit-base")
@@ -50,8 +51,8 @@ sam = SamModel(config).eval()
 # %% [markdown]
 # ## Adapt the pair
 #
-# A *pair* is a processor and its model. The photo is brought back before the processor resizes and pads it, as SAM was trained.
-# The canonicalizer for photos is ready-made, and taken by itself.
+# A *pair* is a processor and its model. The photo is brought back before the processor resizes and pads it, as SAM was
+# trained. The canonicalizer for photos is ready-made, and taken by itself.
 
 # %%
 model = equiform.adapt((processor, sam), "C4")
@@ -71,7 +72,8 @@ answer = model(photo, input_points=[[x, y]], input_labels=[1])
 print(answer["masks"].shape, answer["iou_scores"])
 
 # %% [markdown]
-# Now the photo lies on its side, a quarter turn counter-clockwise, and so does the point: (x, y) has become (y, width - x).
+# Now the photo lies on its side, a quarter turn counter-clockwise, and so does the point: (x, y) has become (y, width -
+# x).
 
 # %%
 turned = np.rot90(photo).copy()
@@ -102,7 +104,8 @@ show(columns[1], turned, found["masks"][0, 0].numpy(), (y, width - x), "turned (
 # %% [markdown]
 # ## Many prompts, one photo
 #
-# Most of SAM's time goes into looking at the photo. `embed` does that once, and finds the pose once; each prompt is then quick.
+# Most of SAM's time goes into looking at the photo. `embed` does that once, and finds the pose once; each prompt is
+# then quick.
 
 # %%
 embedded = embed(model, turned)

@@ -111,7 +111,10 @@ def run(out: Path, seed: int = 0, *, classifier_epochs: int = 12, epochs: int = 
     console.print(f"[bold]4[/] Measuring at {len(ANGLES)} angles, for the picture ...")
     around = evaluate(model, test, group=ANGLES, baselines=["bare"], others={"coverage 0.9": doubtful})
     around.plot(out / "accuracy.png")
-    console.print(f"At {len(ANGLES)} angles: {around['bare'].mean:.1%} without, {around.mean:.1%} with it, since C4 undoes quarter turns alone.")
+    console.print(
+        f"At {len(ANGLES)} angles: {around['bare'].mean:.1%} without, {around.mean:.1%} with it, "
+        "since C4 undoes quarter turns alone."
+    )
     report.plot_samples(out / "digits.png")
     console.print(f"Open [bold]{out / 'report.html'}[/] for the pictures. The adapter is in {out / 'adapter'}.")
     return report
