@@ -21,7 +21,7 @@ test: check $(VISION)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m ""
 	OMP_NUM_THREADS=1 $(VISION)/bin/python -m pytest -n 2 -m "" tests/vision
 
-# opens without a server and without a network; a warning is an error
+# needs no network, nor do its pages; a warning is an error
 docs: $(VENV)/dev-installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m mkdocs build --strict
 

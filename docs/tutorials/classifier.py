@@ -122,4 +122,4 @@ print(equiform.evaluate(model, (images, labels), baselines=["bare"]))
 
 # %% [markdown]
 # On photos of your own, a folder for each class: `equiform evaluate timm:resnet50 labelled/ --labels labels.json
-# --adapter photos-c4`. Hundreds of photos, several models and 95 % intervals: [measured](../measured.md).
+# --adapter photos-c4`. Hundreds of photos, several models and 95 % intervals: [measured](../measured.html).

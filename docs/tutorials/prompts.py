@@ -114,4 +114,4 @@ for box in ([100, 150, 250, 400], [50, 50, 300, 600]):  # x1, y1, x2, y2 in the 
     print(box, "→", int(masks[0, 0].sum()), "pixels")
 
 # %% [markdown]
-# More: masks of everything, mask prompts, lists of photos, SAM 2 and SAM 3: [prompt SAM](../prompt.md).
+# More: masks of everything, mask prompts, lists of photos, SAM 2 and SAM 3: [prompt SAM](../prompt.html).
