@@ -76,8 +76,8 @@ with (straight / "poses.csv").open(newline="") as file:
         print(f"{Path(row['file']).name:14} {row['done']:15} by {row['angle']:>3} degrees, confidence {row['confidence']}")
 
 # %% [markdown]
-# What was in doubt was left alone: the cat, seen from so near, hardly has an up, and the temple, upside down, fell just short of
-# what `--at-least` asks for. Look through these yourself; the confidence says where to begin.
+# What was in doubt was left alone: the cat, seen from so near, hardly has an up, and the temple, upside down, fell just
+# short of what `--at-least` asks for. Look through these yourself; the confidence says where to begin.
 #
 # ## In Python
 #

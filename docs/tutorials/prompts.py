@@ -25,6 +25,10 @@
 #     processor, sam = AutoProcessor.from_pretrained("facebook/sam-vit-base"), SamModel.from_pretrained("facebook/sam-vit-base")
 
 # %%
+import warnings
+
+warnings.filterwarnings("ignore", message="IProgress not found")  # of tqdm, where there are no widgets
+
 import numpy as np
 import torch
 from matplotlib import pyplot as plt
@@ -33,6 +37,7 @@ from transformers import SamConfig, SamModel, SamProcessor
 from transformers.models.sam.image_processing_pil_sam import SamImageProcessorPil
 
 import equiform
+from equiform.canonicalizers import UniformCanonicalizer
 from equiform.segment_anything import embed
 from equiform.web.photos import samples
 
@@ -82,7 +87,8 @@ expected = torch.rot90(answer["masks"], 1, (-2, -1))
 print("the masks have turned with the photo, to the bit:", torch.equal(found["masks"], expected))
 assert torch.equal(found["masks"], expected)
 
-bare = equiform.adapt((processor, sam), "C1")  # the group of no turns at all: the model as it is
+# the group of no turns at all: the model as it is
+bare = equiform.adapt((processor, sam), "C1", canonicalizer=UniformCanonicalizer("C1"))
 before = bare(photo, input_points=[[x, y]], input_labels=[1])["masks"]
 after = torch.rot90(bare(turned, input_points=[[y, width - x]], input_labels=[1])["masks"], -1, (-2, -1))
 print(f"pixels on which the bare model changes its mind: {(before != after).float().mean():.1%}")
