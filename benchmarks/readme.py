@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 import angles
+import canonicalization
 import cifar10_oracle
 import cost
 import deploy
@@ -204,6 +205,7 @@ TABLES = {
     "folders": lambda: folders.table(figures("folders")),
     "exports": lambda: exports.table(figures("exports")),
     "deploy": lambda: deploy.table(figures("deploy")),
+    "canonicalization": lambda: canonicalization.table(figures("canonicalization")),
 }
 
 

@@ -58,7 +58,8 @@ def squeezed(images: Shaped[Tensor, "b k h w"], size: tuple[int, int]) -> Float[
 
     A pixel that is not finite counts as the mean of those of its channel that are; a channel without any is constant.
     """
-    if images.dtype.is_floating_point and torch.compiler.is_compiling():  # which cannot look before it decides
+    # a graph cannot look before it decides, and a look makes the host wait for an accelerator
+    if images.dtype.is_floating_point and (torch.compiler.is_compiling() or images.device.type != "cpu"):
         return _resized(images, size, _finite_mean(images))
     small = _resized(images, size)
     if images.dtype.is_floating_point and not bool(small.isfinite().all()):
