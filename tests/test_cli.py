@@ -185,9 +185,10 @@ def test_what_fit_saves(home, tmp_path):
     assert f"saved in {tmp_path / 'a'}" in result.stdout
     model = equiform.load(tmp_path / "a", lambda x: x)
     assert (model.group.name, model.canonicalizer.resolution, model.outputs.name) == ("D4", 16, "logits")
-    ok(*fit(home, tmp_path / "a", "--group", "D4", "--seed", 3))  # an adapter may be replaced
+    again = fit(home, tmp_path / "a", "--group", "D4", "--seed", 3)
+    assert "holds an adapter already: --overwrite replaces it" in error_of(*again)
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        ok(*fit(home, tmp_path / name, "--seed", seed))
+        ok(*fit(home, tmp_path / name, "--seed", seed, "--overwrite"))
     weights = {name: (tmp_path / name / "model.safetensors").read_bytes() for name in "abc"}
     assert weights["a"] == weights["b"]
     assert weights["a"] != weights["c"]
@@ -261,17 +262,32 @@ def test_fit_refuses_before_it_starts(home, tmp_path):
     assert not (tmp_path / "a").exists()
 
 
+def test_fit_says_what_it_reached(home, tmp_path):
+    (tmp_path / "photos").mkdir()
+    for i in range(50):
+        shutil.copy(home / "photos" / "top" / f"{i % 4}.png", tmp_path / "photos" / f"{i}.png")
+    options = ("--outputs", "logits", "--epochs", 1, "--resolution", 16)
+    call = ("fit", f"{home}/models.py:net", tmp_path / "photos", "--out", tmp_path / "a", *options)
+    said = ok(*call).stdout
+    assert "pose accuracy on 5 photos kept aside: " in said
+    assert " after 1 epoch; " in said
+    few = ok(*fit(home, tmp_path / "b")).stdout  # control: too few to keep any aside
+    assert "kept aside: " not in few
+    assert "nothing was kept aside, so whether more data would help is not known" in few
+    assert "defines no 'nett'" in error_of("fit", f"{home}/models.py:nett", *call[2:], "--overwrite")
+
+
 def test_fit_goes_on_from_a_ready_made_one(home, tmp_path):
     call = ("fit", f"{home}/models.py:net", home / "photos", "--out", tmp_path / "a", "--outputs", "logits", "--epochs", 1)
     assert "going on from photos-c4-small," in ok(*call, "--start", "photos-c4-small").stdout
     assert "photos" in equiform.saving.read(tmp_path / "a")[0]["card"]["started_from"]
-    assert "going on" not in ok(*call, "--resolution", 16).stdout
+    assert "going on" not in ok(*call, "--resolution", 16, "--overwrite").stdout
     for wrong, message in [
         (("--start", "photos-c9"), "unknown --start 'photos-c9'; known: photos-c4,"),
         (("--start", "photos-c4", "--resolution", 16), "leave out --resolution, or --start"),
         (("--start", "photos-so2"), "--start photos-so2 is for SO2, not for C4"),
     ]:
-        assert message in error_of(*call, *wrong)
+        assert message in error_of(*call, *wrong, "--overwrite")
 
 
 def test_a_transformers_model_is_fitted_and_measured(home, tmp_path):

@@ -48,7 +48,8 @@ def test_two_workers_leave_what_one_process_leaves(home, plain, tmp_path, kill):
         if kill and not hit and any(out.rglob("*.png")):
             hit = any(os.kill(pid, signal.SIGKILL) is None for pid in children if "ray::MapWorker" in named(pid))
         time.sleep(0.01)
-    assert process.returncode == 1, process.communicate()[1]
+    _, said = process.communicate()  # closes its pipes
+    assert process.returncode == 1, said
     assert hit == kill
     assert left_in(out) == plain
     assert gone(children)

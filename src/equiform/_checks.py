@@ -1,6 +1,7 @@
-"""Checks of numbers, and the errors of other packages in one line."""
+"""Checks of numbers and names, and the errors of other packages in one line."""
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -17,6 +18,22 @@ def check_positive(**values: Any) -> None:
     for name, value in values.items():
         if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
             raise ValueError(f"{name} must be a number above 0; got {value!r}")
+
+
+def named(what: str, given: str, known: Iterable[str], others: str = "") -> str:
+    """The known name that is meant, whatever joins its words: hyphens, spaces, underscores. Raises ValueError for others.
+
+    `others`: what else may be given, for the error.
+    """
+    known = list(known)
+    for name in known:
+        if isinstance(given, str) and _words(name) == _words(given):
+            return name
+    raise ValueError(f"unknown {what} {given!r}; known: {', '.join(known)}{others}")
+
+
+def _words(name: str) -> list[str]:
+    return name.replace("_", " ").replace("-", " ").split()
 
 
 def reason(error: BaseException) -> str:

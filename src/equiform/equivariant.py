@@ -1,11 +1,13 @@
 """The wrapper: find the pose, bring the input back, run the predictor, move its answer."""
 
+import warnings
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from . import ready, saving
 from .batching.answers import can_average, merged
@@ -24,6 +26,7 @@ from .geometry import groups
 from .geometry.actions import ACTIONS
 from .geometry.groups import Group, Shift, factors_of
 from .geometry.kinds import Kind, Rows, as_kinds, looked_at, plain
+from .geometry.nested import first_logits
 from .predictors import known_kinds
 from .predictors.pairs import as_predictor
 from .predictors.photo_tasks import known_task
@@ -31,6 +34,20 @@ from .second_opinion import Opinion, evidence
 
 Predictor = Callable[..., Any] | tuple[Any, Any]
 TOLD = ("config", "device", "dtype")  # no methods: their answers would be those of the bare predictor
+
+
+_TRAINED: "weakref.WeakSet[Canonicalizer]" = weakref.WeakSet()
+
+
+def warn_once(canonicalizer: Canonicalizer) -> None:
+    """That a loop of one's own trains the predictor, and not the canonicalizer as `fit` would."""
+    if canonicalizer not in _TRAINED:
+        _TRAINED.add(canonicalizer)
+        warnings.warn(
+            "training an adapted model in the ordinary way does not train its canonicalizer as fit does, with the prior: "
+            "equiform.fit(model, data, task_loss=loss) does; model.canonicalizer.requires_grad_(False) says that it is to stay",
+            stacklevel=2,
+        )
 
 
 class Prediction(NamedTuple):
@@ -127,7 +144,17 @@ class Equivariant(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What predictor(*args, **kwargs) would return, equivariant."""
-        return self.predict(*args, **kwargs).output
+        output = self.predict(*args, **kwargs).output
+        if self.training and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            self._warn_where_trained(output)
+        return output
+
+    def _warn_where_trained(self, output: Any) -> None:
+        """Warn, once, where a loss of this answer is trained on: `fit` does not call forward."""
+        learns = self.canonicalizer.learns and any(p.requires_grad for p in self.canonicalizer.parameters())
+        answer = output if isinstance(output, Tensor) else first_logits(output)
+        if learns and isinstance(answer, Tensor) and answer.requires_grad and self.canonicalizer not in _TRAINED:
+            answer.register_hook(lambda gradient: warn_once(self.canonicalizer))
 
     def save(self, folder: str | Path) -> None:
         """Write model.safetensors, and config.json to read: the canonicalizer and the kinds, nothing of the predictor."""

@@ -14,7 +14,7 @@ from ..geometry.arrays import as_tensor
 from ..geometry.groups import Group, Shift
 from ..images.clips import as_frames
 from ..images.files import read_square
-from ..images.views import square_view, squares, view_size
+from ..images.views import check_channels, square_view, squares, view_size
 from .base import Canonicalizer
 from .poses import Pose, pose_of
 
@@ -82,8 +82,13 @@ class ImageCanonicalizer(Canonicalizer):
         return view.to(self.device)
 
     def squares(self, images: Any, side: int) -> Tensor:
-        """Square thumbnails of whole images, which training keeps and draws views from."""
-        return squares(images, side)
+        """Square thumbnails of whole images, which training keeps and draws views from.
+
+        Raises ValueError for another number of channels."""
+        made = squares(images, side)
+        for image in images[:1] if isinstance(images, Tensor) else images:
+            check_channels(image.shape, self.channels)
+        return made
 
     def read(self, file: Path, side: int) -> Tensor:
         """The thumbnails of one image file."""
@@ -137,9 +142,14 @@ def canvases(images: Images, group: Group) -> list[Tensor]:
             raise ValueError(f"images have shape (b, channels, height, width); got {tuple(x.shape)}")
         h, w = x.shape[-2:]
         if most > min(h, w):
+            last = x.ndim == 4 and w in (1, 3, 4) and x.shape[1] >= most
+            way_out = (
+                "the axis of channels comes before height and width, x.movedim(-1, 1)"
+                if last
+                else (f"take 'Shift{min(h, w)}' at most, or larger images")
+            )
             raise ValueError(
-                f"{group.name} shifts by up to {most - 1} pixels, more than a canvas of {h} x {w} has room for: take "
-                f"'Shift{min(h, w)}' at most, or larger images"
+                f"{group.name} shifts by up to {most - 1} pixels, more than a canvas of {h} x {w} has room for: {way_out}"
             )
     return [x.flatten(1, -3) for x in batches] or [torch.zeros(0, 1, most, most)]
 

@@ -18,7 +18,7 @@ from ..images.views import back, orbit_views
 from .images import ImageCanonicalizer
 from .networks import MobileNetwork, ScoreNetwork
 
-FEW = 16  # views that one pass of a network looks at faster than several passes
+FEW = 16  # views in a pass of a network
 PAIRS = 64  # scored at once: more take memory, fewer take time
 STEP = 2.0**-18  # of scores
 
@@ -111,13 +111,13 @@ class OrbitCanonicalizer(ImageCanonicalizer):
 
 
 def answers_to(network: Callable[[Tensor], Tensor], orbit: Sequence[Float[Tensor, "b c r r"]]) -> Float[Tensor, "n b *k"]:
-    """What the network answers to each view. In one pass where there are few, which costs less than several, and in a graph;
-    otherwise view by view, which is easier on memory and caches."""
+    """What the network answers to each view: all views of a few rows in one pass, which is easy on memory and caches, and costs
+    less than a pass for each; of all rows in a graph, and on an accelerator."""
     views = torch.stack(list(orbit))  # alike in memory, or a network may round differently
-    if torch.compiler.is_compiling() or len(views) * views.shape[1] <= FEW:
-        answers = network(views.flatten(0, 1))
-        return answers.reshape(*views.shape[:2], *answers.shape[1:])
-    return torch.stack([network(part) for part in views])
+    whole = torch.compiler.is_compiling() or views.device.type != "cpu"
+    parts = [views] if whole else views.split(max(1, FEW // len(orbit)), 1)
+    answers = [network(part.flatten(0, 1)) for part in parts]
+    return torch.cat([one.reshape(*part.shape[:2], *one.shape[1:]) for one, part in zip(answers, parts, strict=True)], 1)
 
 
 def in_steps(answers: Tensor) -> Tensor:

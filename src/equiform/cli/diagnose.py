@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from .. import ready
+from .._checks import named
 from .._files import write
 from ..evaluation.diagnose import diagnose
 from ..images.files import ImageFiles, LabelledImages, find_images
@@ -23,7 +24,6 @@ from .models import (
     chosen_normalisation,
     device_of,
     first_answer,
-    named,
 )
 from .options import Adapter, Backbone, Predictor
 from .text import list_files, say

@@ -8,10 +8,11 @@ import typer
 from torch.nn import functional as F
 
 from .. import ready
+from .._checks import named
 from ..exporting import FORMATS, export
 from ..images.files import normalised
 from ..predictors.references import check_reference, load_reference
-from .models import NORMALISATIONS, adapted, check_adapter, check_file, chosen_normalisation, named, no_predictor, restored
+from .models import NORMALISATIONS, adapted, check_adapter, check_file, chosen_normalisation, no_predictor, restored
 from .options import Adapter, Backbone
 from .text import say
 

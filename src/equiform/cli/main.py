@@ -10,6 +10,7 @@ import torch
 import typer
 
 from .. import __version__, ready
+from .._checks import named
 from ..cli import demo
 from ..evaluation.evaluate import BASELINES, evaluate
 from ..evaluation.frames import FRAMES, uncropped
@@ -17,11 +18,12 @@ from ..geometry.groups import group as group_of
 from ..images.files import LabelledImages, find_images
 from ..learning.fitting import FURTHER_LR, FURTHER_STEPS, STEPS, fit
 from ..learning.objective import Objective
-from ..predictors.references import check_reference, load_reference
+from ..predictors.references import check_reference, check_resolves, load_reference
 from .diagnose import diagnose_command
 from .exports import export_command
 from .info import contents, environment
 from .models import (
+    FEWEST,
     NORMALISATIONS,
     adapted,
     add_opinion,
@@ -34,7 +36,8 @@ from .models import (
     check_predictor,
     chosen_normalisation,
     device_of,
-    named,
+    kept_aside,
+    say_reached,
     teacher_of,
     to_fit,
 )
@@ -169,7 +172,12 @@ def fit_command(
         int, typer.Option(metavar="N", min=1, help="Side in pixels of the photos that --teacher and --opinion are shown.")
     ] = 224,
     val: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Other upright photos: the epoch that does best on them is kept.")
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Other upright photos: the epoch that does best on them is kept. [default: a tenth of the photos, of "
+            f"{FEWEST} or more]",
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of the random numbers: two runs with one seed agree.")] = 0,
     outputs: Annotated[
@@ -183,6 +191,7 @@ def fit_command(
         Path | None,
         typer.Option(metavar="DIR", help="Keep the state of the run here: the same command goes on where it was stopped."),
     ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an adapter that is there already.")] = False,
 ) -> None:
     """Fit an adapter to a folder of photos.
 
@@ -201,10 +210,10 @@ def fit_command(
         raise ValueError(f"--lr is a positive number; got {lr}")
     group_of(group)
     for ref in filter(None, (predictor, backbone, teacher)):
-        check_reference(ref)
+        check_resolves(ref)
     for folder in filter(None, (images, val)):
         find_images(folder)
-    check_adapter_folder(out)
+    check_adapter_folder(out, overwrite or (checkpoint is not None and any(checkpoint.glob("*.ckpt"))))
     if checkpoint is not None:
         check_folder("--checkpoint", checkpoint)
     torch.manual_seed(seed)  # the first weights are drawn here, not in fit
@@ -216,12 +225,11 @@ def fit_command(
     began = time.monotonic()
     if opinion:  # first: it does not depend on the rest, and may be refused
         add_opinion(model, predictor, images, size, batch_size)
-    result = fit(model, images, val=val, teacher=judge, enable_progress_bar=sys.stderr.isatty(), **options)
+    photos, aside = (images, val) if val is not None else kept_aside(images, seed)
+    result = fit(model, photos, val=aside, teacher=judge, enable_progress_bar=sys.stderr.isatty(), **options)
     model.save(out)
     list_files("skipped", result.skipped)
-    accuracies = [epoch["pose_accuracy"] for epoch in result.history if "pose_accuracy" in epoch]
-    if accuracies:
-        say(f"pose accuracy on {val}: {max(accuracies):.3f}")
+    say_reached(result, val, aside)
     what = canonicalizer.group.name + (f", going on from {further}," if further else "")
     say(f"fitted {what} in {time.monotonic() - began:.0f} s; saved in {out} ({size_of(out)})")
 
@@ -328,6 +336,8 @@ def evaluate_command(
         rich.print(report)
     else:
         say(report)
+    for doubt in report.doubts:
+        say(f"warning: {doubt}", err=True)
     for path in out:
         report.save(path)
         say(f"saved {path}")

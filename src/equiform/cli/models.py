@@ -1,7 +1,8 @@
 """What the commands build from their options: models, networks and the checks that go before the work."""
 
 import os
-from collections.abc import Callable, Iterable
+import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,15 @@ from ..geometry import nested
 from ..geometry.actions import ACTIONS
 from ..geometry.nested import first_logits
 from ..images.files import ImageFiles, LabelledImages, Normalisation, find_images, normalised
-from ..learning.fitting import fit_opinion
+from ..learning.fitting import Fit, fit_opinion
 from ..learning.teacher import Teacher
 from ..predictors import known_kinds
 from ..predictors.references import IMAGENET, check_reference, load_reference, normalisation
 from ..upright import Upright
-from .text import say
+from .text import count, say
 
 NORMALISATIONS: dict[str, Normalisation | None] = {"auto": None, "imagenet": IMAGENET, "none": None}
+FEWEST, MOST_ASIDE = 50, 500  # photos, of which a tenth is kept aside; as many at most
 CLASSIFIED = ("logits", "invariant")  # the kinds that a classifier's answer may have
 
 
@@ -114,11 +116,31 @@ def check_network(canonicalizer: ImageCanonicalizer, backbone: str | None) -> No
         ) from error
 
 
-def check_adapter_folder(out: Path) -> None:
-    """Raise where no adapter could be saved, before hours are spent."""
+def kept_aside(folder: Path, seed: int) -> tuple[list[Path], list[Path] | None]:
+    """The photos of a folder to train on, and a tenth of them kept aside, at most MOST_ASIDE; None where there are few."""
+    files = find_images(folder)
+    if len(files) < FEWEST:
+        return files, None
+    drawn = random.Random(seed).sample(files, min(len(files) // 10, MOST_ASIDE))
+    return sorted(set(files) - set(drawn)), drawn
+
+
+def say_reached(result: Fit, val: Path | None, aside: Any) -> None:
+    """What a fit reached, and what would help."""
+    accuracies = [epoch["pose_accuracy"] for epoch in result.history if "pose_accuracy" in epoch]
+    if accuracies:
+        where = f"on {val}" if val is not None else f"on {count(len(aside), 'photo')} kept aside"
+        say(f"pose accuracy {where}: {max(accuracies):.3f}")
+    say(f"loss {result.history[-1]['loss']:.3f} after {count(len(result.history), 'epoch')}; {result.advice}")
+
+
+def check_adapter_folder(out: Path, overwrite: bool) -> None:
+    """Raise where no adapter could be saved, or, unless it may be, one would be replaced, before hours are spent."""
     check_folder("--out", out)
     if out.is_dir() and any(out.iterdir()) and not (out / saving.WEIGHTS).is_file():
         raise FileExistsError(f"--out {out} holds other files; name a new folder, or one with an adapter to replace")
+    if (out / saving.WEIGHTS).is_file() and not overwrite:
+        raise FileExistsError(f"--out {out} holds an adapter already: --overwrite replaces it")
 
 
 def check_folder(option: str, folder: Path) -> None:
@@ -137,15 +159,6 @@ def check_file(option: str, file: Path, overwrite: bool = True) -> None:
     if file.exists() and not overwrite:
         raise FileExistsError(f"{option} {file} is there already: --overwrite replaces it")
     check_folder(option, file.absolute().parent)
-
-
-def named(what: str, given: str, known: Iterable[str]) -> str:
-    """The known name that is meant, whatever joins its words: hyphens, spaces, underscores. Raises ValueError for others."""
-    known = list(known)
-    for name in known:
-        if name.replace("_", " ").replace("-", " ") == given.replace("_", " ").replace("-", " "):
-            return name
-    raise ValueError(f"unknown {what} {given!r}; known: {', '.join(known)}")
 
 
 def chosen_normalisation(choice: str, ref: str, predictor: Any) -> Normalisation | None:

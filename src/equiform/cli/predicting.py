@@ -10,7 +10,7 @@ import typer
 from torch import Tensor
 
 from .. import ready, saving
-from .._checks import reason
+from .._checks import named, reason
 from ..images.files import UnreadableImage, normalised, open_image, read_square, to_tensor
 from ..jobs.journal import Journal
 from ..jobs.plan import TABLES, Found, Plan, Roots, found_in, sharded, table_paths
@@ -18,7 +18,7 @@ from ..jobs.predicting import Predicting, Reader, columns_of
 from ..jobs.running import summed
 from ..predictors.pairs import PhotoPredictor
 from ..predictors.references import check_reference, load_reference
-from .models import NORMALISATIONS, around, check_adapter, chosen_normalisation, device_of, named
+from .models import NORMALISATIONS, around, check_adapter, chosen_normalisation, device_of
 from .options import Adapter, Backbone, Predictor
 from .running import (
     Address,

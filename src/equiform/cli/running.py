@@ -13,12 +13,13 @@ import typer
 from rich import progress
 from rich.console import Console
 
+from .._checks import named
 from ..jobs.cluster import check_ray
 from ..jobs.job import Job
 from ..jobs.journal import MANY, Journal, begin, check_free, going_on, locked
 from ..jobs.plan import TABLES, Found, Plan, Roots
 from ..jobs.running import ENGINES, Engine, run
-from .models import check_folder, named
+from .models import check_folder
 
 Workers = Annotated[
     int | None,

@@ -6,13 +6,14 @@ from typing import Annotated, Any
 import typer
 
 from .. import ready
+from .._checks import named
 from ..equivariant import Equivariant, adapt
 from ..predictors import known_kinds
 from ..predictors.references import check_reference, load_reference, parse_reference
 from ..web.answers import SHOWN, Setup, first_answer, nothing
 from ..web.classifier import LITE0, LITE0_PIXELS, class_names, efficientnet_lite0
 from ..web.page import serve
-from .models import NORMALISATIONS, check_adapter, chosen_normalisation, device_of, named, restored
+from .models import NORMALISATIONS, check_adapter, chosen_normalisation, device_of, restored
 from .options import Adapter, Backbone
 from .text import say
 

@@ -40,6 +40,11 @@ class Confidence:
         return cls(stated.tolist(), found.tolist(), (count[held] / len(hit)).tolist(), risks)
 
     @property
+    def mean(self) -> float:
+        """The mean confidence."""
+        return sum(said * share for said, share in zip(self.stated, self.share, strict=True))
+
+    @property
     def error(self) -> float:
         """The expected calibration error (Guo et al. 2017, arXiv 1706.04599, eq. 3)."""
         return sum(share * abs(said - was) for said, was, share in zip(self.stated, self.right, self.share, strict=True))

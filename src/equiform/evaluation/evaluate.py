@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from .. import testing
+from .._checks import named
 from ..batching.calls import arguments, fitting_kinds, invoke, seen_cloud, target_kinds, to_device
 from ..canonicalizers.energy import EnergyCanonicalizer
 from ..canonicalizers.poses import Pose
@@ -76,6 +77,7 @@ def evaluate(
     """
     if not isinstance(model, Equivariant):
         raise TypeError(f"model is what equiform.adapt returns; got a {type(model).__name__}")
+    frame = named("frame", frame, FRAMES)
     check_frame(frame, model, targets)
     elements, name, mean_from = _elements(model, group)
     loader = _loader(data, model, batch_size)
@@ -182,7 +184,7 @@ def _baselines(model: Equivariant, names: Sequence[str]) -> dict[str, Callable[.
     made: dict[str, Callable[..., Any]] = {}
     found_in_points = model.group.dim == 3 and model.group.order is None
     group = model.group.finite if _is_any_angle(model.group) else model.group
-    for name in names:
+    for name in dict.fromkeys(named("baseline", name, BASELINES) for name in names):
         if name == "bare":
             made[name] = model.predictor
         elif name == "orbit averaging" and found_in_points:
@@ -193,7 +195,7 @@ def _baselines(model: Equivariant, names: Sequence[str]) -> dict[str, Callable[.
         elif name == "orbit averaging":
             uniform = UniformCanonicalizer(group)
             made[name] = around(uniform, uniform.num_poses)
-        elif name == "training-free":
+        else:
             if model.group.dim == 3:
                 raise ValueError(
                     f"the baseline training-free is for images and continuous groups; {model.group.name} is finite"
@@ -202,8 +204,6 @@ def _baselines(model: Equivariant, names: Sequence[str]) -> dict[str, Callable[.
                 raise ValueError("the baseline training-free needs a predictor whose one argument is the image")
             sigmoid = are_sigmoids(model.outputs)
             made[name] = around(EnergyCanonicalizer(group, model.predictor, sigmoid=sigmoid))
-        else:
-            raise ValueError(f"unknown baseline {name!r}; known: {', '.join(BASELINES)}")
     return made
 
 

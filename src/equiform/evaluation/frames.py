@@ -17,9 +17,7 @@ FRAMES = ("inside", "crop")
 
 
 def check_frame(frame: str, model: Equivariant, targets: Any) -> None:
-    """Raise ValueError for an unknown frame, and for what cannot be cut with the images: masks, points, boxes, clouds."""
-    if frame not in FRAMES:
-        raise ValueError(f"unknown frame {frame!r}; known: {', '.join(FRAMES)}")
+    """Raise ValueError for what cannot be cut with the images: masks, points, boxes, clouds."""
     if frame == "inside":
         return
     for name, given in {"inputs": model.inputs, "outputs": model.outputs, "targets": as_kinds(targets or "invariant")}.items():

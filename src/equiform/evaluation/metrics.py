@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from .._checks import named
 from ..batching.calls import target_kinds
 from ..geometry.arrays import as_tensor
 from ..geometry.kinds import are_sigmoids
@@ -280,9 +281,8 @@ def make(metric: str | Callable[[Any, Any], Any], kinds: Any, targets: Any = Non
     `targets`: the kinds of the targets; by default those of the outputs.
     Raises ValueError for an unknown name, TypeError for something that is no metric."""
     if isinstance(metric, str):
-        if metric not in METRICS:
-            raise ValueError(f"unknown metric {metric!r}; known: {', '.join(METRICS)}, a torchmetrics Metric, or a function")
-        return _OnLeaf(METRICS[metric].make(kinds), kinds, METRICS[metric].kinds, targets)
+        row = METRICS[name(metric)]
+        return _OnLeaf(row.make(kinds), kinds, row.kinds, targets)
     if hasattr(metric, "update") and hasattr(metric, "compute"):
         fresh: Any = copy.deepcopy(metric)
         fresh.reset()
@@ -299,8 +299,10 @@ def is_better_higher(metric: Any) -> bool:
 
 
 def name(metric: Any) -> str:
-    """The name of a metric in a report."""
-    return metric if isinstance(metric, str) else getattr(metric, "__name__", type(metric).__name__)
+    """The name of a metric in a report. Raises ValueError for a name that is not known."""
+    if isinstance(metric, str):
+        return named("metric", metric, METRICS, ", a torchmetrics Metric, or a function")
+    return getattr(metric, "__name__", type(metric).__name__)
 
 
 def _logits(output: Any) -> Tensor:

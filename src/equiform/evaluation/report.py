@@ -27,6 +27,7 @@ LEGEND = [
     "pose: share of poses found; error: greatest |f(g.x) - g.f(x)|",
     "passes: predictor runs per input; time, +params: relative to bare predictor",
 ]
+NEAR, WORSE = 0.15, 0.05  # of the way from chance to certainty; of the bare predictor's upright value
 CROPPED = "inputs are the middle of larger turned ones: no corners are missing"
 DRAWN = "the mean is over the elements drawn, without the upright pose"
 STYLE = """
@@ -116,6 +117,26 @@ class OrbitReport:
         return f"{self.metric}{better} over {self.group}, {self.num_samples:,} samples"
 
     @property
+    def doubts(self) -> list[str]:
+        """What speaks against the adapted model, a line each: poses that are guessed, answers worse than bare ones."""
+        first, found = self.methods[0], []
+        chance = 1 / len(self.elements) if self.within is None else self.within / 180
+        known, right = first.confidence, first.pose_accuracy
+        if known is not None and right is not None and len(self.elements) > 1 and self.group != "angles":
+            near, said = chance + NEAR * (1 - chance), known.mean
+            if right < near or said < near:
+                found.append(
+                    f"the canonicalizer guesses: poses are found {right:.2f} of the time at a confidence of {said:.2f}, and "
+                    f"chance is {chance:.2f}; it is not fitted, or the data have no pose, or not those it was made for"
+                )
+        bare = next((method.name for method in self.methods if method.name == "bare"), None)
+        if bare is not None:
+            ours, theirs = self.upright, self.upright_of(bare)
+            if (theirs - ours) * (1 if self.higher_is_better else -1) > WORSE * abs(theirs):
+                found.append(f"on upright inputs the adapted model is worse than the bare one: {ours:.3f} against {theirs:.3f}")
+        return found
+
+    @property
     def legend(self) -> list[str]:
         """What the columns mean, a line each."""
         notes = [f"a pose is found within {self.within:g} degrees"] if self.within is not None else []
@@ -125,7 +146,7 @@ class OrbitReport:
             notes += [
                 f"confidence: calibration error {known.error:.3f}; {known.risk(0.9):.1%} of the surest 90 % of poses wrong"
             ]
-        return LEGEND + notes
+        return [f"WARNING: {doubt}" for doubt in self.doubts] + LEGEND + notes
 
     def _cells(self, method: Method) -> list[str]:
         """The cells of a method, in the order of COLUMNS."""

@@ -15,7 +15,7 @@ from .actions import ACTIONS, Size
 from .arrays import as_tensor
 from .kinds import Kind, Leaf, Rows, as_kinds, axes_of
 from .owners import check_rows, owned, owners_of
-from .pixels import check_axes
+from .pixels import check_axes, warn_channels_last
 from .voxels import check_spacing
 
 
@@ -51,6 +51,7 @@ def act(
     kinds = as_kinds(kind)
     if kind == "image" and g.shape[-1] == 3 and hasattr(x, "shape"):  # by its bare name; answers of models come with a `Kind`
         check_axes(tuple(x.shape))
+        warn_channels_last(tuple(x.shape))
     if batch is not None and len(g) > 1:
         return _act_on_flat(g, x, kinds, batch, name)
     sizes = canvas if isinstance(canvas, list) else [canvas] if canvas is not None else []

@@ -249,8 +249,8 @@ def copied(x: Any) -> Any:
     return nested.walk(lambda _, leaf, __: copied(leaf), None, x, "input") if nested.is_container(x) else x
 
 
-def owners_of(leaves: Leaves, b: int | torch.SymInt, batch: Tensor | None = None) -> Owners:
-    """The owners of b rows; of a flat batch of clouds, those of its points (`batch`) and edges too."""
+def owners_of(leaves: Leaves, b: Any, batch: Tensor | None = None) -> Owners:
+    """The owners of b rows, a symbol in a graph; of a flat batch of clouds, those of its points (`batch`) and edges too."""
     owners = {"row": torch.arange(b)}
     if batch is None:
         return owners

@@ -85,6 +85,16 @@ def check_axes(shape: tuple[int, ...]) -> None:
     )
 
 
+def warn_channels_last(shape: tuple[int, ...]) -> None:
+    """Warn where images (b, c, h, w) are most likely (b, h, w, c), and would be turned about the wrong axes."""
+    if len(shape) == 4 and shape[3] in (3, 4) and min(shape[1:3]) > 8:
+        warnings.warn(
+            f"images have shape (b, channels, height, width); got {shape}, {shape[3]} pixels wide: if the axis of channels "
+            "comes last, pass x.movedim(-1, 1)",
+            stacklevel=3,
+        )
+
+
 def _may_look(x: Tensor) -> bool:
     """Whether elements may be looked at to decide how pixels move: not in a compiled graph, and at the cost of waiting for
     the device elsewhere."""

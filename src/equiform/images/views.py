@@ -35,11 +35,7 @@ def square_view(
         came = f"{tuple(images.shape)} of {images.dtype}"
         clouds = "; clouds of points: a group of space, such as SO3" if images.ndim == 3 and images.shape[2] == 3 else ""
         raise ValueError(f"images have shape (b, channels, height, width); got {came} (one image: x[None]{clouds})")
-    if images.shape[1] not in (1, channels):
-        last = images.shape[3] in (1, channels)
-        build = f"build it for them, OrbitCanonicalizer(group, channels={images.shape[1]})"
-        way_out = "the axis of channels comes before height and width, x.movedim(-1, 1)" if last else build
-        raise ValueError(f"the canonicalizer looks at {channels} channels (or 1), the images have {images.shape[1]}: {way_out}")
+    check_channels(images.shape[1:], channels)
     if 0 in images.shape[2:]:
         raise ValueError(f"images are empty: {tuple(images.shape)}")
     if images.shape[0] == 0:
@@ -51,6 +47,15 @@ def square_view(
     inside = (radius(resolution) < resolution / 2).to(images.device) if in_disc else None
     view = torch.cat([standardise(squeezed(part, (resolution, resolution)), inside) for part in parts])
     return view.expand(-1, channels, -1, -1).contiguous(memory_format=torch.channels_last)
+
+
+def check_channels(shape: Sequence[int], channels: int) -> None:
+    """Raise ValueError where an image (c, h, w) of that shape has another number of channels, or none, or has them last."""
+    if len(shape) != 3 or shape[0] in (1, channels):
+        return
+    build = f"build it for them, OrbitCanonicalizer(group, channels={shape[0]})"
+    way_out = "the axis of channels comes before height and width, x.movedim(-1, 1)" if shape[2] in (1, channels) else build
+    raise ValueError(f"the canonicalizer looks at {channels} channels (or 1), the images have {shape[0]}: {way_out}")
 
 
 def squeezed(images: Shaped[Tensor, "b k h w"], size: tuple[int, int]) -> Float[Tensor, "b k m n"]:

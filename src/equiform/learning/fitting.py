@@ -20,6 +20,7 @@ from ..geometry.groups import Group, inverse, protocol
 from ..geometry.kinds import looked_at
 from ..geometry.moving import act
 from ..second_opinion import Opinion, linear_scorer, orbit_logits
+from .advice import advice
 from .augmentation import Augmentation
 from .cloud_augmentation import CloudAugmentation
 from .cloud_objective import CloudObjective
@@ -45,11 +46,19 @@ OBJECTIVES: dict[str, type[ImageObjective] | type[CloudObjective] | type[VolumeO
 
 @dataclass(frozen=True)
 class Fit:
-    """What `fit` returns: one dict per epoch (loss, and pose_accuracy with validation data; of a product the group of the
-    factor too), and the files it skipped."""
+    """What `fit` returns: one dict per epoch, and the files it skipped.
+
+    Of an epoch: the loss, the share of poses found in training (without a task loss), on `val` pose_accuracy; of a product the
+    group of the factor too.
+    """
 
     history: list[dict[str, Any]]
     skipped: list[str] = field(default_factory=list)
+
+    @property
+    def advice(self) -> str:
+        """Whether more epochs or more data would help, in a sentence, as far as the history tells."""
+        return advice(self.history)
 
 
 def fit(
@@ -84,7 +93,8 @@ def fit(
     teacher: large pretrained features that score each image once before training, against overfitting on few images.
     Of a product of groups the canonicalizer of each factor that is not fitted yet is trained alone, on the same data.
     val: held-out data; the epoch with the best pose accuracy on it is kept, and `patience` epochs without a better one end the
-    training. prior: "identity", "uniform", or a histogram of |G| counts.
+    training; without it all data are trained on, and nothing says how often poses are found on new ones (the command keeps a
+    tenth aside by itself). prior: "identity", "uniform", or a histogram of |G| counts.
     Clouds: data are inputs as the predictor takes them, or a list of clouds (n, 3) of any sizes; prior: "identity", "upright"
     (the z axis alone), or a weight for each axis; augmentation: a `CloudAugmentation`.
     Volumes: data are (n, c, d, h, w), or a list of (c, d, h, w) of any sizes; augmentation: a `VolumeAugmentation`.

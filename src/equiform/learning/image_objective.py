@@ -78,19 +78,10 @@ class ImageObjective(PixelObjective):
     ) -> tuple[Float[Tensor, ""], Bool[Tensor, " b"]]:
         canonicalizer, group = self.canonicalizer, self.canonicalizer.group
         taught = batch[1] if self.taught and isinstance(batch, (tuple, list)) and len(batch) == 2 else None
-        images = _channels(canonicalizer.squares(images_of(batch, self.inputs), self.side), canonicalizer.channels)
+        images = canonicalizer.squares(images_of(batch, self.inputs), self.side).expand(-1, canonicalizer.channels, -1, -1)
         target = self.prior.expand(len(images), -1) if taught is None else taught
         images, target = blended(images, target, augmentation.blend if augmentation else 0.0, generator)
         views, g = training_views(images, group, canonicalizer.view_size, augmentation, generator)
         scores = canonicalizer.scores(views).float()
         target = canonicalizer.target(target, g).to(scores)
         return prior_loss(scores, target), canonicalizer.right(scores, target)
-
-
-def _channels(images: Tensor, channels: int) -> Tensor:
-    if images.shape[1] not in (1, channels):
-        raise ValueError(
-            f"the canonicalizer looks at {channels} channels (or 1), the training images have {images.shape[1]}: "
-            f"build it for them, OrbitCanonicalizer(group, channels={images.shape[1]})"
-        )
-    return images.expand(-1, channels, -1, -1)

@@ -79,10 +79,12 @@ class PriorTraining(lightning.LightningModule):
         return torch.Generator().manual_seed((self.options.seed * 10_007 + self.current_epoch) * 100_003 + step)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        loss, _ = self.objective.loss(batch, self.options.augmentation, self._generator(batch_idx))
+        loss, right = self.objective.loss(batch, self.options.augmentation, self._generator(batch_idx))
         if not loss.isfinite():
             raise ValueError(f"the loss is {float(loss.detach())} in epoch {self.current_epoch + 1}: are all images finite?")
         self.log("loss", loss.detach(), on_epoch=True, on_step=False, prog_bar=True, batch_size=1, sync_dist=True)
+        found = right.float().mean()
+        self.log("training_accuracy", found, on_epoch=True, on_step=False, batch_size=len(right), sync_dist=True)
         return loss
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:

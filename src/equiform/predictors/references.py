@@ -1,5 +1,6 @@
 """Predictors by reference, as the command line names them: timm:NAME, torchvision:NAME, transformers:REPO, FILE.py:FUNCTION."""
 
+import ast
 import hashlib
 import importlib.util
 import sys
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
+from .._checks import reason
 from .._optional import optional
 from ..images.files import Normalisation
 
@@ -46,6 +48,50 @@ def check_reference(ref: str) -> None:
     parsed = parse_reference(ref)
     if parsed.source == "file" and not Path(parsed.name).is_file():
         raise FileNotFoundError(f"no file {parsed.name} (from {ref!r})")
+
+
+def check_resolves(ref: str) -> None:
+    """Raise where a reference is wrong, as far as can be told without running, importing or fetching a predictor.
+
+    A file must define the function; of timm and torchvision, where they are installed, the name is looked up.
+    """
+    check_reference(ref)
+    parsed = parse_reference(ref)
+    if parsed.source == "file":
+        _check_defines(parsed, ref)
+    if parsed.source in NAMED_IN and importlib.util.find_spec(parsed.source) is not None:
+        NAMED_IN[parsed.source](parsed)
+
+
+def _check_defines(ref: Reference, given: str) -> None:
+    try:
+        body = ast.parse(Path(ref.name).read_bytes()).body
+    except (SyntaxError, ValueError) as error:
+        raise ValueError(f"{ref.name} is no Python file: {reason(error)} (from {given!r})") from None
+    plain = [node.name for node in body if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
+    imports = [alias for node in body if isinstance(node, (ast.Import, ast.ImportFrom)) for alias in node.names]
+    bound = {*plain, *((alias.asname or alias.name).partition(".")[0] for alias in imports)}
+    # what else may bind a name, such as a star, an assignment or an if, shows when the file runs
+    if not bound & {ref.function, "*"} and all(isinstance(node, PLAIN) for node in body):
+        raise ValueError(
+            f"{ref.name} defines no {ref.function!r}; it defines: {', '.join(plain) or 'nothing'} (from {given!r})"
+        )
+
+
+def _check_torchvision(ref: Reference) -> None:
+    models = optional("torchvision.models", "torchvision")
+    with _told(ref):
+        models.get_model_builder(ref.name)
+
+
+def _check_timm(ref: Reference) -> None:
+    timm = optional("timm", "timm")
+    if ":" not in ref.name and "/" not in ref.name and not timm.is_model(ref.name):
+        raise ValueError(f"timm knows no model {ref.name!r}: see timm.list_models()")
+
+
+PLAIN = (ast.FunctionDef, ast.ClassDef, ast.Expr, ast.Import, ast.ImportFrom)
+NAMED_IN = {"torchvision": _check_torchvision, "timm": _check_timm}
 
 
 def load_reference(ref: str) -> Callable[..., Any]:

@@ -1,0 +1,186 @@
+"""What a newcomer gives without knowing better: names joined otherwise, channels last, photos for a reader of text."""
+
+import re
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+import equiform
+from equiform import OrbitCanonicalizer, act, adapt, evaluate, fit, group
+from equiform._checks import named
+from equiform.canonicalizers import UniformCanonicalizer
+from equiform.evaluation import OrbitReport
+from equiform.evaluation.confidence import Confidence
+from equiform.evaluation.results import Method
+from equiform.learning import Fit
+from equiform.predictors.references import check_resolves
+
+X, Y = torch.rand(4, 3, 16, 20), torch.tensor([0, 1, 0, 1])
+LAST = X.movedim(1, -1)
+
+
+def classify(x: torch.Tensor) -> torch.Tensor:
+    return x.mean((2, 3))[:, :2]
+
+
+def small(canonicalizer: equiform.canonicalizers.ImageCanonicalizer | None = None) -> equiform.Equivariant:
+    return adapt(classify, "C4", outputs="logits", canonicalizer=canonicalizer or UniformCanonicalizer("C4"))
+
+
+# --------------------------------------------------------------------------------------------------------------- names
+
+
+@pytest.mark.parametrize("given", ["orbit averaging", "orbit-averaging", "orbit_averaging"])
+def test_words_are_joined_as_one_likes(given):
+    assert named("baseline", given, ["bare", "orbit averaging"]) == "orbit averaging"
+    report = evaluate(
+        small(),
+        (X, Y),
+        baselines=[given, "orbit averaging"],
+        metric=given.replace("orbit", "top5").replace("averaging", "accuracy"),
+        frame="inside",
+    )
+    assert [report.metric, *[method.name for method in report.methods]] == ["top5_accuracy", "adapted", "orbit averaging"]
+
+
+@pytest.mark.parametrize("option", [{"baselines": ["orbit avg"]}, {"metric": "top5"}, {"frame": "cropped"}], ids=str)
+def test_a_name_that_is_not_known_names_those_that_are(option):
+    ((what, name),) = [(key.rstrip("s"), value[0] if isinstance(value, list) else value) for key, value in option.items()]
+    with pytest.raises(ValueError, match=f"unknown {what} '{name}'; known: (bare|accuracy|inside), "):
+        evaluate(small(), (X, Y), **option)
+
+
+# ------------------------------------------------------------------------------------------------------- channels last
+
+
+@pytest.mark.parametrize(
+    "data", [LAST, LAST.numpy(), list(LAST), torch.utils.data.TensorDataset(LAST)], ids=["tensor", "array", "list", "dataset"]
+)
+def test_fit_says_that_channels_come_first(data):
+    with pytest.raises(ValueError, match=r"the images have 16: the axis of channels comes before .*x\.movedim\(-1, 1\)"):
+        fit(small(OrbitCanonicalizer("C4", resolution=8)), data, epochs=1)
+
+
+@pytest.mark.parametrize("x", [LAST, LAST.numpy()], ids=["tensor", "array"])
+def test_act_warns_of_channels_that_come_last(x):
+    quarter = group("C4").elements[1:2]
+    with pytest.warns(UserWarning, match=r"got \(4, 16, 20, 3\), 3 pixels wide: .*x\.movedim\(-1, 1\)"):
+        act(quarter, x)
+    with warnings.catch_warnings():  # controls
+        warnings.simplefilter("error")
+        for fine in (X, X.numpy(), torch.rand(2, 3, 5, 3), torch.rand(2, 20, 16, 16)):
+            act(quarter, fine)
+
+
+def test_shifts_say_that_channels_come_first():
+    model = adapt(classify, "Shift8", outputs="logits")
+    with pytest.raises(ValueError, match=r"the axis of channels comes before"):
+        model(LAST)
+    with pytest.raises(ValueError, match=r"take 'Shift6' at most"):  # control
+        model(torch.rand(2, 3, 6, 8))
+
+
+# ------------------------------------------------------------------------------------------------- pictures of no text
+
+
+@torch.no_grad()
+def test_a_reader_of_text_is_in_doubt_about_photos():
+    data = pytest.importorskip("skimage.data")
+    canonicalizer = adapt(classify, "C4", outputs="logits", canonicalizer="text-c4").canonicalizer
+    photos = [torch.from_numpy(np.array(getattr(data, name)())) for name in ("astronaut", "camera", "grass", "cat")]
+    photos = [photo[None] if photo.ndim == 2 else photo.movedim(-1, 0) for photo in photos]
+    page = torch.from_numpy(data.page())[None]
+    for turn in group("C4").elements.split(1)[1:3]:
+        poses = [canonicalizer(act(turn, picture[None])) for picture in (*photos, page)]
+        assert max(float(pose.confidence) for pose in poses[:-1]) < 0.4
+        assert (float(poses[-1].confidence) > 0.95, torch.equal(poses[-1].g, turn)) == (True, True), "control"
+        upright = [canonicalizer(picture[None]) for picture in photos]  # in doubt, and equivariant nevertheless
+        assert all(torch.equal(pose.g, turn @ first.g) for pose, first in zip(poses, upright, strict=False))
+
+
+# ------------------------------------------------------------------------------------------- training in one's own loop
+
+
+def in_training(canonicalizer: equiform.canonicalizers.ImageCanonicalizer) -> equiform.Equivariant:
+    net = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 2)).train()
+    return adapt(net, "C4", outputs="logits", canonicalizer=canonicalizer)
+
+
+def fitted() -> OrbitCanonicalizer:
+    canonicalizer = OrbitCanonicalizer("C4", resolution=8)
+    canonicalizer.fitted = True
+    return canonicalizer
+
+
+def step(model: equiform.Equivariant) -> None:
+    torch.nn.functional.cross_entropy(model(X), Y).backward()
+
+
+def test_a_training_of_ones_own_warns_once():
+    model = in_training(fitted())
+    with pytest.warns(UserWarning, match=r"does not train its canonicalizer as fit does.*fit\(model, data, task_loss=loss\)"):
+        step(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        step(model)  # once
+        in_training(fitted())(X)  # controls: no training, none to be done, a canonicalizer that is to stay, and fit itself
+        step(in_training(UniformCanonicalizer("C4")))
+        frozen = in_training(fitted())
+        frozen.canonicalizer.requires_grad_(False)
+        step(frozen)
+        options = {"epochs": 1, "enable_progress_bar": False, "task_loss": torch.nn.functional.cross_entropy}
+        fit(in_training(fitted()), (X, Y), train_predictor=True, **options)
+
+
+# ----------------------------------------------------------------------------------------------------- what fit reached
+
+
+@pytest.mark.parametrize(
+    ("losses", "trained", "found", "said"),
+    [
+        ([1.0, 0.8, 0.6, 0.4], 0.9, 0.9, "still falling: more epochs may help$"),
+        ([1.0, 0.5, 0.4, 0.4], 0.9, 0.6, r"in training \(0\.90\) than on .*: more data would help$"),
+        ([1.0, 0.5, 0.4, 0.4], 0.9, 0.9, "more would hardly help"),
+        ([1.0, 0.5], 0.9, None, "2 epochs are too few .*; nothing was kept aside"),
+    ],
+)
+def test_the_history_says_what_would_help(losses, trained, found, said):
+    aside = {} if found is None else {"pose_accuracy": found}
+    history = [{"epoch": i, "loss": loss, "training_accuracy": trained, **aside} for i, loss in enumerate(losses)]
+    assert re.search(said, Fit(history).advice)
+
+
+# ---------------------------------------------------------------------------------------------- an adapter that guesses
+
+
+def report(values: list[float], pose: float, confidence: float, bare: list[float]) -> OrbitReport:
+    sure = Confidence.of(torch.full((100,), confidence), torch.arange(100) < 100 * pose)
+    methods = [Method("adapted", values, pose_accuracy=pose, confidence=sure), Method("bare", bare)]
+    return OrbitReport("accuracy", "C4", ["0", "90", "180", "270"], [0, 90, 180, 270], [False] * 4, 25, methods)
+
+
+def test_a_report_says_that_the_adapter_guesses():
+    guessing = report([0.5] * 4, 0.25, 0.3, [0.9, 0.4, 0.3, 0.4])
+    guesses, worse = guessing.doubts
+    assert "poses are found 0.25 of the time at a confidence of 0.30, and chance is 0.25" in guesses
+    assert "worse than the bare one: 0.500 against 0.900" in worse
+    assert f"WARNING: {worse}" in " ".join(str(guessing).split())  # the lines below the table are folded
+    good = report([0.88] * 4, 0.9, 0.9, [0.9, 0.4, 0.3, 0.4])  # control
+    assert (good.doubts, "WARNING" in str(good)) == ([], False)
+
+
+# ------------------------------------------------------------------------------------------------- references, mistyped
+
+
+def test_a_function_that_is_not_there_is_found_at_once(tmp_path):
+    (tmp_path / "models.py").write_text("def net():\n    raise AssertionError('was run')\n")
+    check_resolves(f"{tmp_path}/models.py:net")
+    with pytest.raises(ValueError, match=r"models\.py defines no 'nett'; it defines: net "):
+        check_resolves(f"{tmp_path}/models.py:nett")
+    (tmp_path / "broken.py").write_text("def net(:\n")
+    with pytest.raises(ValueError, match=r"broken\.py is no Python file"):
+        check_resolves(f"{tmp_path}/broken.py:net")
+    (tmp_path / "again.py").write_text("from os.path import *\n")  # control: it may be among these
+    check_resolves(f"{tmp_path}/again.py:net")
