@@ -5,10 +5,11 @@ BIN := $(VENV)/bin
 VISION := .venv-vision
 OUT ?= demo-report
 
-.PHONY: help demo test check figures bench clean
+.PHONY: help demo test check docs figures bench clean
 help:
 	@echo "make demo   install into $(VENV) and run the demonstration (writes $(OUT)/)"
 	@echo "make test   install the development tools as well (torchvision into $(VISION)), and run every check and test"
+	@echo "make docs   build the site into site/, its tutorials executed"
 	@echo "make check  lint, format and types alone"
 	@echo "make bench  the fast benchmarks again, beside the committed figures (a quiet machine, some minutes)"
 	@echo "make clean  remove $(VENV), $(VISION) and what was made"
@@ -19,6 +20,10 @@ demo: $(VENV)/demo-installed
 test: check $(VISION)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m ""
 	OMP_NUM_THREADS=1 $(VISION)/bin/python -m pytest -n 2 -m "" tests/vision
+
+# needs no network, nor do its pages; a warning is an error
+docs: $(VENV)/dev-installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m mkdocs build --strict
 
 check: $(VENV)/dev-installed
 	$(BIN)/ruff format --check .
@@ -44,7 +49,7 @@ $(VENV)/demo-installed: $(VENV)/bin/python pyproject.toml constraints.txt
 
 $(VENV)/dev-installed: $(VENV)/demo-installed
 	@echo "Installing the development tools into $(VENV) ..."
-	@$(INSTALL) -e '.[demo,transformers,onnx,detection,clouds,volumes,parquet,jpeg,ray,web,dev]' || $(MISSING)
+	@$(INSTALL) -e '.[demo,transformers,onnx,detection,clouds,volumes,parquet,jpeg,ray,web,docs,dev]' || $(MISSING)
 	@touch $@
 
 # torchvision and what needs it live apart: where it does not fit the torch beside it, half of the other packages fail with it
@@ -55,11 +60,10 @@ $(VISION)/installed: $(VENV)/demo-installed
 	@$(VISION)/bin/python -m pip install $(OPTIONS) -e '.[timm,torchvision,transformers,detection]' pytest pytest-xdist hypothesis beartype scipy || $(MISSING)
 	@touch $@
 
-# the pictures and the figures of the README and the docs, from a demonstration, a browser and the committed JSON
+# the pictures and the figures of the README and the docs, from photos, a browser and the committed JSON
 figures: $(VENV)/dev-installed
-	$(BIN)/equiform demo --out $(OUT)
-	cp $(OUT)/accuracy.png docs/digits.png
 	$(BIN)/python benchmarks/readme.py
+	$(BIN)/python benchmarks/pictures.py
 	EQUIFORM_SCREENSHOT=docs/web.png $(BIN)/python -m pytest -m "" tests/test_web_page.py
 
 # ratios beside the committed ones: what got slower, for a person to look at
@@ -67,4 +71,4 @@ bench: $(VENV)/dev-installed
 	$(BIN)/python benchmarks/guard.py
 
 clean:
-	rm -rf $(VENV) $(VISION) $(OUT) .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VISION) $(OUT) site .pytest_cache .ruff_cache

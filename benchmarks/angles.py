@@ -3,21 +3,25 @@
 In both protocols of `evaluate`: turned inside their frame, where corners are lost, and the middle of larger turned photos. The
 methods: the bare classifier; C4 (photos-c4); SO(2) (photos-so2), with its likeliest pose and with as many as cover 0.9 of the
 posterior; C8, the poses of photos-so2 rounded to eighths of a turn; an oracle, which knows the true angle; and the classifier
-itself fine-tuned on photos turned at random. What is fine-tuned learns to answer as the bare classifier does on the upright
-photo, since labels of ten classes would tell it that the other 990 never come. Adapted models bring photos back bicubic, with
-a reflected border, which was chosen on 60 photos of imagenette/train.
+itself fine-tuned on photos turned at random; and over 16 turns of each photo the mean of the classifier's answers (orbit
+averaging) and the answer that it is surest of (training-free). What is fine-tuned learns to answer as the bare classifier does
+on the upright photo, since labels of ten classes would tell it that the other 990 never come. Adapted models bring photos back
+bicubic, with a reflected border, which was chosen on 60 photos of imagenette/train.
 
 Adapted models answer alike when a photo is turned by quarter turns: they are measured in the first quarter of the circle, which
-stands for the others. `--draw` makes the picture of the figures that are there.
+stands for the others. `--draw` makes the picture of the figures that are there; `--methods` measures some methods alone, and
+adds them to these figures.
 
     python benchmarks/angles.py --photos 100
+    python benchmarks/angles.py --photos 120 --classifiers efficientnet-lite0 --methods "orbit averaging" training-free
     python benchmarks/angles.py --draw docs/angles.png
 """
 
 import argparse
 import json
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -34,12 +38,15 @@ from equiform.canonicalizers import Canonicalizer
 from equiform.canonicalizers.poses import Pose, pose_of
 from equiform.evaluation.figures import COLOURS
 from equiform.evaluation.frames import FRAMES, framed, uncropped
-from equiform.geometry import Image, Kind
+from equiform.geometry import Image, Kind, inverse
 from equiform.geometry.groups import turn
 
 SIDE = 224  # of what the classifiers see
 BACK = Image("bicubic", border="reflect")
 SEEN_IN_ALL = ("bare", "fine-tuned")  # measured at every angle
+ORBIT, TURNS = ("orbit averaging", "training-free"), 16  # as many turns as the baselines of `evaluate` take
+POSED = ("C4", "C8", "SO(2)", "SO(2), coverage 0.9", "oracle")
+METHODS = (SEEN_IN_ALL[0], *ORBIT, SEEN_IN_ALL[1], *POSED)
 CLASSES = ("of 1000 classes", "of ten classes")
 TEN = torch.tensor(sorted(common.IMAGENETTE.values()))
 RESAMPLES = 2000
@@ -107,18 +114,32 @@ def poses_of(x: Tensor, g: Tensor, c4: Canonicalizer, so2: Canonicalizer) -> dic
     }
 
 
+def over_the_orbit(classifier: nn.Module, x: Tensor) -> dict[str, Tensor]:
+    """Class probabilities in 16 turns of the photos: their mean, and those of the turn with the surest class."""
+    shares = [classifier(act(g[None], x, BACK)).softmax(1) for g in inverse(group(f"C{TURNS}").elements)]
+    found = torch.stack(shares, 1)
+    surest = found[torch.arange(len(x)), found.amax(2).argmax(1)]
+    return dict(zip(ORBIT, (found.mean(1), surest), strict=True))
+
+
 @torch.no_grad()
-def answers(x: Tensor, angles: list[int], frame: str, models: dict[str, Any], judges: Any) -> Iterator[tuple[str, str, Tensor]]:
+def answers(
+    x: Tensor, angles: list[int], frame: str, models: dict[str, Any], judges: Any, methods: Sequence[str]
+) -> Iterator[tuple[str, str, Tensor]]:
     """(classifier, method, class probabilities) of photos at one angle after the other."""
     for angle in angles:
         g = turn(torch.deg2rad(torch.tensor([angle], dtype=torch.float64))).float()
         moved = shown(x, g, frame)
         poses = poses_of(moved, g, *judges) if angle < 90 else {}
         for name, networks in models.items():
-            for method, network in networks.items():
-                yield name, method, network(moved)
+            for method in set(methods) & set(networks):
+                yield name, method, networks[method](moved)
+            if angle < 90 and set(methods) & set(ORBIT):
+                for method, shares in over_the_orbit(networks["bare"], moved).items():
+                    yield name, method, shares
             for method, (pose, coverage) in poses.items():
-                yield name, method, common.answered(networks["bare"], moved, pose, BACK, coverage)
+                if method in methods:
+                    yield name, method, common.answered(networks["bare"], moved, pose, BACK, coverage)
 
 
 def measured(
@@ -128,7 +149,7 @@ def measured(
     angles, found, done = list(range(0, 360, args.step)), {}, 0
     for x, y in zip(photos.split(args.batch_size), labels.split(args.batch_size), strict=True):
         rows: dict[tuple[str, str], list[Tensor]] = {}
-        for name, method, output in answers(x.float() / 255, angles, frame, models, judges):
+        for name, method, output in answers(x.float() / 255, angles, frame, models, judges, args.methods):
             right = torch.stack([output.argmax(1) == y, TEN[output[:, TEN].argmax(1)] == y])
             rows.setdefault((name, method), []).append(right)
         for key, values in rows.items():
@@ -224,7 +245,7 @@ def table(figures: dict[str, Any]) -> str:
     lines = [f"| classifier ({figures['photos']} photos) | method | {' | '.join(heads)} |", "| :-- | :-- |" + " --: |" * 4]
     for name, found in figures["classifiers"].items():
         rows = [found["frames"][frame][CLASSES[0]] for frame in FRAMES]
-        for method in rows[0]:
+        for method in (method for method in METHODS if method in rows[0]):
             cells = [
                 f"{row[method]['mean']:.3f} | {row[method]['kept']:.0%} ({low:.0%} to {high:.0%})"
                 for row in rows
@@ -252,6 +273,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=25)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--methods", nargs="+", choices=METHODS, help="measure these alone; the other figures stay")
     parser.add_argument("--draw", type=Path, help="draw the figures that are there into this file, and measure nothing")
     parser.add_argument("--out", type=Path)
     return parser.parse_args()
@@ -265,23 +287,39 @@ def main() -> None:
     common.keep_memory()
     torch.set_num_threads(args.threads)
     judges = [saving.restore(name, main, None)[0] for name in (args.c4, args.so2)]
-    train, _ = photos_of(args.train or common.shared("data/imagenette/train"), args.train_photos)
+    fitted = not args.methods or SEEN_IN_ALL[1] in args.methods
+    train = photos_of(args.train or common.shared("data/imagenette/train"), args.train_photos)[0] if fitted else {}
     models, how = {}, {}
     for name in args.classifiers:
-        bare = common.predictor(name).eval()
-        tuned, how[name] = fine_tuned(bare, train, args)
-        print(f"{name}: fine-tuned {how[name]}", flush=True)
-        models[name] = dict(zip(SEEN_IN_ALL, (bare, tuned), strict=True))
+        models[name] = {"bare": common.predictor(name).eval()}
+        if fitted:
+            models[name]["fine-tuned"], how[name] = fine_tuned(models[name]["bare"], train, args)
+            print(f"{name}: fine-tuned {how[name]}", flush=True)
     photos, labels = photos_of(args.test or common.shared("data/imagenette/val"), args.photos)
+    figures = started_from(args, len(labels))
+    args.methods = [*(args.methods or METHODS), "oracle"]  # of which shares are
     right = {frame: measured(models, judges, photos[frame], labels, frame, args) for frame in FRAMES}
-    figures: dict[str, Any] = {"photos": len(labels), "angles": list(range(0, 360, args.step)), "classifiers": {}}
     for name in models:
-        frames = {frame: summary(right[frame][name]) for frame in FRAMES}
-        figures["classifiers"][name] = {"fine_tuning": how[name], "frames": frames}
-        for frame, found in frames.items():
-            kept = {method: round(row["kept"], 3) for method, row in found[CLASSES[0]].items()}
+        found = figures["classifiers"].setdefault(name, {"fine_tuning": how.get(name), "frames": {}})
+        for frame in FRAMES:
+            rows = summary(right[frame][name])
+            for classes in CLASSES:
+                found["frames"].setdefault(frame, {}).setdefault(classes, {}).update(rows[classes])
+            kept = {method: round(row["kept"], 3) for method, row in rows[CLASSES[0]].items()}
             print(f"{name}, {frame}: kept of the oracle's mean {kept}")
     print("figures in", common.keep("angles", figures, args.out))
+
+
+def started_from(args: argparse.Namespace, num_photos: int) -> dict[str, Any]:
+    """The figures to add to: with `--methods` those that are there, if they are of as many photos and the same angles."""
+    path = common.results("angles", args.out)
+    fresh = {"photos": num_photos, "angles": list(range(0, 360, args.step))}
+    if not args.methods or not path.exists():
+        return fresh | {"classifiers": {}}
+    there = json.loads(path.read_text(encoding="utf-8"))
+    if any(there[name] != value for name, value in fresh.items()):
+        sys.exit(f"{path} is of {there['photos']} photos at {len(there['angles'])} angles: name as many, or another --out")
+    return there
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import cifar10_oracle
 import cost
 import deploy
 import exports
+import first_screen
 import folders
 import products
 import ready_models
@@ -21,9 +22,10 @@ import volumes
 from common import HERE, RESULTS
 from equiform.evaluation import OrbitReport
 
+PAGES_OF_DOCS = ("measured", "text", "angles", "shifts", "volumes", "sizes", "folders", "deploy")
 PAGES = [
     HERE.parent / "README.md",
-    *(HERE.parent / "docs" / f"{name}.md" for name in ("text", "guide", "volumes", "sizes", "deploy", "folders")),
+    *(HERE.parent / "docs" / f"{name}.md" for name in PAGES_OF_DOCS),
 ]
 
 
@@ -187,6 +189,9 @@ CELLS = {
 
 # what stands between the comments `table: NAME` and `end`
 TABLES = {
+    "first-rows": lambda: first_screen.rows(figures),
+    "first-costs": lambda: first_screen.costs(figures),
+    "first-gains": lambda: first_screen.gains(figures),
     "ready-models": lambda: ready_models.table(figures("ready-models")),
     "cost": lambda: cost.table(figures("cost")),
     "text": lambda: text.table(figures("text")),

@@ -191,7 +191,7 @@ COLUMNS = ("accuracy", "accuracy_cyclic", "changes_cyclic", "accuracy_true", "ch
 
 
 def markdown(figures: dict[str, Any]) -> str:
-    """The figures as the table of docs/guide.md."""
+    """The figures as the table of docs/shifts.md."""
     head = ["model", "photos as they are", "shifted cyclically", "classes that change", "true shifts", "classes that change"]
     rows = [head, ["---"] * len(head)]
     for title, one in figures.items():

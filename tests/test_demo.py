@@ -20,5 +20,6 @@ def test_the_demonstration(tmp_path, capsys):
     assert "data:image/png;base64," in (tmp_path / "report.html").read_text()
     assert {path.name for path in tmp_path.iterdir()} >= {"report.csv", "accuracy.png", "digits.png"}
     out = capsys.readouterr().out
+    assert "At 24 angles" in out, "all that the picture shows is measured"
     assert "report.html" in out
     assert "coverage" in out

@@ -9,27 +9,43 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
-PAGES = ["README.md", *(f"docs/{name}.md" for name in ("guide", "models", "detection", "photos", "text", "clouds"))]
-PAGES += ["docs/volumes.md", "docs/sizes.md", "docs/deploy.md", "docs/web.md"]
+FILLED = ("measured", "text", "angles", "shifts", "volumes", "sizes", "folders", "deploy")
 
 
-@pytest.mark.parametrize("page", [pytest.param(page, marks=[pytest.mark.slow] * ("README" in page)) for page in PAGES])
-def test_snippets_run_in_order(page, capsys, tmp_path, monkeypatch):
+def pages() -> list[Path]:
+    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def snippets(page: Path) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+
+
+NEEDED = {"models": "transformers", "photos": "transformers", "prompt": "transformers", "retrieve": "transformers"}
+NEEDED |= {"detection": "pycocotools", "README": "efficientnet_lite_pytorch", "index": "efficientnet_lite_pytorch"}
+# it quotes the source, which tests/test_layers.py holds equal
+SHOWN = [page.stem for page in pages() if snippets(page) and page.stem != "architecture"]
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_snippets_run_in_order(name, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    if page in ("docs/models.md", "docs/photos.md"):
-        pytest.importorskip("transformers")
-    if page == "docs/detection.md":
-        pytest.importorskip("pycocotools")
-    snippets = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
-    assert snippets
-    scope: dict = {"__name__": page}
-    for snippet in snippets:
-        exec(compile(snippet, page, "exec"), scope)
+    if name in NEEDED:
+        pytest.importorskip(NEEDED[name])
+    page = next(page for page in pages() if page.stem == name)
+    scope: dict = {"__name__": name}
+    for snippet in snippets(page):
+        exec(compile(snippet, page.name, "exec"), scope)
     assert capsys.readouterr().out
 
 
+def test_pages_with_snippets_are_found():
+    """The control of the test above."""
+    assert {"README", "index", "kinds", "guide", "classify", "clouds"} <= set(SHOWN)
+    assert "limits" not in SHOWN
+
+
 def test_links_lead_somewhere_and_commits_are_checked():
-    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+    for page in pages():
         for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
     config = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
@@ -37,10 +53,20 @@ def test_links_lead_somewhere_and_commits_are_checked():
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", *(f"docs/{name}.md" for name in ("text", "guide", "volumes", "sizes", "deploy", "folders"))]
+    "page",
+    ["README.md", *(f"docs/{name}.md" for name in FILLED)],
 )
 def test_tables_and_cells_are_the_committed_figures(monkeypatch, page):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     text = (ROOT / page).read_text(encoding="utf-8")
     assert "<!-- " in text
     assert importlib.import_module("readme").filled(text) == text
+
+
+def test_every_page_with_a_marked_table_is_filled(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    readme = importlib.import_module("readme")
+    marked = {page for page in pages() if "<!-- " in page.read_text(encoding="utf-8")}
+    assert marked == set(readme.PAGES)
+    names = {name for page in marked for name in re.findall(r"<!-- (?:table: )?([\w-]+) -->", page.read_text(encoding="utf-8"))}
+    assert names - {"end"} == {*readme.TABLES, *readme.CELLS}

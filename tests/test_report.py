@@ -175,10 +175,18 @@ def test_polar_plots():
     marked = axes.lines[1].get_markevery()
     np.testing.assert_allclose(np.degrees(angle[marked]), [0, 90, 180, 270])
     np.testing.assert_allclose(value[marked], BARE.values)
-    assert value[45] == pytest.approx((0.875 + 0.25) / 2)  # interpolated along the arc
+    assert np.isnan(np.delete(value, [*marked, 360])).all(), "between quarter turns nothing was measured"
     figure = replace(dihedral(), methods=[dihedral().methods[1], Method("_hidden $x$ <b>", [0.5, 0.4, 0.3, 0.2])]).plot()
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["bare", "_hidden $x$ <b>"]
     assert figure.legends[0].get_title().get_text() == "dashed: flipped"
+    close = replace(orbit(Method("adapted", [0.9, 0.5, 0.7, 0.1])), angles=[0.0, 30.0, 345.0, 180.0]).plot().axes[0].lines[0]
+    angle, value = close.get_data()
+    at = dict(zip(np.degrees(angle).round().astype(int).tolist(), value, strict=True))
+    assert (at[15], at[350]) == (pytest.approx(0.7), pytest.approx(0.7 + 0.2 / 3)), (
+        "lines join neighbours, across 0 degrees too"
+    )
+    assert math.isnan(at[60])
+    assert math.isnan(at[200])
     lines = figure.axes[0].lines
     assert [line.get_linestyle() for line in lines] == ["-", "--"] * 2
     assert [line.get_color() for line in lines] == [lines[0].get_color()] * 2 + [lines[2].get_color()] * 2

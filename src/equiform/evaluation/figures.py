@@ -15,6 +15,7 @@ from .results import Method, Sample
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+NEIGHBOURS = 30  # degrees between two measured angles up to which a line joins them
 MOST_NAMED = 24  # elements named along an axis
 # Okabe and Ito's colours, for all kinds of colour vision; the markers say the same again
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
@@ -23,7 +24,7 @@ COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 def by_angle(
     title: str, angles: Sequence[float], flips: Sequence[bool], methods: Sequence[Method], path: str | Path | None
 ) -> "Figure":
-    """The metric by angle, 0 degrees up, counter-clockwise as the images turn; markers are measured, lines interpolated."""
+    """The metric by angle, 0 degrees up, counter-clockwise as the images turn; markers are measured, lines join near ones."""
     from matplotlib.ticker import MaxNLocator
 
     figure = _figure(7.4, 5.2)
@@ -75,12 +76,22 @@ def _draw(axes: Any, angles: Sequence[float], flips: Sequence[bool], method: Met
         measured, values = np.array(angles, float)[chosen] % 360, np.array(method.values, float)[chosen]
         values[~np.isfinite(values)] = np.nan
         around = np.union1d(np.linspace(0, 360, 361), measured)
-        # arcs, not chords: a model that answers alike in every pose is a circle
-        drawn += axes.plot(np.radians(around), np.interp(around, measured, values, period=360), color=colour, marker=marker)
+        # arcs, not chords: a model that answers alike in every pose is a circle, where it was measured all around
+        shown = np.where(_between_neighbours(around, measured), np.interp(around, measured, values, period=360), np.nan)
+        drawn += axes.plot(np.radians(around), shown, color=colour, marker=marker)
         drawn[-1].set(markevery=np.flatnonzero(np.isin(around, measured)).tolist(), clip_on=False)
         drawn[-1].set(linestyle="--" if flipped else "-", markerfacecolor="white" if flipped else colour)
         drawn[-1].set(linewidth=1.8 if position else 2.6, zorder=4 if position else 5)
     return drawn[0]
+
+
+def _between_neighbours(around: np.ndarray, measured: np.ndarray) -> np.ndarray:
+    """Which angles were measured, or lie between two that were and are near each other; all in degrees."""
+    ends = np.unique(measured)
+    after = np.searchsorted(ends, around % 360, side="right")
+    upper = np.append(ends, ends[0] + 360)[after]
+    lower = np.append(ends[-1] - 360, ends)[after]
+    return (upper - lower <= NEIGHBOURS) | np.isin(around % 360, ends)
 
 
 def confidence(methods: Sequence[Method], path: str | Path | None) -> "Figure":

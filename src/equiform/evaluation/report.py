@@ -206,7 +206,7 @@ class OrbitReport:
         return sum(not angle and not flip for angle, flip in zip(self.angles, self.flips, strict=True)) <= 1
 
     def plot(self, path: str | Path | None = None) -> "Figure":
-        """The metric by angle, 0 degrees up, counter-clockwise as the images turn; markers are measured, lines interpolated.
+        """The metric by angle, 0 degrees up, counter-clockwise as the images turn; markers are measured, lines join near ones.
 
         Where several elements turn by 0 degrees (sizes, products), element by element.
         """

@@ -173,10 +173,11 @@ def group(name: "str | Group") -> Group:
     """The group of that name: "C4", "D4", "SO2", "SO3", "E3", "C4z" (about z), "O" (the cube), "Shift16" (cyclic shifts),
     "Scale(0.5,2,5)", or a product such as "C4*Scale(0.5,2,5)". A `Group` comes back.
 
-    >>> group("C4").order
-    4
-    >>> group("C4*Scale(0.5,2,5)").order
-    20
+    Examples:
+        >>> group("C4").order
+        4
+        >>> group("C4*Scale(0.5,2,5)").order
+        20
 
     Raises ValueError for an unknown name.
     """

@@ -35,12 +35,13 @@ def act(
     width) of a volume; without one there is none, and points are metric. `batch` is the row of every point of a flat batch of
     clouds, whose points, vectors and matrices are (N, ...). `name`: what errors call x.
 
-    >>> import torch
-    >>> from equiform import group
-    >>> x = torch.rand(2, 3, 4, 6)
-    >>> quarter = group("C4").elements[1:2]
-    >>> torch.equal(act(quarter, x), torch.rot90(x, 1, (-2, -1)))
-    True
+    Examples:
+        >>> import torch
+        >>> from equiform import group
+        >>> x = torch.rand(2, 3, 4, 6)
+        >>> quarter = group("C4").elements[1:2]
+        >>> torch.equal(act(quarter, x), torch.rot90(x, 1, (-2, -1)))
+        True
 
     Raises ValueError or TypeError naming the leaf that does not fit its kind.
     """

@@ -22,8 +22,9 @@ class Scale(Group):
     nearest element is then the end. A pose may lie between two elements.
     Equivariance is a statement with an error, to be measured beside the error of resizing there and back.
 
-    >>> [Scale(0.5, 2, 5).label(g) for g in Scale(0.5, 2, 5).elements]
-    ['1x', '0.5x', '0.707x', '1.41x', '2x']
+    Examples:
+        >>> [Scale(0.5, 2, 5).label(g) for g in Scale(0.5, 2, 5).elements]
+        ['1x', '0.5x', '0.707x', '1.41x', '2x']
 
     Raises ValueError unless 0 < low <= 1 <= high, low < high, and there are steps for 1 and for both ends.
     """
