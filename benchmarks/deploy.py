@@ -58,6 +58,7 @@ def timed(call: Callable[[], Any], device: str) -> float:
 @torch.inference_mode()
 def ratios(predictor: nn.Module, b: int, args: argparse.Namespace, compiled: bool) -> dict[str, Any]:
     """For one batch, by canonicalizer: `ratio` of the adapted model to the bare one, and `added`."""
+    torch.compiler.reset()  # what was compiled before counts against the limit of graphs
     x = torch.rand(b, 3, SIDE, SIDE, device=args.device, dtype=getattr(torch, args.dtype))
     made = torch.compile if compiled else lambda module: module
     at_once, bare = AtOnce(predictor(x)), made(predictor)
