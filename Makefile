@@ -18,7 +18,7 @@ demo: $(VENV)/demo-installed
 	$(BIN)/equiform demo --out $(OUT)
 
 test: check $(VISION)/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m ""
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m ""
 	OMP_NUM_THREADS=1 $(VISION)/bin/python -m pytest -n 2 -m "" tests/vision
 
 # needs no network, nor do its pages; a warning is an error
@@ -47,9 +47,10 @@ $(VENV)/demo-installed: $(VENV)/bin/python pyproject.toml constraints.txt
 	@$(INSTALL) -e '.[demo]' || $(MISSING)
 	@touch $@
 
+# without Ray, whose tests are skipped then: pip install -e '.[ray]' for them
 $(VENV)/dev-installed: $(VENV)/demo-installed
 	@echo "Installing the development tools into $(VENV) ..."
-	@$(INSTALL) -e '.[demo,transformers,onnx,detection,clouds,volumes,parquet,jpeg,ray,web,docs,dev]' || $(MISSING)
+	@$(INSTALL) -e '.[demo,transformers,onnx,detection,clouds,volumes,parquet,jpeg,web,docs,dev]' || $(MISSING)
 	@touch $@
 
 # torchvision and what needs it live apart: where it does not fit the torch beside it, half of the other packages fail with it

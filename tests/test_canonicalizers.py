@@ -79,6 +79,8 @@ def test_a_constant_pose_does_not():
 @pytest.mark.parametrize("name", SEEING)
 def test_scores_are_permuted(name):
     d4, canonicalizer, x = group("D4"), IMAGES[name]("D4").eval(), photos(2)
+    if name == "tiles":
+        canonicalizer.network.classifier.weight.data *= 100  # else its tiles tell too little for it to be sure of anything
     scores = canonicalizer(x).scores
     for g in d4.elements.split(1):
         assert torch.allclose(canonicalizer(act(g, x)).scores[:, d4.index(g @ d4.elements)], scores, atol=1e-5)

@@ -52,6 +52,8 @@ def test_models_of_video_are_equivariant_to_the_bit(name, canvas, unchecked):
 @pytest.mark.parametrize("name", SEEING)
 def test_the_pose_is_that_of_the_mean_of_the_log_posteriors(name):
     canonicalizer, x = IMAGES[name]("D4").eval(), clips(3, 4)
+    if name == "tiles":
+        canonicalizer.network.classifier.weight.data *= 100  # else its tiles tell too little for it to be sure of anything
     pose = canonicalizer(x)
     frames = [canonicalizer(x[:, i]).scores.log_softmax(1) for i in range(4)]
     assert torch.allclose(pose.scores.log_softmax(1), torch.stack(frames).mean(0).log_softmax(1), atol=1e-4)

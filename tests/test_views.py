@@ -100,8 +100,11 @@ def test_pixels_that_are_not_finite_do_not_count(view, bad):
 def test_a_picture_without_a_finite_pixel_says_nothing(make, bad):
     x = noise(2, 9, 12, torch.float32)
     x[1] = bad
+    canonicalizer = make("C4", resolution=16).eval()
+    if make is TileCanonicalizer:
+        canonicalizer.network.classifier.weight.data *= 100  # else its tiles tell too little for it to be sure of anything
     with torch.no_grad():
-        pose = make("C4", resolution=16).eval()(x)
+        pose = canonicalizer(x)
     assert pose.confidence[1] == pytest.approx(0.25, abs=1e-6)
     assert pose.confidence[0] > 0.25 + 1e-5, "control"
 

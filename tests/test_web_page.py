@@ -18,7 +18,7 @@ from PIL import Image
 from asserting import python
 from test_images import png
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("page")]  # one server and one browser
 SECONDS = 90  # that the page may take for anything
 # what the server would have to call to reach another machine is written to a file
 SERVER = """
