@@ -25,7 +25,7 @@ from .models import (
     device_of,
     first_answer,
 )
-from .options import Adapter, Backbone, Predictor
+from .options import Adapter, Backbone, Device, Normalize, Predictor, Size
 from .text import list_files, say
 
 
@@ -55,14 +55,10 @@ def diagnose_command(
         ),
     ] = None,
     num: Annotated[int, typer.Option(metavar="N", min=1, help="Images to look at, drawn with the seed.")] = 200,
-    size: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Side in pixels to which images are squeezed for the predictor.")
-    ] = 224,
-    normalize: Annotated[
-        str, typer.Option(metavar="NAME", help="What the predictor wants instead of RGB in [0, 1]: imagenet, none, or auto.")
-    ] = "auto",
+    size: Size = 224,
+    normalize: Normalize = "auto",
     batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Images in a batch.")] = 20,
-    device: Annotated[str, typer.Option(metavar="NAME", help="Where to compute: cpu, cuda, cuda:1, mps, ...")] = "cpu",
+    device: Device = "cpu",
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of the random numbers.")] = 0,
     out: Annotated[Path | None, typer.Option(metavar="FILE.json", help="Write what was found as JSON.")] = None,
     backbone: Backbone = None,

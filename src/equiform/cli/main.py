@@ -41,7 +41,7 @@ from .models import (
     teacher_of,
     to_fit,
 )
-from .options import Adapter, Backbone, Predictor
+from .options import Adapter, Backbone, Coverage, Device, Normalize, Predictor, Size, TopK
 from .predicting import predict_command
 from .text import Commands, list_files, say, size_of
 from .turning import upright_command
@@ -262,25 +262,10 @@ def evaluate_command(
             "(the pose it is surest of). Repeatable.",
         ),
     ] = ["bare"],  # noqa: B006  (typer copies it)
-    top_k: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=1, help="Answer with the mean over that many likeliest poses. [default: as saved, 1]"),
-    ] = None,
-    coverage: Annotated[
-        float | None,
-        typer.Option(metavar="P", help="Answer with the mean over as many poses as are right with this probability."),
-    ] = None,
-    size: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Side in pixels to which photos are squeezed for the predictor.")
-    ] = 224,
-    normalize: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME",
-            help="What the predictor wants instead of RGB in [0, 1]: imagenet (its mean and deviation), none, or auto: as "
-            "timm, torchvision or transformers say, none for FILE.py.",
-        ),
-    ] = "auto",
+    top_k: TopK = None,
+    coverage: Coverage = None,
+    size: Size = 224,
+    normalize: Normalize = "auto",
     frame: Annotated[
         str,
         typer.Option(
@@ -290,7 +275,7 @@ def evaluate_command(
         ),
     ] = FRAMES[0],
     batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Photos in a batch.")] = 32,
-    device: Annotated[str, typer.Option(metavar="NAME", help="Where to compute: cpu, cuda, cuda:1, mps, ...")] = "cpu",
+    device: Device = "cpu",
     out: Annotated[list[Path], typer.Option(metavar="FILE", help="Write the report as .html, .json or .csv. Repeatable.")] = [],  # noqa: B006  (typer copies it)
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace reports that are there already.")] = False,
     backbone: Backbone = None,

@@ -15,3 +15,21 @@ Backbone = Annotated[
     str | None,
     typer.Option(metavar="REF", help="Only for an adapter fitted with --backbone: the same reference again."),
 ]
+TopK = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, help="Answer with the mean over that many likeliest poses. [default: as saved, 1]"),
+]
+Coverage = Annotated[
+    float | None,
+    typer.Option(metavar="P", help="Answer with the mean over as many poses as are right with this probability."),
+]
+Size = Annotated[int, typer.Option(metavar="N", min=1, help="Side in pixels to which photos are squeezed for the predictor.")]
+Normalize = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="What the predictor wants instead of RGB in [0, 1]: imagenet (its mean and deviation), none, or auto: as timm, "
+        "torchvision or transformers say, none for FILE.py.",
+    ),
+]
+Device = Annotated[str, typer.Option(metavar="NAME", help="Where to compute: cpu, cuda, cuda:1, mps, ...")]

@@ -19,7 +19,7 @@ from ..jobs.running import summed
 from ..predictors.pairs import PhotoPredictor
 from ..predictors.references import check_reference, load_reference
 from .models import NORMALISATIONS, around, check_adapter, chosen_normalisation, device_of
-from .options import Adapter, Backbone, Predictor
+from .options import Adapter, Backbone, Coverage, Device, Normalize, Predictor, Size, TopK
 from .running import (
     Address,
     EngineName,
@@ -83,22 +83,12 @@ def predict_command(
         str | None,
         typer.Option(metavar="KIND", help="What the predictor gives: logits, mask, ... [default: as known, or as saved]"),
     ] = None,
-    top_k: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=1, help="Answer with the mean over that many likeliest poses. [default: as saved, 1]"),
-    ] = None,
-    coverage: Annotated[
-        float | None,
-        typer.Option(metavar="P", help="Answer with the mean over as many poses as are right with this probability."),
-    ] = None,
-    size: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Side in pixels to which photos are squeezed for the predictor.")
-    ] = 224,
-    normalize: Annotated[
-        str, typer.Option(metavar="NAME", help="What the predictor wants instead of RGB in [0, 1]: imagenet, none, or auto.")
-    ] = "auto",
+    top_k: TopK = None,
+    coverage: Coverage = None,
+    size: Size = 224,
+    normalize: Normalize = "auto",
     batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Photos in a batch.")] = 16,
-    device: Annotated[str, typer.Option(metavar="NAME", help="Where to compute: cpu, cuda, cuda:1, mps, ...")] = "cpu",
+    device: Device = "cpu",
     backbone: Backbone = None,
     overwrite: Overwrite = False,
     workers: Workers = None,

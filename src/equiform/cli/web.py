@@ -14,7 +14,7 @@ from ..web.answers import SHOWN, Setup, first_answer, nothing
 from ..web.classifier import LITE0, LITE0_PIXELS, class_names, efficientnet_lite0
 from ..web.page import serve
 from .models import NORMALISATIONS, check_adapter, chosen_normalisation, device_of, restored
-from .options import Adapter, Backbone
+from .options import Adapter, Backbone, Device
 from .text import say
 
 CLASSIFIER_SIDE = 224
@@ -48,7 +48,7 @@ def web_command(
     normalize: Annotated[
         str, typer.Option(metavar="NAME", help="What MODEL wants instead of RGB in [0, 1]: imagenet, none, or auto.")
     ] = "auto",
-    device: Annotated[str, typer.Option(metavar="NAME", help="Where to compute: cpu, cuda, cuda:1, mps, ...")] = "cpu",
+    device: Device = "cpu",
     host: Annotated[
         str, typer.Option(metavar="ADDRESS", help="Where the page is served: with 0.0.0.0 everyone who reaches this machine.")
     ] = "127.0.0.1",
