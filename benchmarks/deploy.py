@@ -9,9 +9,11 @@ noise, so that poses differ and rows are moved. In every round all are timed, on
 medians over rounds of ratios to the bare predictor of the same round, compiled ones to the compiled predictor. `added`: the
 adapted model around a predictor that answers at once, which is all but the predictor's own pass, and steadier.
 Peak memory is that of a process of its own which runs the model once on the largest batch, over that of the bare predictor.
+Rows of other predictors and batches that the JSON holds are kept, and so is the peak of a larger batch.
 """
 
 import argparse
+import json
 import os
 import resource
 import statistics
@@ -128,14 +130,16 @@ def main() -> None:
     common.keep_memory()
     torch.set_num_threads(args.threads)
     name_of = "deploy" if args.device == "cpu" else f"deploy-{args.device}"
-    figures: dict[str, Any] = {"equiform": equiform.__version__, "device": args.device, "dtype": args.dtype}
-    figures |= {"rounds": args.rounds, "predictors": {}}
+    path = common.results(name_of, args.out)
+    figures: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"predictors": {}}
+    figures |= {"equiform": equiform.__version__, "device": args.device, "dtype": args.dtype, "rounds": args.rounds}
     for name in args.predictors:
         torch.manual_seed(0)
         predictor = placed(PREDICTORS[name].make(), args)
-        times: dict[str, Any] = {}
-        memory = {"memory": peaks(name, max(args.batches))} if args.device == "cpu" else {}
-        figures["predictors"][name] = {"times": times} | memory
+        found = figures["predictors"].setdefault(name, {"times": {}})
+        times, most = found["times"], max(args.batches)
+        if args.device == "cpu" and most >= found.get("memory_batch", 0):
+            found |= {"memory": peaks(name, most), "memory_batch": most}
         for compiled in (False,) if args.no_compile else (False, True):
             for b in args.batches:
                 times[f"batch {b}" + ", compiled" * compiled] = ratios(predictor, b, args, compiled)
