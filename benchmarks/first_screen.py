@@ -60,7 +60,8 @@ def gains(figures: Figures) -> str:
 
     def gained(name: str, adapted: str) -> str:
         found = ready[name]["rows"]
-        return f"{name}, {ready[name]['metric']}: {found['bare']['mean']:.3f} → {found[adapted]['mean']:.3f}"
+        shown = f"{found['bare']['mean']:.3f} → {found[adapted]['mean']:.3f}"
+        return f"{name}, {ready[name]['metric']}: {shown} ({ready[name]['photos']} photos)"
 
     def passes(name: str, row: str) -> str:
         return f"{ready[name]['rows'][row]['passes']:.1f} passes"
@@ -90,21 +91,21 @@ def gains(figures: Figures) -> str:
         ),
         (
             "drones, robots: any angle",
-            '`adapt(net, "SO2", canonicalizer="photos-so2")`',
+            '`adapt(net, "SO2", canonicalizer="photos-so2", coverage=0.9)`',
             "as `photos-c4`",
-            f"{LITE0}, top-1 of photos at {len(figures('angles')['angles'])} angles: {any_angle}",
+            f"{LITE0}, top-1 of {figures('angles')['photos']} photos at {len(figures('angles')['angles'])} angles: {any_angle}",
         ),
         (
             "a folder of scans or photos",
-            "`equiform upright`",
-            f"{careful['photos_a_second']:.0f} photos a second",
-            f"wrong photos of {upright['counted']:,}: {put_right}",
+            f"`equiform upright {' '.join(careful['options'])}`",
+            "no predictor runs",
+            f"wrong photos of {upright['counted']:,}: {put_right}, {careful['left alone']} left alone",
         ),
         (
             "text on its side",
             '`load("text-c4", reader)`',
             f"{reading['page']['time']:.2f}x to {reading['line']['time']:.2f}x Tesseract's time",
-            f"wrong letters of pages upside down: {letters[0]:.1%} → {letters[1]:.1%}",
+            f"wrong letters of {figures('text')['pages']['page']} pages, upside down: {letters[0]:.1%} → {letters[1]:.1%}",
         ),
         (
             "microscopes, textures: no up",
@@ -115,20 +116,20 @@ def gains(figures: Figures) -> str:
         (
             "volumes: CT, MR, stacks",
             '`adapt(net, "O", inputs="volume", outputs=...)`, `fit`',
-            f"{volumes['fit_seconds']} s of fitting, {volumes['dice']['adapted']['time']:.2f}x the time",
-            f"a U-Net, Dice, synthetic bodies: {dice}",
+            f"{volumes['dice']['adapted']['time']:.2f}x the time",
+            f"a U-Net, Dice, {volumes['test']} synthetic bodies: {dice}",
         ),
         (
             "point clouds, any rotation",
             '`adapt(net, "SO3", outputs=...)`, `fit`',
             f"{figures('pointclouds-cost')['over_dgcnn_32_clouds']['search']:.1%} of a DGCNN's time",
-            f"PointNet, accuracy: {clouds}",
+            f"PointNet, accuracy: {clouds} (150 clouds, 3 draws)",
         ),
         (
             "molecules, particles",
             '`adapt(net, "E3", inputs=..., outputs="points")`, `fit(task_loss=...)`',
             "trained with the model",
-            f"charged particles, test error: {errors} (lower is better)",
+            f"charged particles, test error: {errors} (2,000 systems; lower is better)",
         ),
     ]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
