@@ -91,7 +91,7 @@ def gains(figures: Figures) -> str:
         ),
         (
             "drones, robots: any angle",
-            '`adapt(net, "SO2", canonicalizer="photos-so2", coverage=0.9, inputs=Image("bicubic", border="reflect"))`',
+            '`adapt(net, "SO2", canonicalizer="photos-so2", coverage=0.9, inputs=geometry.Image("bicubic", border="reflect"))`',
             "as `photos-c4`",
             f"{LITE0}, top-1 of {figures('angles')['photos']} photos at {len(figures('angles')['angles'])} angles: {any_angle}",
         ),
