@@ -135,12 +135,11 @@ def _precision(
     weight: Float[np.ndarray, "r k"], matched: Bool[np.ndarray, " k"], total: Float[np.ndarray, " r"]
 ) -> Float[np.ndarray, " r"]:
     """The mean precision at COCO's recalls, of detections with these weights, the surest first, and of as many objects."""
-    right, found = (weight * matched).cumsum(1), weight.cumsum(1)
+    found, right = weight.cumsum(1)[:, matched], weight[:, matched].cumsum(1)  # where an object is found: elsewhere recall stays
     recall, precision = right / np.maximum(total, TINY)[:, None], right / np.maximum(found, TINY)
-    # the best precision at that recall or a greater one; 0 beyond the last
-    best = np.pad(np.maximum.accumulate(precision[:, ::-1], 1)[:, ::-1], ((0, 0), (0, 1)))
-    places = np.stack([np.searchsorted(row, RECALLS, side="left") for row in recall])
-    return np.where(total > 0, np.take_along_axis(best, places, 1).mean(1), np.nan)
+    best = np.maximum.accumulate(precision[:, ::-1], 1)[:, ::-1]  # at that recall or a greater one; 0 beyond the last
+    reached = np.diff(np.searchsorted(RECALLS, recall, side="right"), axis=1, prepend=0)
+    return np.where(total > 0, (best * reached).sum(1) / len(RECALLS), np.nan)
 
 
 def _check(name: str, value: Any, needed: set[str]) -> None:
