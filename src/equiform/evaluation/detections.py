@@ -135,7 +135,10 @@ def _precision(
     weight: Float[np.ndarray, "r k"], matched: Bool[np.ndarray, " k"], total: Float[np.ndarray, " r"]
 ) -> Float[np.ndarray, " r"]:
     """The mean precision at COCO's recalls, of detections with these weights, the surest first, and of as many objects."""
-    found, right = weight.cumsum(1)[:, matched], weight[:, matched].cumsum(1)  # where an object is found: elsewhere recall stays
+    found, right = (
+        weight.cumsum(1)[:, matched],
+        weight[:, matched].cumsum(1),
+    )  # where an object is found: elsewhere recall stays
     recall, precision = right / np.maximum(total, TINY)[:, None], right / np.maximum(found, TINY)
     best = np.maximum.accumulate(precision[:, ::-1], 1)[:, ::-1]  # at that recall or a greater one; 0 beyond the last
     reached = np.diff(np.searchsorted(RECALLS, recall, side="right"), axis=1, prepend=0)

@@ -322,7 +322,8 @@ def _with_intervals(rows: Sequence[Method], tallies: Sequence[_Tally], mean_from
     drawn = resampled([tally.metrics[mean_from:] for tally in tallies])
     if not drawn:
         return list(rows)
-    num_inputs, found = len(tallies[0].metrics[0]), []
+    first: Any = tallies[0].metrics[0]
+    num_inputs, found = len(first), []
     for i, (row, values) in enumerate(zip(rows, drawn, strict=True)):
         more = drawn[0] - values
         gain = [float(more[0]), *interval(more, num_inputs)] if i else []

@@ -270,7 +270,16 @@ class OrbitReport:
         """A row per method: the summary and the cost, then a column per element."""
         file = io.StringIO()
         table = csv.writer(file)
-        summary = ["upright", "mean", "interval from", "interval to", "worst", "worst element", "pose accuracy", "equivariance error"]
+        summary = [
+            "upright",
+            "mean",
+            "interval from",
+            "interval to",
+            "worst",
+            "worst element",
+            "pose accuracy",
+            "equivariance error",
+        ]
         table.writerow(["method", "metric", "group", "samples", *summary, "passes", "time", "parameters", *self.elements])
         for method in self.methods:
             row = [method.name, self.metric, self.group, self.num_samples, self.upright_of(method.name), method.mean]

@@ -59,7 +59,7 @@ def interval(values: Float[np.ndarray, " r"], num_inputs: int) -> list[float]:
     spread = np.nansum(influence**2) ** 1.5
     if spread == 0 or not 0 < below < 1:  # the same whatever is drawn, or nearly
         return [float(end) for end in np.percentile(drawn, (2.5, 97.5))]
-    bias, skewness = NORMAL.inv_cdf(below), np.nansum(influence**3) / (6 * spread)
+    bias, skewness = NORMAL.inv_cdf(below), float(np.nansum(influence**3) / (6 * spread))
     ends = [bias + NORMAL.inv_cdf(share) for share in (0.025, 0.975)]
     shares = [NORMAL.cdf(bias + end / (1 - skewness * end)) for end in ends]
     return [float(end) for end in np.quantile(drawn, shares)]
