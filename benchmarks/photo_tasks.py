@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Subset
 
 import common
 from equiform import Rows, act, group, inverse
-from intervals import Accuracy, BoxAP50, MeanIoU, PerPhoto
+from intervals import PerPhoto
 
 SIDE = 224  # of the photos that classifiers are given
 LONGER_SIDE = 321  # of those that the segmenter sees
@@ -49,7 +49,7 @@ def classification(reference: str, folder: Path, labels: Path | None = None, lim
     classifier = common.predictor(reference)
     photos, folders = common.photos(folder, SIDE)
     data = common.Photos(photos, common.class_indices(folders, labels))
-    return Task(classifier, DataLoader(first(data, limit), batch_size=32), Accuracy(), "logits", classifier)
+    return Task(classifier, DataLoader(first(data, limit), batch_size=32), PerPhoto("accuracy"), "logits", classifier)
 
 
 def first(data: Any, limit: int | None) -> Subset:
@@ -88,7 +88,7 @@ def segmentation(reference: str, folder: Path, limit: int | None = None) -> Task
     data = common.PhotoFiles(pairs, lambda labels: voc[torch.from_numpy(np.array(Image.open(labels)).astype(np.int64))])
     segmenter = Segmenter(common.predictor(reference))
     loader = DataLoader(first(data, limit), batch_size=1)  # one by one: a batch of tensors has one size
-    return Task(segmenter, loader, MeanIoU(), "image", segmenter.confidence, targets="mask")
+    return Task(segmenter, loader, PerPhoto("miou"), "image", segmenter.confidence, targets="mask")
 
 
 # ---------------------------------------------------------------------------------------------------------- detection
@@ -164,7 +164,13 @@ def detection(reference: str, folder: Path, limit: int | None = None) -> Task:
     loader = DataLoader(first(boxes_of(folder), limit), batch_size=16, collate_fn=listed)
     kinds = {"inputs": Rows("image"), "outputs": Rows(DETECTIONS), "targets": Rows({"boxes": "boxes", "labels": "invariant"})}
     return Task(
-        detector, loader, BoxAP50(), confidence=detector.confidence, measure="energy", merged=OrbitMerged(detector), **kinds
+        detector,
+        loader,
+        PerPhoto("box_ap50"),
+        confidence=detector.confidence,
+        measure="energy",
+        merged=OrbitMerged(detector),
+        **kinds,
     )
 
 

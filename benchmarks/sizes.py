@@ -32,7 +32,7 @@ from equiform.evaluation.detections import AveragePrecision
 from equiform.geometry import Image, Scale
 from equiform.geometry.groups import size_of
 from equiform.geometry.scales import resizing
-from intervals import Accuracy, BoxAP50, PerPhoto, interval, samples
+from intervals import PerPhoto, interval, samples
 from turned import cost
 
 SHOWN = (0.35, 0.5, 0.71, 1.0, 1.41, 2.0)
@@ -133,7 +133,7 @@ def classified(
         for name, method in methods_at(predictor, model, size, beyond).items():
             seen[name] = p = seen[method] if isinstance(method, str) else answers(method, x)
             error = float((p - usual.setdefault(name, p)).abs().amax(1).mean())
-            score = scores.setdefault(str(size), {})[name] = Accuracy()
+            score = scores.setdefault(str(size), {})[name] = PerPhoto("accuracy")
             score.update(p, labels)
             found[name] = {"top1": score.compute(), "error": error}
         result[str(size)] = found | {"pose": poses(model, x, size)}
@@ -193,7 +193,7 @@ def detected(network: nn.Module, canonicalizer: OrbitCanonicalizer, data: Any) -
     usual: dict[str, list[Any]] = {name: [] for name in ("bare", "adapted", "known size")}
     for size in sorted(SHOWN, key=lambda one: one != 1):  # the usual size first, which the others are compared with
         g, back = resizing(torch.tensor([size])), inverse(resizing(torch.tensor([min(max(size, sizes.low), sizes.high)])))
-        row = scores[str(size)] = {name: BoxAP50() for name in usual}
+        row = scores[str(size)] = {name: PerPhoto("box_ap50") for name in usual}
         alike = {name: AveragePrecision("boxes", 0.5) for name in usual}
         for start in range(0, len(data), 16):
             images, targets = map(list, zip(*[data[i] for i in range(start, min(start + 16, len(data)))], strict=True))

@@ -21,7 +21,7 @@ import common
 from anatomy import CLASSES, bodies
 from equiform import Equivariant, act, adapt, evaluate, fit, group
 from equiform.canonicalizers import VolumeCanonicalizer
-from intervals import Dice, interval, over_elements, samples
+from intervals import PerPhoto, interval, over_elements, samples
 
 LAW = ("O", "Oh", "D2h", "C4z", "C2z")
 SHAPES = ((12, 12, 12), (9, 12, 14))
@@ -158,7 +158,7 @@ def segmentation(model: Equivariant, num: int, folder: Path) -> dict[str, Any]:
     `interval`: of the mean over the elements, from bodies drawn again with replacement.
     """
     sure = Equivariant(model.predictor, model.canonicalizer, model.inputs, model.outputs, coverage=0.9)
-    metric = Dice()
+    metric = PerPhoto("dice")
     report = evaluate(
         model, bodies(num, seed=4), metric=metric, baselines=["bare"], others={"coverage 0.9": sure}, batch_size=1
     )

@@ -230,10 +230,10 @@ def test_the_errors_of_a_model_that_is_not_equivariant_are_seen(scripts):
 def test_what_size_costs_and_what_of_it_is_won_back(scripts):
     """Worked example: of 40 photos the bare classifier knows all in the usual size and 10 in each other one, the adapted 25."""
     import sizes
-    from intervals import Accuracy
+    from intervals import PerPhoto
 
-    def right(num: int) -> Accuracy:
-        score = Accuracy()
+    def right(num: int) -> PerPhoto:
+        score = PerPhoto("accuracy")
         score.update(torch.eye(2)[(torch.arange(40) >= num).long()], torch.zeros(40, dtype=torch.long))
         return score
 

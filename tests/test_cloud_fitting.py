@@ -231,12 +231,12 @@ def test_parts_are_measured_point_by_point_and_by_hand():
     parts[:, 3] = -1  # no point
     report = evaluate(model, (x, parts), metric="part_iou", group="C4z", baselines=("bare",))
     assert report["bare"].values[0] > 0.5
-    from equiform.evaluation.metrics import part_iou, point_accuracy
+    from equiform.evaluation.metrics import part_iou, point_hits
 
     target = torch.tensor([[0, 0, 1, 1], [2, 2, 2, -1]])
     said = F.one_hot(torch.tensor([[0, 1, 1, 1], [2, 2, 2, 0]]), 3).float()
-    assert point_accuracy(said, target) == pytest.approx(6 / 7)
-    assert part_iou(said, target) == pytest.approx(((1 / 2 + 2 / 3) / 2 + 1) / 2)
+    assert point_hits(said, target).tolist() == [[3, 4], [3, 3]]
+    assert part_iou(said, target).tolist() == [[pytest.approx((1 / 2 + 2 / 3) / 2), 1], [1, 1]]
 
 
 @pytest.mark.parametrize("points", [48, 2])

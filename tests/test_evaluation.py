@@ -157,6 +157,9 @@ def test_public_checks():
     refused(AssertionError, "element 2 differs", lambda: check_equivariant(TopIsBright(), x, "C4", outputs="logits"))
     assert equivariance_error(lambda v: v.flatten(2), x[:, :, :4], "C4", outputs="image")[1] == float("inf")
     assert equiform.testing.difference([torch.ones(2)], [torch.zeros(2)], [Kind("invariant")]) == 1
+    words = [[{"words": ["a", "b"][:n]}] for n in (1, 2)]
+    assert equiform.testing.difference(*words, equiform.Rows({"words": "invariant"})) == float("inf"), "not as many words"
+    assert equiform.testing.difference(words[1], words[1], equiform.Rows({"words": "invariant"})) == 0
 
     def segment(image, points):
         return {"mask": image > 0.35, "points": points + 0.5}

@@ -12,7 +12,6 @@ from torch import nn
 
 from asserting import refused
 from equiform.canonicalizers import UniformCanonicalizer
-from equiform.evaluation import metrics
 
 NETWORK = """
 from torch import nn
@@ -37,101 +36,17 @@ def benchmark(monkeypatch):
     return ready_models
 
 
-# ---------------------------------------------------------------------------------------------------------- intervals
-
-
-def classes(n, generator):
-    return torch.randn(n, 3, generator=generator), torch.randint(3, (n,), generator=generator)
-
-
-def label_maps(n, generator):
-    labels = torch.randint(3, (n, 6, 5), generator=generator)
-    scores = torch.randn(n, 3, 6, 5, generator=generator)
-    labels[0], scores[0, 2] = labels[0] % 2, -9  # a class that the first photo has nothing of
-    labels[:, 0] = 255
-    return scores, labels
-
-
-def detections(n, generator):
-    """Objects, one of them a crowd, found moved a little or with another label, and a box where there is nothing."""
-    found, there = [], []
-    for i in range(n):
-        corner = torch.randint(40, (4, 2), generator=generator).float()
-        boxes, labels = torch.cat([corner, corner + 12], 1), torch.randint(2, (4,), generator=generator)
-        labels *= i > 0  # the first has one class alone, and all of it is found
-        there.append({"boxes": boxes[:3], "labels": labels[:3], "iscrowd": torch.tensor([0, 0, 1])})
-        moved, guessed = boxes + (i > 0) * torch.randint(6, (4, 1), generator=generator), labels.clone()
-        guessed[0] += 2 * (i > 0)  # a class of no object
-        found.append({"boxes": moved, "labels": guessed, "scores": torch.rand(4, generator=generator)})
-    return found, there
-
-
-@pytest.mark.parametrize(
-    "name, named, drawn",
-    [
-        ("Accuracy", "accuracy", classes),
-        ("MeanIoU", "miou", label_maps),
-        ("Dice", "dice", label_maps),
-        ("BoxAP50", "box_ap50", detections),
-    ],
-)
-def test_a_weight_is_so_many_of_a_photo(name, named, drawn):
-    """The metric with weights is that of `evaluate` on photos that are there several times, or not at all."""
-    if named == "box_ap50":
-        pytest.importorskip("pycocotools")
-    import intervals
-
-    n = 7
-    outputs, targets = drawn(n, torch.Generator().manual_seed(0))
-    kept = getattr(intervals, name)()
-    kept.update(outputs[:3], targets[:3])
-    kept.update(outputs[3:], targets[3:])
-    weights = np.array([[1] * n, [0, 2, 1, 0, 3, 0, 1], [4, 0, 0, 0, 0, 0, 0]])
-    values = kept.weighted(weights.astype(float))
-    for row, value in zip(weights, values, strict=True):
-        expected = metrics.METRICS[named].make(None)
-        for i in np.repeat(np.arange(n), row):
-            expected.update(outputs[i : i + 1], targets[i : i + 1])
-        assert value == pytest.approx(expected.compute(), abs=1e-9)
-    assert len(set(np.round(values, 3))) == 3, "control: weights matter"
-    assert (len(kept), kept.compute()) == (n, values[0])
-
-
-def test_intervals_and_the_test_of_pairs():
-    import intervals
-
-    rng, n = np.random.default_rng(0), 400
-    x = rng.normal(3, 2, n)
-    weights = intervals.samples(n, 4000)
-    assert (weights.sum(1)[[0, 1, -1]] == [n, n - 1, n]).all()
-    means = weights @ x / weights.sum(1)
-    low, high = intervals.interval(means, n)
-    half = 1.96 * x.std() / n**0.5
-    assert (low, high) == (pytest.approx(x.mean() - half, abs=0.02), pytest.approx(x.mean() + half, abs=0.02))
-    assert intervals.interval(np.full(len(weights), 0.5), n) == [0.5, 0.5]
-    # resamples that are too low by half a deviation: a normal value's interval moves up by twice that (the bias is in both)
-    biased = np.concatenate([means[: n + 1], means[n + 1 :] - half / 4])
-    assert np.mean(intervals.interval(biased, n)) == pytest.approx(x.mean() + half / 4, abs=0.03)
-    # the mean of few skewed values reaches farther up
-    few, drawn = rng.exponential(1, 20), intervals.samples(20, 4000)
-    means = drawn @ few / drawn.sum(1)
-    low, high = intervals.interval(means, 20)
-    plain = np.percentile(means[21:], (2.5, 97.5))
-    assert low > plain[0]
-    assert high > plain[1]
-
-
 def test_pairs_are_counted_by_photo():
     import intervals
 
     right = {"one": [1, 1, 1, 1, 1, 1, 0, 0], "other": [0, 0, 0, 0, 0, 0, 1, 0]}
-    copies = {name: intervals.Accuracy() for name in right}
+    copies = {name: intervals.PerPhoto("accuracy") for name in right}
     for name, values in right.items():
-        copies[name].right = [bool(value) for value in values]
+        copies[name].update(torch.eye(2)[values], torch.ones(8, dtype=torch.long))
     one, other = copies.values()
     assert intervals.mcnemar([one], [other]) == {"better": 6, "worse": 1, "p": pytest.approx(16 / 128)}
     assert intervals.mcnemar([one, other], [other, one]) == {"better": 0, "worse": 0, "p": 1}
-    assert intervals.mcnemar([intervals.MeanIoU()], [intervals.MeanIoU()]) is None
+    assert intervals.mcnemar([intervals.PerPhoto("miou")], [intervals.PerPhoto("miou")]) is None
 
 
 # ------------------------------------------------------------------------------------------------------------- tables

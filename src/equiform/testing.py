@@ -71,8 +71,10 @@ def _kinds(model: Any, inputs: Any, outputs: Any, group: Group) -> tuple[Any, An
 
 def difference(got: Any, expected: Any, outputs: Any) -> float:
     """The greatest absolute difference between two values of one structure; infinite where shapes differ."""
-    worst = 0.0
-    for (kind, a, _), (_, b, _) in zip(nested.leaves(outputs, got), nested.leaves(outputs, expected), strict=True):
+    worst, ours, theirs = 0.0, nested.leaves(outputs, got), nested.leaves(outputs, expected)
+    if len(ours) != len(theirs):  # more words were read, more objects found
+        return float("inf")
+    for (kind, a, _), (_, b, _) in zip(ours, theirs, strict=True):
         if isinstance(kind, Rows):
             rows = [difference(i, j, kind.kinds) for i, j in zip(a, b, strict=True)]
             worst = max([worst, *rows])

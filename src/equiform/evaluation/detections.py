@@ -6,12 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Float
 
 from .._optional import optional
 
 IOU_TYPES = {"boxes": "bbox", "masks": "segm"}  # what is compared: its name in a detection, and COCO's name for it
 WHOLE = [0, 1e10]  # areas: all of them
 MAX_DETECTIONS = 100
+RECALLS = np.linspace(0, 1, 101)  # at which COCO reads the precision
+TINY = 1e-9
 
 
 class AveragePrecision:
@@ -29,9 +32,11 @@ class AveragePrecision:
         self.images: list[dict[str, Any]] = []
         self.found: list[dict[str, Any]] = []
         self.truth: list[dict[str, Any]] = []
+        self._judged: Any = None  # of the photos so far
 
     def update(self, output: Any, target: Any) -> None:
         """Add the detections and the ground truth of a list of photos."""
+        self._judged = None
         for name, value, needed in (("detections", output, {"scores"}), ("targets", target, set())):
             _check(name, value, needed | {self.what, "labels"})
         for detections, objects in zip(output, target, strict=True):
@@ -48,8 +53,23 @@ class AveragePrecision:
         precision = precision[precision > -1]  # -1: a class that is in no target
         return float(precision.mean()) if precision.size else float("nan")
 
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def weighted(self, weights: Float[np.ndarray, "r n"]) -> Float[np.ndarray, " r"]:
+        """The average precision for each row of weights, 2 as if a photo were there twice."""
+        photos, n = self.judged().evalImgs, len(self)  # class by class, a photo each; None where it has nothing of the class
+        classes = [photos[start : start + n] for start in range(0, len(photos), n)]
+        found = [one for photos in classes for one in _class_precisions(photos, weights)]
+        return np.nanmean(np.stack(found), 0) if found else np.full(len(weights), np.nan)
+
     def judged(self) -> Any:
         """pycocotools' COCOeval of it all; its `evalImgs` says what was found, class by class, a photo each."""
+        if self._judged is None:
+            self._judged = self._judge()
+        return self._judged
+
+    def _judge(self) -> Any:
         evaluation = optional("pycocotools.cocoeval", "detection")
         labels = sorted({entry["category_id"] for entry in self.truth + self.found})
         with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints
@@ -92,6 +112,37 @@ class AveragePrecision:
         index.dataset = {"images": self.images, "annotations": annotations, "categories": categories}
         index.createIndex()
         return index
+
+
+def _class_precisions(photos: Sequence[dict[str, Any] | None], weights: Float[np.ndarray, "r n"]) -> list[np.ndarray]:
+    """The average precision of one class at each threshold, for each row of weights, nan where it has no object; nothing where
+    it never has."""
+    there = [(i, one) for i, one in enumerate(photos) if one is not None]
+    objects = np.zeros(len(photos))
+    for i, one in there:
+        objects[i] = np.sum(np.logical_not(one["gtIgnore"]))
+    if not objects.any():
+        return []
+    order = np.argsort(-np.concatenate([one["dtScores"] for _, one in there]), kind="mergesort")
+    photo = np.concatenate([np.full(len(one["dtScores"]), i) for i, one in there])[order]
+    matched = np.concatenate([one["dtMatches"] > 0 for _, one in there], 1)[:, order]
+    ignored = np.concatenate([one["dtIgnore"] > 0 for _, one in there], 1)[:, order]
+    drawn, total = weights[:, photo], weights @ objects
+    return [_precision(drawn * ~out, right, total) for right, out in zip(matched, ignored, strict=True)]
+
+
+def _precision(
+    weight: Float[np.ndarray, "r k"], matched: Bool[np.ndarray, " k"], total: Float[np.ndarray, " r"]
+) -> Float[np.ndarray, " r"]:
+    """The mean precision at COCO's recalls, of detections with these weights, the surest first, and of as many objects."""
+    found, right = (
+        weight.cumsum(1)[:, matched],
+        weight[:, matched].cumsum(1),
+    )  # where an object is found: elsewhere recall stays
+    recall, precision = right / np.maximum(total, TINY)[:, None], right / np.maximum(found, TINY)
+    best = np.maximum.accumulate(precision[:, ::-1], 1)[:, ::-1]  # at that recall or a greater one; 0 beyond the last
+    reached = np.diff(np.searchsorted(RECALLS, recall, side="right"), axis=1, prepend=0)
+    return np.where(total > 0, (best * reached).sum(1) / len(RECALLS), np.nan)
 
 
 def _check(name: str, value: Any, needed: set[str]) -> None:

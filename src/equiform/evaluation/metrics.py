@@ -2,9 +2,12 @@
 
 import copy
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from .._checks import named
@@ -14,13 +17,15 @@ from ..geometry.kinds import are_sigmoids
 from ..geometry.moving import find_leaf
 from ..geometry.nested import first_logits
 from .detections import AveragePrecision
+from .sums import Ratio, Summed
 
 
 @runtime_checkable
 class Metric(Protocol):
     """What `evaluate` needs of a metric; every torchmetrics Metric has it.
 
-    Where smaller values are better it has an attribute `higher_is_better = False`; so may a function.
+    Where smaller values are better it has an attribute `higher_is_better = False`; so may a function. One with `weighted` and
+    `__len__`, as those below, has intervals in the report too.
     """
 
     def update(self, output: Any, target: Any) -> None: ...
@@ -52,6 +57,11 @@ class _OnLeaf:
     def __init__(self, metric: Any, kinds: Any, names: tuple[str, ...], targets: Any = None):
         self.metric, self.kinds, self.names, self.targets = metric, kinds, names, targets
         self.higher_is_better = is_better_higher(metric)
+        if hasattr(metric, "weighted"):
+            self.weighted = metric.weighted
+
+    def __len__(self) -> int:
+        return len(self.metric)
 
     def update(self, output: Any, target: Any) -> None:
         part = self._part(output, self.kinds)
@@ -81,99 +91,92 @@ def _has_names(target: Any) -> bool:
     return all(isinstance(entry, Mapping) for entry in (target if isinstance(target, (list, tuple)) else [target]))
 
 
-class _MeanIoU:
+class MeanIoU(Summed):
     """Intersection over union, averaged over the classes that occur in targets or predictions.
 
     Predictions are scores (b, k, h, w) or labels (b, h, w) or (b, 1, h, w), of volumes with d before h; targets of 255, or
     below 0, are ignored.
     """
 
-    def __init__(self) -> None:
-        self.counts = torch.zeros(3, 0, dtype=torch.long)  # per class: pixels in both, in the target, in the prediction
-
     def update(self, output: Any, target: Any) -> None:
         if isinstance(output, (list, tuple)) and isinstance(target, (list, tuple)):
             for photo, labels in zip(output, target, strict=True):
                 self.update(as_tensor(photo)[None], as_tensor(labels)[None])
             return
-        predicted, target = _labels(output), as_tensor(target)
-        target = target[:, 0] if target.ndim == predicted.ndim + 1 and target.shape[1] == 1 else target
-        if predicted.shape != target.shape:
-            shapes = f"{tuple(predicted.shape)} and {tuple(target.shape)}"
-            raise ValueError(f"label maps and targets differ in shape, {shapes}: resize the maps inside the predictor")
-        known = (target != 255) & (target >= 0)
-        predicted, target = predicted[known].long().cpu(), target[known].long().cpu()
-        n = max([self.counts.shape[1], *(int(labels.max()) + 1 for labels in (predicted, target) if len(labels))])
-        new = [torch.bincount(labels, minlength=n) for labels in (target[target == predicted], target, predicted)]
-        self.counts = torch.nn.functional.pad(self.counts, (0, n - self.counts.shape[1])) + torch.stack(new)
+        self.added += [_overlap(*pair)[None] for pair in zip(*_label_maps(output, target), strict=True)]
 
-    def compute(self) -> float:
-        both, target, predicted = self.counts.double()
+    def rows(self) -> Float[np.ndarray, "n m"]:
+        num_classes = max((one.shape[2] for one in self.added), default=0)
+        added = [np.pad(one, ((0, 0), (0, 0), (0, num_classes - one.shape[2]))) for one in self.added]
+        return np.concatenate(added).reshape(len(added), -1) if added else np.zeros((0, 3))
+
+    def value(self, sums: Float[np.ndarray, "r m"]) -> Float[np.ndarray, " r"]:
+        both, target, predicted = sums.reshape(len(sums), 3, -1).swapaxes(0, 1)
         union = target + predicted - both
-        return float((both / union)[union > 0].mean())
+        found = union > 0
+        share = np.divide(both, union, out=np.zeros_like(union), where=found).sum(1)
+        return np.divide(share, found.sum(1), out=np.full(len(sums), np.nan), where=found.any(1))
 
 
-class _KeypointError:
-    """The mean distance in pixels between keypoints (b, ..., 2 or 3) over those that are visible in the target.
+def _overlap(predicted: Tensor, target: Tensor) -> Float[np.ndarray, "3 k"]:
+    """Per class of one photo: pixels in both, in the target, in the prediction."""
+    known = (target != 255) & (target >= 0)
+    predicted, target = predicted[known].long().cpu(), target[known].long().cpu()
+    n = max([0, *(int(labels.max()) + 1 for labels in (predicted, target) if len(labels))])
+    counts = [torch.bincount(labels, minlength=n) for labels in (target[target == predicted], target, predicted)]
+    return torch.stack(counts).double().numpy()
+
+
+def _label_maps(output: Any, target: Any) -> tuple[Tensor, Tensor]:
+    """Label maps of predictions and targets, in one shape."""
+    predicted, target = _labels(output), as_tensor(target)
+    target = target[:, 0] if target.ndim == predicted.ndim + 1 and target.shape[1] == 1 else target
+    if predicted.shape != target.shape:
+        shapes = f"{tuple(predicted.shape)} and {tuple(target.shape)}"
+        raise ValueError(f"label maps and targets differ in shape, {shapes}: resize the maps inside the predictor")
+    return predicted, target
+
+
+def keypoint_distances(output: Any, target: Any) -> Float[Tensor, "b 2"]:
+    """The distances in pixels between keypoints (b, ..., 2 or 3) that are visible in the target, summed, and their number.
 
     Lists have an entry per photo, with as many keypoints in both, in the same order. A third number of a target is its
     visibility, 0 for invisible; that of a prediction is ignored.
     """
-
-    higher_is_better = False
-
-    def __init__(self) -> None:
-        self.total, self.n = 0.0, 0
-
-    def update(self, output: Any, target: Any) -> None:
-        if isinstance(output, (list, tuple)) and isinstance(target, (list, tuple)):
-            for photo, points in zip(output, target, strict=True):
-                self.update(as_tensor(photo), as_tensor(points))
-            return
-        predicted, target = (as_tensor(points).double() for points in (output, target))
-        if predicted.numel() == target.numel() == 0:
-            return
-        if predicted.shape[:-1] != target.shape[:-1] or min(predicted.shape[-1], target.shape[-1]) < 2:
-            shapes = f"{tuple(predicted.shape)} and {tuple(target.shape)}"
-            raise ValueError(f"keypoints and targets have shapes (b, ..., 2 or 3), alike but for the last axis; got {shapes}")
-        visible = target[..., 2] > 0 if target.shape[-1] > 2 else target.isfinite().all(-1)
-        distances = (predicted[..., :2] - target[..., :2]).norm(dim=-1)[visible]
-        self.total, self.n = self.total + float(distances.sum()), self.n + len(distances)
-
-    def compute(self) -> float:
-        return self.total / self.n if self.n else float("nan")
+    if isinstance(output, (list, tuple)) and isinstance(target, (list, tuple)):
+        pairs = [(as_tensor(photo)[None], as_tensor(points)[None]) for photo, points in zip(output, target, strict=True)]
+        return torch.cat([keypoint_distances(*pair) for pair in pairs])
+    predicted, target = (as_tensor(points).double() for points in (output, target))
+    if predicted.numel() == target.numel() == 0:
+        return torch.zeros(len(target), 2)
+    if predicted.shape[:-1] != target.shape[:-1] or min(predicted.shape[-1], target.shape[-1]) < 2:
+        shapes = f"{tuple(predicted.shape)} and {tuple(target.shape)}"
+        raise ValueError(f"keypoints and targets have shapes (b, ..., 2 or 3), alike but for the last axis; got {shapes}")
+    visible = target[..., 2] > 0 if target.shape[-1] > 2 else target.isfinite().all(-1)
+    distances = (predicted[..., :2] - target[..., :2]).norm(dim=-1).where(visible, 0.0)
+    return torch.stack([distances.flatten(1).sum(1), visible.flatten(1).sum(1)], 1)
 
 
-class _Accuracy:
-    """The share of rows whose target is among the `top` likeliest classes, of logits (b, k) and targets (b,) from 0 up.
+def hits(output: Any, target: Any, top: int = 1, sigmoid: bool = False) -> Float[Tensor, "b 2"]:
+    """Whether the target is among the `top` likeliest classes of logits (b, k); and whether it is known, from 0 up.
 
-    A single logit means yes above 0, with targets 0 or 1. With `sigmoid` each of the k logits does, and the share is over all
-    labels, with targets (b, k). Targets below 0 are ignored.
+    A single logit means yes above 0, with targets 0 or 1. With `sigmoid` each of the k logits does, and all labels count, with
+    targets (b, k). Targets below 0 are not known.
     """
-
-    def __init__(self, top: int = 1, sigmoid: bool = False):
-        self.top, self.sigmoid, self.right, self.n = top, sigmoid, 0, 0
-
-    def update(self, output: Any, target: Any) -> None:
-        _shape_of_labels(target)
-        logits, labels = _logits(output), as_tensor(target)
-        if self.sigmoid or logits.ndim == 1 or logits.shape[1] == 1:
-            if self.top > 1:
-                raise ValueError(
-                    f"the {self.top} likeliest are of the classes of a softmax, and these are sigmoids: use accuracy"
-                )
-            # torchmetrics' own would take logits that happen to lie in [0, 1] for probabilities
-            hits = (logits > 0) == (_sigmoid_targets(labels, logits) > 0)
-            labels = labels.reshape(logits.shape)
-        else:
-            logits = _class_logits(output, target)
-            likeliest = logits.argmax(1, True) if self.top == 1 else logits.topk(min(self.top, logits.shape[1]), 1).indices
-            hits = (likeliest == labels[:, None]).any(1)
-        known = labels >= 0
-        self.right, self.n = self.right + int((hits & known).sum()), self.n + int(known.sum())
-
-    def compute(self) -> float:
-        return self.right / self.n if self.n else float("nan")
+    _shape_of_labels(target)
+    logits, labels = _logits(output), as_tensor(target)
+    if sigmoid or logits.ndim == 1 or logits.shape[1] == 1:
+        if top > 1:
+            raise ValueError(f"the {top} likeliest are of the classes of a softmax, and these are sigmoids: use accuracy")
+        # torchmetrics' own would take logits that happen to lie in [0, 1] for probabilities
+        right = (logits > 0) == (_sigmoid_targets(labels, logits) > 0)
+        labels = labels.reshape(logits.shape)
+    else:
+        logits = _class_logits(output, target)
+        likeliest = logits.argmax(1, True) if top == 1 else logits.topk(min(top, logits.shape[1]), 1).indices
+        right = (likeliest == labels[:, None]).any(1)
+    known = labels >= 0
+    return torch.stack([x.reshape(len(labels), -1).sum(1) for x in (right & known, known)], 1)
 
 
 def _sigmoid_targets(target: Tensor, logits: Tensor) -> Tensor:
@@ -185,23 +188,12 @@ def _sigmoid_targets(target: Tensor, logits: Tensor) -> Tensor:
     return target.reshape(logits.shape)
 
 
-class _CharErrorRate:
-    """Edits per character of the ground truth, over all texts: outputs are strings, or dicts with a `text`."""
+def edits(output: Any, target: Any) -> Float[Tensor, "b 2"]:
+    """Edits of each text, and the characters of its ground truth: outputs are strings, or dicts with a `text`."""
+    from torchmetrics.functional.text import edit_distance
 
-    higher_is_better = False
-
-    def __init__(self) -> None:
-        self.read: list[str] = []
-        self.truth: list[str] = []
-
-    def update(self, output: Any, target: Any) -> None:
-        self.read += [_text_of(one) for one in output]
-        self.truth += [_text_of(one) for one in target]
-
-    def compute(self) -> float:
-        from torchmetrics.functional.text import char_error_rate
-
-        return float(char_error_rate(self.read, self.truth))
+    read, truth = [_text_of(one) for one in output], [_text_of(one) for one in target]
+    return torch.stack([edit_distance(read, truth, reduction="none").double(), torch.tensor([len(text) for text in truth])], 1)
 
 
 def _text_of(answer: Any) -> str:
@@ -211,18 +203,19 @@ def _text_of(answer: Any) -> str:
     return text
 
 
-def dice(output: Any, target: Any) -> float:
-    """The mean over rows of the Dice coefficient, 2 |A and B| / (|A| + |B|), averaged over the classes from 1 on in either.
+def dice(output: Any, target: Any) -> Float[Tensor, "b 2"]:
+    """The Dice coefficient of every row, 2 |A and B| / (|A| + |B|), averaged over the classes from 1 on in either; and 1.
 
     Predictions and targets are those of "miou". A row without such classes counts 1.
     """
-    predicted, target = _labels(output), as_tensor(target)
-    target = target[:, 0] if target.ndim == predicted.ndim + 1 and target.shape[1] == 1 else target
-    if predicted.shape != target.shape:
-        shapes = f"{tuple(predicted.shape)} and {tuple(target.shape)}"
-        raise ValueError(f"label maps and targets differ in shape, {shapes}: resize the maps inside the predictor")
+    predicted, target = _label_maps(output, target)
     rows = [_dice(a, b) for a, b in zip(predicted.flatten(1).long(), target.flatten(1).long(), strict=True)]
-    return float(torch.stack(rows).mean())
+    return _each(torch.stack(rows))
+
+
+def _each(values: Float[Tensor, " b"]) -> Float[Tensor, "b 2"]:
+    """Of a mean over rows."""
+    return torch.stack([values.double(), torch.ones_like(values, dtype=torch.float64)], 1)
 
 
 def _dice(predicted: Tensor, target: Tensor) -> Tensor:
@@ -236,20 +229,20 @@ def _dice(predicted: Tensor, target: Tensor) -> Tensor:
     )
 
 
-def point_accuracy(output: Any, target: Tensor) -> float:
-    """The share of points whose likeliest part is the target, of logits (b, n, parts) and targets (b, n); -1 is no point."""
+def point_hits(output: Any, target: Tensor) -> Float[Tensor, "b 2"]:
+    """Points whose likeliest part is the target, and points, of logits (b, n, parts) and targets (b, n); -1 is no point."""
     logits, there = _part_logits(output, target), target >= 0
-    return float((logits.argmax(-1) == target)[there].float().mean()) if bool(there.any()) else 0.0
+    return torch.stack([((logits.argmax(-1) == target) & there).sum(1), there.sum(1)], 1)
 
 
-def part_iou(output: Any, target: Tensor) -> float:
-    """Intersection over union per cloud, averaged over the parts in its target or prediction; -1 is no point."""
+def part_iou(output: Any, target: Tensor) -> Float[Tensor, "b 2"]:
+    """Intersection over union per cloud, averaged over the parts in its target or prediction, and 1; -1 is no point."""
     logits, there = _part_logits(output, target), target >= 0
     said, parts = logits.argmax(-1), torch.arange(logits.shape[-1], device=target.device)[:, None, None]
     a, b = (said == parts) & there, (target == parts) & there
     union = (a | b).sum(-1)
     share = (a & b).sum(-1) / union.clamp(min=1)
-    return float(((share * (union > 0)).sum(0) / (union > 0).sum(0).clamp(min=1)).mean())
+    return _each((share * (union > 0)).sum(0) / (union > 0).sum(0).clamp(min=1))
 
 
 class Named(NamedTuple):
@@ -261,17 +254,17 @@ class Named(NamedTuple):
 
 MAPS = ("mask", "image", "volume_mask", "volume", "logits")
 METRICS: dict[str, Named] = {
-    "accuracy": Named(lambda kinds: _Accuracy(1, are_sigmoids(kinds))),
-    "top5_accuracy": Named(lambda kinds: _Accuracy(5, are_sigmoids(kinds))),
-    "miou": Named(lambda kinds: _MeanIoU(), MAPS),
-    "dice": Named(lambda kinds: _Mean(dice), MAPS),
-    "keypoint_error": Named(lambda kinds: _KeypointError(), ("points",)),
+    "accuracy": Named(lambda kinds: Ratio(partial(hits, sigmoid=are_sigmoids(kinds)))),
+    "top5_accuracy": Named(lambda kinds: Ratio(partial(hits, top=5, sigmoid=are_sigmoids(kinds)))),
+    "miou": Named(lambda kinds: MeanIoU(), MAPS),
+    "dice": Named(lambda kinds: Ratio(dice), MAPS),
+    "keypoint_error": Named(lambda kinds: Ratio(keypoint_distances, higher_is_better=False), ("points",)),
     "box_map": Named(lambda kinds: AveragePrecision("boxes"), ("rows",)),
     "box_ap50": Named(lambda kinds: AveragePrecision("boxes", 0.5), ("rows",)),
     "mask_map": Named(lambda kinds: AveragePrecision("masks"), ("rows",)),
-    "cer": Named(lambda kinds: _CharErrorRate(), ()),
-    "point_accuracy": Named(lambda kinds: _Mean(point_accuracy)),
-    "part_iou": Named(lambda kinds: _Mean(part_iou)),
+    "cer": Named(lambda kinds: Ratio(edits, higher_is_better=False), ()),
+    "point_accuracy": Named(lambda kinds: Ratio(point_hits)),
+    "part_iou": Named(lambda kinds: Ratio(part_iou)),
 }
 
 

@@ -20,10 +20,19 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 FORMAT, FORMAT_VERSION = "equiform report", 1
-ADDED = ("higher_is_better", "mean_from", "frame", "within", "confidence")  # fields that reports saved before them lack
-COLUMNS = ["method", "upright", "mean", "worst", "at", "pose", "error", "passes", "time", "+params"]
+ADDED = (
+    "higher_is_better",
+    "mean_from",
+    "frame",
+    "within",
+    "confidence",
+    "interval",
+    "gain",
+)  # fields that reports saved before them lack
+COLUMNS = ["method", "upright", "mean", "interval", "worst", "at", "pose", "error", "passes", "time", "+params"]
 LEGEND = [
     "upright: on unmoved inputs; mean, worst (at): over all elements",
+    "interval: of the mean, 95 %, from drawing the inputs again",
     "pose: share of poses found; error: greatest |f(g.x) - g.f(x)|",
     "passes: predictor runs per input; time, +params: relative to bare predictor",
 ]
@@ -142,6 +151,7 @@ class OrbitReport:
         notes = [f"a pose is found within {self.within:g} degrees"] if self.within is not None else []
         notes += [CROPPED] * (self.frame == "crop")
         notes += [DRAWN] * any(method.mean_from for method in self.methods)
+        notes += [_gained(self.methods[0].name, method) for method in self.methods if method.gain]
         if known := self.methods[0].confidence:
             notes += [
                 f"confidence: calibration error {known.error:.3f}; {known.risk(0.9):.1%} of the surest 90 % of poses wrong"
@@ -154,7 +164,9 @@ class OrbitReport:
         level = len(method.values) > 1 and min(method.values) == max(method.values)
         return [
             method.name,
-            *[_number(value) for value in (self.upright_of(method.name), method.mean, method.worst)],
+            *[_number(value) for value in (self.upright_of(method.name), method.mean)],
+            " to ".join(_number(end, 2) for end in method.interval) or "-",
+            _number(method.worst),
             "all" if level else self.elements[method.worst_index],
             _number(method.pose_accuracy),
             "-" if error is None else f"{error:.2g}",
@@ -258,11 +270,26 @@ class OrbitReport:
         """A row per method: the summary and the cost, then a column per element."""
         file = io.StringIO()
         table = csv.writer(file)
-        summary = ["upright", "mean", "worst", "worst element", "pose accuracy", "equivariance error"]
+        summary = [
+            "upright",
+            "mean",
+            "interval from",
+            "interval to",
+            "worst",
+            "worst element",
+            "pose accuracy",
+            "equivariance error",
+        ]
         table.writerow(["method", "metric", "group", "samples", *summary, "passes", "time", "parameters", *self.elements])
         for method in self.methods:
             row = [method.name, self.metric, self.group, self.num_samples, self.upright_of(method.name), method.mean]
-            row += [method.worst, self.elements[method.worst_index], method.pose_accuracy, method.equivariance_error]
+            row += [
+                *(method.interval or [None, None]),
+                method.worst,
+                self.elements[method.worst_index],
+                method.pose_accuracy,
+                method.equivariance_error,
+            ]
             table.writerow(finite([*row, method.passes, method.time, method.parameters, *method.values]))
         return "\ufeff" + file.getvalue()  # without the byte order mark spreadsheets misread the degree sign
 
@@ -293,6 +320,11 @@ class OrbitReport:
         head = ['<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">', f"<title>{title}</title>"]
         head += ['<meta name="viewport" content="width=device-width, initial-scale=1">', f"<style>{STYLE}</style>\n</head>"]
         return "\n".join([*head, "<body>\n<main>", *body, "</main>\n</body>\n</html>\n"])
+
+
+def _gained(adapted: str, other: Method) -> str:
+    gain, low, high = other.gain
+    return f"mean of {adapted} less that of {other.name}: {gain:+.3f} ({low:+.3f} to {high:+.3f})"
 
 
 def _number(value: float | None, digits: int = 3) -> str:

@@ -1,6 +1,6 @@
 """The results of `evaluate` as plain values: a row per method, and sample inputs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -19,7 +19,9 @@ class Method:
     (None where unknown); `pose_accuracy`: None where there is no pose; `equivariance_error`: the greatest absolute difference
     between f(g.x) and g.f(x), None where the outputs cannot be compared; `higher_is_better`: whether greater
     values are better; `mean_from`: the mean is of the values from this index on, 1 where the first is the upright pose and the
-    others are of elements that were drawn; `confidence`: whether it knows when a pose is wrong, None where there is no pose.
+    others are of elements that were drawn; `confidence`: whether it knows when a pose is wrong, None where there is no pose;
+    `interval`: the ends of the 95 % interval of the mean; `gain`: the mean of the adapted model, the first method, less this
+    one's, and the ends of its interval on the same inputs; both empty where the metric cannot be resampled.
     """
 
     name: str
@@ -32,6 +34,8 @@ class Method:
     higher_is_better: bool = True
     mean_from: int = 0
     confidence: Confidence | None = None
+    interval: list[float] = field(default_factory=list)
+    gain: list[float] = field(default_factory=list)
 
     @property
     def mean(self) -> float:
