@@ -14,7 +14,7 @@ import equiform
 from asserting import refused
 from equiform.cli.main import app
 from equiform.geometry.groups import turn
-from equiform.images.files import UnreadableImage
+from equiform.images.files import ORIENTATION, UnreadableImage
 from equiform.web import answers, classifier, drawings, photos
 from equiform.web.answers import Said, Setup
 from test_images import save_bad_images
@@ -94,8 +94,30 @@ def test_files_are_checked_as_everywhere(tmp_path):
     refused(UnreadableImage, "pixels that are not finite", photos.read, tmp_path / "nan.tif")
     Image.new("RGB", (1, 1), "red").save(tmp_path / "one.png")
     assert photos.read(tmp_path / "one.png").shape == (3, photos.SHOWN, photos.SHOWN)
+    (tmp_path / "text.png").write_text("Dear reader, this is no photo.")
+    refused(UnreadableImage, "not an image", photos.read, tmp_path / "text.png")
     Image.new("RGB", (9, 1), "red").save(tmp_path / "flat.png")
     assert photos.read(tmp_path / "flat.png").shape == (3, photos.SHOWN, photos.SHOWN)
+
+
+def test_unusual_files_are_shown_as_they_look(tmp_path):
+    """A sky above a dark ground, with the sun at the left, in every form."""
+    pixels = np.full((60, 60, 3), 30, np.uint8)
+    pixels[:30], pixels[5:20, 5:20] = 120, 250
+    scene = Image.fromarray(pixels)
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6  # to be shown after a quarter turn clockwise
+    scene.convert("CMYK").save(tmp_path / "cmyk.jpg", quality=95)
+    Image.fromarray(pixels[..., 0].astype(np.uint16) * 257).save(tmp_path / "sixteen.png")
+    scene.rotate(90).save(tmp_path / "exif.jpg", exif=exif, quality=95)
+    scene.save(tmp_path / "moving.gif", save_all=True, append_images=[Image.new("RGB", (60, 60), "red")])
+    scene.resize((6000, 5000), Image.Resampling.NEAREST).save(tmp_path / "large.jpg")  # 30 megapixels
+    for path in sorted(tmp_path.iterdir()):
+        read = photos.read(path)
+        assert read.shape == (3, photos.SHOWN, photos.SHOWN), path.name
+        sun, sky, ground = (read[:, y, x].tolist() for y, x in ((90, 90), (90, 400), (400, 200)))
+        seen, wanted = [*sun, *sky, *ground], np.repeat([250, 120, 30], 3) / 255
+        assert np.abs(np.array(seen) - wanted).max() < 0.03, path.name
 
 
 def test_samples_are_those_of_installed_packages(monkeypatch):
@@ -152,6 +174,12 @@ def test_answers_of_every_form_are_read():
     said = answers._read([(kind(kinds[name]), leaf, f"output[0]['{name}']") for name, leaf in leaves.items()], ["sky", "cat"])
     assert (said.boxes.tolist(), said.labels) == (boxes[:2].tolist(), ["cat", "class 7"])
     assert said.mask.tolist() == [[2, 0], [0, 2]]
+    listed = equiform.Rows({"boxes": "boxes", "text_labels": "invariant", "scores": "invariant"})
+    answer = [{"boxes": boxes, "text_labels": ["sky", "a cat", "dog"], "scores": [0.2, 0.9, 0.7]}] * 2
+    own = setup(lambda x: answer, listed)
+    assert [one.labels for one in answers._said(own, answer, 2)] == [["a cat", "dog"]] * 2, "lists of words and numbers"
+    answer = [one | {"boxes": boxes.numpy(), "scores": np.array(one["scores"])} for one in answer]
+    assert [one.labels for one in answers._said(own, answer, 2)] == [["a cat", "dog"]] * 2, "arrays"
 
 
 def test_agreement_in_worked_examples():

@@ -6,7 +6,6 @@ With EQUIFORM_SCREENSHOT=docs/web.png the picture of the docs is made (`make fig
 import json
 import os
 import re
-import shutil
 import signal
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -16,10 +15,10 @@ import pytest
 from PIL import Image
 
 from asserting import python
+from browsing import SECONDS, chromium, until
 from test_images import png
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("page")]  # one server and one browser
-SECONDS = 90  # that the page may take for anything
 # what the server would have to call to reach another machine is written to a file
 SERVER = """
 import socket, sys
@@ -75,19 +74,9 @@ class Served:
 
 @pytest.fixture(scope="module")
 def browser():
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
     pytest.importorskip("gradio", reason="gradio is not installed: pip install 'equiform[web]'")
-    binary, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if binary is None or driver is None:
-        pytest.skip("no browser here: on Debian apt-get install chromium chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = binary
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--window-size=1366,860"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
-    window = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield window
-    window.quit()
+    with chromium() as window:
+        yield window
 
 
 @pytest.fixture(scope="module")
@@ -104,15 +93,6 @@ def served(browser, tmp_path_factory):
 
 def text(browser, name):
     return browser.find_element("id", name).text
-
-
-def until(browser, condition):
-    """What the condition gives as soon as it is true of the page."""
-    from selenium.common.exceptions import StaleElementReferenceException
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    waiting = WebDriverWait(browser, SECONDS, ignored_exceptions=[StaleElementReferenceException])
-    return waiting.until(lambda _: condition())
 
 
 def classes(browser, name):
