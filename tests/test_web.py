@@ -15,7 +15,7 @@ from asserting import refused
 from equiform.cli.main import app
 from equiform.geometry.groups import turn
 from equiform.images.files import ORIENTATION, UnreadableImage
-from equiform.web import answers, classifier, drawings, photos
+from equiform.web import answers, classifier, drawings, page, photos
 from equiform.web.answers import Said, Setup
 from test_images import save_bad_images
 
@@ -153,6 +153,39 @@ def test_what_is_compared_is_what_the_models_say(photo):
     assert answers.by_angle(own, photo).title == f"probability of the upright answer, “{'abcd'[best]}”"
 
 
+def turned_and_seen(own, photo):
+    """What is compared at the first quarter turn in which the found pose is not the identity."""
+    found = [(angle, answers.compared(own, photo, angle)) for angle in (0, 90)]
+    return next((angle, one) for angle, one in found if int(one.pose.index[0]))
+
+
+def test_each_answer_stands_in_its_place_on_the_page(photo):
+    own = setup(*CASES["classes"], names=list("abcd"))
+    angle, found = turned_and_seen(own, photo)
+    view, upright, _, bare, adapted = page._shown(own, "classes", photo, angle)
+    for shown, said in ((bare, found.bare), (adapted, found.adapted)):
+        assert list(shown) == ["abcd"[i] for i in said.classes.argsort(descending=True)], "likeliest first"
+        assert list(shown.values()) == said.classes.sort(descending=True).values.tolist()
+    assert bare != adapted
+    assert (np.asarray(view) == np.asarray(drawings.picture(found.view))).all()
+    back = equiform.act(equiform.inverse(found.pose.g), found.view[None])[0]
+    assert (np.asarray(upright) == np.asarray(drawings.picture(back))).all()
+    assert (np.asarray(view) != np.asarray(upright)).any(), "control"
+    own = setup(*CASES["boxes"])
+    angle, found = turned_and_seen(own, photo)
+    for shown, said in zip(page._shown(own, "places", photo, angle)[3:], (found.bare, found.adapted), strict=True):
+        assert (np.asarray(shown) == np.asarray(drawings.marked(found.view, said, own.side))).all()
+
+
+def test_the_model_is_shown_what_it_wants(photo):
+    mean, deviation = [0.5, 0.4, 0.3], [0.2, 0.3, 0.4]
+    own = setup(*CASES["classes"], normalisation=(mean, deviation))
+    seen = answers._seen(own, photo[None])
+    plain = answers._seen(own._replace(normalisation=None), photo[None])
+    assert torch.allclose(seen * torch.tensor(deviation)[:, None, None] + torch.tensor(mean)[:, None, None], plain, atol=1e-5)
+    assert (plain.shape, bool((plain >= -0.01).all() and (plain <= 1.01).all())) == ((1, 3, 64, 64), True)
+
+
 def test_answers_of_every_form_are_read():
     kind = equiform.geometry.kinds.as_kinds
 
@@ -270,6 +303,10 @@ def test_boxes_and_masks_lie_where_they_were_found():
     assert (np.asarray(drawings.picture(view)) == 255).all()
     beyond = np.asarray(drawings.marked(view, said._replace(boxes=torch.tensor([[-9.0, 20.0, 99.0, 45.0]]), mask=None), 50))
     assert (beyond[60, [0, 99]] == blue).all(), "it ends at the border"
+    labels = Said(mask=torch.tensor([[0, 0, 0, 255], [1, 2, 2, 0]]))
+    assert drawings._shown(labels) == [2, 1, 255], "the largest first; 0 is the background"
+    assert drawings._shown(labels._replace(labels=["__background__", "cat", "dog"])) == [2, 1], "255 is no label"
+    assert drawings._shown(labels._replace(labels=["road", "cat", "dog"])) == [0, 2, 1]
 
 
 # --------------------------------------------------------------------------------------------------- names, the command
