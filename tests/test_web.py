@@ -232,6 +232,9 @@ def test_agreement_in_worked_examples():
     half[:4] = 5
     assert answers.agreement(Said(mask=torch.rot90(half)), Said(mask=half), 90, 8) == 1
     assert answers.agreement(Said(mask=half), Said(mask=half), 180, 8) == 0
+    corner = half.clone()
+    corner[0, 0] = 9
+    assert answers.agreement(Said(mask=corner), Said(mask=half), 0, 8) == 1, "corners, which turns lose, do not count"
 
 
 def test_without_a_classifier_the_pose_alone_is_shown(photo):

@@ -172,14 +172,17 @@ def test_another_picture_and_a_photo_of_ones_own(browser, served, tmp_path):
 
 
 def test_files_that_are_no_photos_are_told_of(browser, served, tmp_path):
-    Image.new("RGB", (8, 8), "red").save(tmp_path / "warm.png")
-    (tmp_path / "text.jpg").write_text("Dear reader, this is no photo.")
+    Image.new("RGB", (1, 1), "red").save(tmp_path / "warm.png")
+    Image.new("CMYK", (6000, 5000), "green").save(tmp_path / "large.jpg")  # 30 megapixels
+    frames = [Image.new("RGB", (40, 30), colour) for colour in ("yellow", "blue")]
+    frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
+    (tmp_path / "text.png").write_text("Dear reader, this is no photo.")
     (tmp_path / "huge.png").write_bytes(png(20_000, 15_000))
     Image.fromarray(np.full((8, 8), np.nan, np.float32)).save(tmp_path / "nan.tif")
     (tmp_path / "large.png").write_bytes(b"\0" * 21_000_000)
     before = classes(browser, "bare")
     for name, message in [
-        ("text.jpg", "text.jpg: not an image, or of an unknown format"),
+        ("text.png", "text.png: not an image, or of an unknown format"),
         ("huge.png", "huge.png: more than 178 megapixels; make it smaller first"),
         ("nan.tif", "nan.tif: has pixels that are not finite"),
         ("large.png", "maximum allowed size"),
@@ -189,8 +192,10 @@ def test_files_that_are_no_photos_are_told_of(browser, served, tmp_path):
         assert message in said, said
         assert str(tmp_path.anchor + "tmp") not in said, "no folder of the server"
     assert classes(browser, "bare") == before
-    send(browser, tmp_path / "warm.png")  # and it goes on
-    until(browser, lambda: classes(browser, "bare") != before)
+    for name in ("warm.png", "large.jpg", "moving.gif"):  # and it goes on
+        before = classes(browser, "bare")
+        send(browser, tmp_path / name)
+        until(browser, lambda before=before: classes(browser, "bare") != before)
 
 
 def test_boxes_are_drawn(browser, served, tmp_path):
