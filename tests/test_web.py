@@ -171,8 +171,9 @@ def test_each_answer_stands_in_its_place_on_the_page(photo):
     back = equiform.act(equiform.inverse(found.pose.g), found.view[None])[0]
     assert (np.asarray(upright) == np.asarray(drawings.picture(back))).all()
     assert (np.asarray(view) != np.asarray(upright)).any(), "control"
-    own = setup(*CASES["boxes"])
+    own = setup(*CASES["mask"])
     angle, found = turned_and_seen(own, photo)
+    assert not torch.equal(found.bare.mask, found.adapted.mask), "control"
     for shown, said in zip(page._shown(own, "places", photo, angle)[3:], (found.bare, found.adapted), strict=True):
         assert (np.asarray(shown) == np.asarray(drawings.marked(found.view, said, own.side))).all()
 
