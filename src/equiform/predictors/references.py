@@ -15,8 +15,10 @@ from torch import nn
 from .._checks import reason
 from .._optional import optional
 from ..images.files import Normalisation
+from .pairs import PhotoPredictor
 
 FORMS = "timm:NAME, torchvision:NAME, transformers:REPO (or a folder), FILE.py:FUNCTION"
+CLASSIFIER = "ForImageClassification"  # in the names of transformers' classes
 IMAGENET: Normalisation = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
@@ -98,7 +100,8 @@ def load_reference(ref: str) -> Callable[..., Any]:
     """The predictor that a reference names, in eval mode where it is a module.
 
     timm, torchvision and transformers give it with its pretrained weights, downloaded where they are not cached; a file gives
-    what its function returns when called without arguments.
+    what its function returns when called without arguments. What transformers saved as anything but a classifier comes with its
+    processor, as a `PhotoPredictor`.
     Raises ValueError, FileNotFoundError, TypeError or ModuleNotFoundError naming what came.
     """
     check_reference(ref)
@@ -157,7 +160,14 @@ def _torchvision(ref: Reference) -> Any:
 def _transformers(ref: Reference) -> Any:
     transformers = optional("transformers", "transformers")
     with _told(ref), _bars_for_terminals_only(transformers.utils.logging):
-        return transformers.AutoModelForImageClassification.from_pretrained(ref.name)
+        saved = next(iter(transformers.AutoConfig.from_pretrained(ref.name).architectures or ()), CLASSIFIER)
+        if CLASSIFIER in saved:
+            return transformers.AutoModelForImageClassification.from_pretrained(ref.name)
+        # as a classifier it would have a last layer of random numbers
+        model = getattr(transformers, saved, None)
+        if not (isinstance(model, type) and issubclass(model, transformers.PreTrainedModel)):
+            raise TypeError(f"it was saved of a {saved}, which transformers {transformers.__version__} does not have")
+        return PhotoPredictor(transformers.AutoProcessor.from_pretrained(ref.name), model.from_pretrained(ref.name))
 
 
 @contextmanager

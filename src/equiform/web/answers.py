@@ -44,7 +44,10 @@ class Setup(NamedTuple):
 
 
 class Said(NamedTuple):
-    """What was said of one photo: probabilities of classes, or boxes (xyxy) with labels, or a map of labels."""
+    """What was said of one photo: probabilities of classes, or boxes (xyxy), or a map of labels.
+
+    `labels`: of each box; without boxes the names of the map's labels, from 0 on, where they are known.
+    """
 
     classes: Float[Tensor, " k"] | None = None
     boxes: Float[Tensor, "n 4"] | None = None
@@ -87,12 +90,15 @@ def first_answer(setup: Setup) -> Said:
     try:
         (said,), _, _ = _both(setup, torch.full((1, 3, SHOWN, SHOWN), 0.5))
     except Exception as error:  # predictors raise whatever they like
+        paired = isinstance(setup.model.predictor, PhotoPredictor)
+        see = "without more; a FILE.py:FUNCTION of yours can give it more" if paired else "see --size"
         side = f"{setup.side} x {setup.side}"
-        raise ValueError(f"{setup.title} fails on a photo of {side} pixels (see --size): {reason(error)}") from error
+        raise ValueError(f"{setup.title} fails on a photo of {side} pixels ({see}): {reason(error)}") from error
     if said.sort == "nothing" and setup.model.predictor is not nothing:
         raise ValueError(
             f"{setup.title} answers with nothing that can be drawn, outputs that move as {setup.model.outputs!r}: the page "
-            "shows 'logits' as bars, and draws 'mask' and {'boxes': 'boxes', 'labels': 'invariant', 'scores': 'invariant'}"
+            "shows 'logits' as bars, and draws 'mask' and {'boxes': 'boxes', 'labels': 'invariant', 'scores': 'invariant'}; "
+            "a FILE.py:FUNCTION of yours can bring the answer to one of these forms"
         )
     return said
 
@@ -221,22 +227,34 @@ def _said(setup: Setup, answer: Any, n: int) -> list[Said]:
 
 def _read(leaves: Sequence[tuple[Any, Any, str]], names: Sequence[str]) -> Said:
     """The first leaf of each sort: logits, boxes, with the labels and scores beside them, a mask."""
-    leaves = [(kind, leaf.detach().cpu() if isinstance(leaf, Tensor) else leaf, path) for kind, leaf, path in leaves]
+    leaves = [(k, as_tensor(leaf).detach().cpu() if hasattr(leaf, "__array__") else leaf, path) for k, leaf, path in leaves]
     logits = next((leaf for kind, leaf, _ in leaves if kind.name == "logits" and leaf.ndim == 1 and leaf.numel()), None)
     if logits is not None:
         kind = next(kind for kind, leaf, _ in leaves if leaf is logits)
         return Said(classes=_probabilities(logits.float(), kind.averaging == "sigmoid"))
     boxes = next((leaf.float() for kind, leaf, _ in leaves if repr(kind) == "'boxes'" and leaf.ndim == 2), None)
     mask = next((leaf for kind, leaf, _ in leaves if kind.name == "mask" and leaf.ndim in (2, 3)), None)
-    fields = {re.findall(r"\w+", path)[-1]: leaf for _, leaf, path in leaves}
     if boxes is None:
-        return Said(mask=None if mask is None else _labels(mask))
+        return Said(mask=None if mask is None else _labels(mask), labels=names)
+    fields = _fields(leaves)
     scores = fields.get("scores", torch.ones(len(boxes)))
     labels = fields.get("text_labels", fields.get("labels", [""] * len(boxes)))
     labels = [label if isinstance(label, str) else name_of(names, int(label)) for label in labels]
     kept = [i for i in range(len(boxes)) if float(scores[i]) >= LEAST]
     mask = mask[kept] if mask is not None and mask.ndim == 3 and len(mask) == len(boxes) else None
     return Said(boxes=boxes[kept], labels=[labels[i] for i in kept], mask=None if mask is None else _instances(mask))
+
+
+def _fields(leaves: Sequence[tuple[Any, Any, str]]) -> dict[str, Any]:
+    """The leaves by their names: tensors, and of lists of numbers or words the list, whose entries are leaves."""
+    found: dict[str, Any] = {}
+    for _, leaf, path in leaves:
+        name = re.findall(r"[a-zA-Z_]\w*", path)[-1]
+        if isinstance(leaf, Tensor) and leaf.ndim:
+            found[name] = leaf
+        else:
+            found.setdefault(name, []).append(leaf)
+    return found
 
 
 def _probabilities(logits: Tensor, sigmoid: bool) -> Tensor:

@@ -11,6 +11,7 @@ from torch import nn
 
 from .._optional import optional
 from ..images.files import Normalisation
+from ..predictors.pairs import PhotoPredictor
 from ..predictors.references import parse_reference
 
 LITE0 = "efficientnet-lite0"
@@ -33,7 +34,8 @@ def efficientnet_lite0() -> nn.Module | None:
 
 def class_names(ref: str | None, predictor: Any, num_classes: int) -> Sequence[str]:
     """The classes in words: as the model says, or as torchvision says of it; 1,000 classes are ImageNet's. Else none."""
-    named = getattr(getattr(predictor, "config", None), "id2label", None)
+    model = predictor.model if isinstance(predictor, PhotoPredictor) else predictor
+    named = getattr(getattr(model, "config", None), "id2label", None)
     if named:
         return told_apart([str(named[i]) for i in sorted(named)])
     if ref is not None and parse_reference(ref).source == "torchvision":

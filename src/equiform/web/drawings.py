@@ -21,6 +21,7 @@ BARE, ADAPTED, GREY = "#D55E00", "#0072B2", "#667085"  # Okabe and Ito's, as in 
 LABELS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 RADIUS = 100.0  # of the dial and the curves, in their own units
 DASHED = "dashed: how the photo is turned"
+MOST_NAMED = 5  # labels of a mask that are written on the photo
 RINGS = (0.25, 0.5, 0.75, 1.0)
 
 
@@ -36,28 +37,50 @@ def marked(view: Float[Tensor, "3 h w"], said: Said, side: int) -> "Image":
     from PIL import ImageDraw, ImageFont
 
     image, scale = picture(view), view.shape[-1] / side
+    shown = [] if said.mask is None else _shown(said)
     if said.mask is not None:
-        image = _tinted(image, F.interpolate(said.mask[None, None].float(), view.shape[-2:], mode="nearest")[0, 0])
+        image = _tinted(image, F.interpolate(said.mask[None, None].float(), view.shape[-2:], mode="nearest")[0, 0], shown)
     pen, font = ImageDraw.Draw(image), ImageFont.load_default(20)
-    for i, (box, label) in enumerate(zip(said.boxes if said.boxes is not None else [], said.labels, strict=False)):
-        colour, corners = LABELS[i % len(LABELS)], (box * scale).clamp(0, view.shape[-1] - 1).tolist()
-        pen.rectangle(corners, outline=colour, width=3)
-        at = (corners[0] + 4, corners[1] + 2)
+
+    def write(at: tuple[float, float], label: str, colour: str) -> None:
         pen.rectangle(pen.textbbox(at, label, font=font), fill=colour)
         pen.text(at, label, fill="white", font=font)
+
+    if said.boxes is None:
+        for i, label in enumerate(shown[:MOST_NAMED] if said.labels else []):
+            write((4, 2 + 26 * i), said.labels[label], _colour(label))
+        return image
+    for i, (box, label) in enumerate(zip(said.boxes, said.labels, strict=True)):
+        corners = (box * scale).clamp(0, view.shape[-1] - 1).tolist()
+        pen.rectangle(corners, outline=_colour(i + 1), width=3)
+        write((corners[0] + 4, corners[1] + 2), label, _colour(i + 1))
     return image
 
 
-def _tinted(image: "Image", labels: Tensor) -> "Image":
-    """Each label but 0 in a colour of its own, half through."""
+def _shown(said: Said) -> list[int]:
+    """The labels of a mask that are drawn, the largest first: 0 is the background, unless it has another name; what is below
+    it, or beyond the names, is no label."""
+    assert said.mask is not None
+    named = said.labels if said.boxes is None else ()
+    first = 0 if named and "background" not in named[0].lower() else 1
+    labels, sizes = said.mask.unique(return_counts=True)
+    found = [int(labels[i]) for i in sizes.argsort(descending=True, stable=True)]
+    return [label for label in found if first <= label < (len(named) or label + 1)]
+
+
+def _colour(label: int) -> str:
+    return LABELS[(label - 1) % len(LABELS)]
+
+
+def _tinted(image: "Image", mask: Tensor, labels: Sequence[int]) -> "Image":
+    """Each of the labels in a colour of its own, half through."""
     import PIL.Image
     import PIL.ImageColor
 
     pixels = np.asarray(image).astype(np.float32)
-    for label in (int(one) for one in labels.unique() if one):
-        colour = PIL.ImageColor.getrgb(LABELS[(label - 1) % len(LABELS)])
-        inside = labels.numpy() == label
-        pixels[inside] = 0.45 * pixels[inside] + 0.55 * np.array(colour, np.float32)
+    for label in labels:
+        inside = mask.numpy() == label
+        pixels[inside] = 0.45 * pixels[inside] + 0.55 * np.array(PIL.ImageColor.getrgb(_colour(label)), np.float32)
     return PIL.Image.fromarray(pixels.round().astype(np.uint8))
 
 

@@ -29,6 +29,9 @@ STYLE = """
 #samples .grid-wrap {overflow: hidden !important}
 #upload button {padding-top: 24px}
 #upload .wrap {font-size: 14px; line-height: 1.3}
+:is(#view, #upright, #bare, #adapted) [data-testid=block-label] {position: static; border: none}
+:is(#view, #upright, #bare, #adapted) .image-container {height: calc(100% - 26px) !important}
+@media (max-width: 640px) {.row > * {flex-basis: 100% !important}}
 #notes p {font-size: 12px; line-height: 1.4; color: #667085}
 .circle {margin: 0; text-align: center; color: #344054}
 .circle figcaption {font-size: 14px; text-align: left}
