@@ -29,12 +29,12 @@ ADDED = (
     "interval",
     "gain",
 )  # fields that reports saved before them lack
-COLUMNS = ["method", "upright", "mean", "interval", "worst", "at", "pose", "error", "passes", "time", "+params"]
+COLUMNS = ["method", "upright", "mean", "interval", "worst", "at", "pose", "error", "passes", "time"]
 LEGEND = [
     "upright: on unmoved inputs; mean, worst (at): over all elements",
     "interval: of the mean, 95 %, from drawing the inputs again",
     "pose: share of poses found; error: greatest |f(g.x) - g.f(x)|",
-    "passes: predictor runs per input; time, +params: relative to bare predictor",
+    "passes: predictor runs per input; time: relative to bare predictor",
 ]
 NEAR, WORSE = 0.15, 0.05  # of the way from chance to certainty; of the bare predictor's upright value
 CROPPED = "inputs are the middle of larger turned ones: no corners are missing"
@@ -152,6 +152,8 @@ class OrbitReport:
         notes += [CROPPED] * (self.frame == "crop")
         notes += [DRAWN] * any(method.mean_from for method in self.methods)
         notes += [_gained(self.methods[0].name, method) for method in self.methods if method.gain]
+        if added := self.methods[0].parameters:
+            notes += [f"parameters: {added:+.1%} of those of the bare predictor"]
         if known := self.methods[0].confidence:
             notes += [
                 f"confidence: calibration error {known.error:.3f}; {known.risk(0.9):.1%} of the surest 90 % of poses wrong"
@@ -165,14 +167,13 @@ class OrbitReport:
         return [
             method.name,
             *[_number(value) for value in (self.upright_of(method.name), method.mean)],
-            " to ".join(_number(end, 2) for end in method.interval) or "-",
+            "–".join(_number(end, 2) for end in method.interval) or "-",
             _number(method.worst),
             "all" if level else self.elements[method.worst_index],
             _number(method.pose_accuracy),
-            "-" if error is None else f"{error:.2g}",
+            "-" if error is None else f"{error:.1g}",
             _number(method.passes, 2),
-            "-" if method.time is None else f"{method.time:.2f}x",
-            "-" if method.parameters is None else f"+{100 * method.parameters:.1f} %" if method.parameters else "0",
+            "-" if method.time is None else f"{method.time:.2f}x" if method.time < 100 else f"{method.time:.0f}x",
         ]
 
     def _rows(self) -> list[tuple[list[str], bool]]:
@@ -197,7 +198,7 @@ class OrbitReport:
         table = Table(title=Text(self.title), caption="\n".join(self.legend), box=box.SIMPLE_HEAD)
         table.title_justify = table.caption_justify = "left"
         table.collapse_padding, table.pad_edge = True, False
-        table.add_column(COLUMNS[0], overflow="fold")
+        table.add_column(COLUMNS[0], overflow="fold", min_width=9)
         for column in COLUMNS[1:]:
             table.add_column(column, justify="right", no_wrap=column != "at")
         for cells, best in self._rows():
