@@ -2,8 +2,8 @@
 
 `SUSPECTED` of the tiles is chosen on photos and pages that are not those of the figures: photos of Imagenette's training part
 and of a collection of sources, pages in font families of their own. It is the one at which as many photos are taken for text as
-pages are lost. The figures are of COCO's photos, Imagenette's validation part, and pages in the families of `benchmarks/text.py`,
-drawn by `recipes/render_text.py`: single words, signs and forms too, noisy, blurred, down to 9 pixels.
+pages are lost. The figures are of COCO's photos, Imagenette's validation part, and pages in the families of
+`benchmarks/text.py`, drawn by `recipes/render_text.py`: single words, signs and forms too, noisy, blurred, down to 9 pixels.
 
     python benchmarks/text_or_photo.py
 """

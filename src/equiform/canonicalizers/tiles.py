@@ -109,8 +109,8 @@ class TileCanonicalizer(ImageCanonicalizer):
 
 
 TILE_ERROR, MAX_TILES = 0.1, 4096
-# the mean lead of tiles from which on text is suspected (`benchmarks/text_or_photo.py` chooses it); so much more, and it is sure
-SUSPECTED, RISE = 0.2, 0.25
+# the mean lead of tiles from which text is suspected (`benchmarks/text_or_photo.py` chooses it); RISE more, and it is sure
+SUSPECTED, RISE = 0.25, 0.25
 SILENT = 4  # tiles without a lead that are added to those of every picture, so that one or two are no text
 LEAST = 0.03  # of the log-posterior is left where there is no evidence: the likeliest pose stays the likeliest
 SEEN = 0.5  # the confidence from which on a picture counts for one of text

@@ -98,6 +98,7 @@ def diagnose_command(
     list_files("skipped", data.skipped)
     say(found)
     if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
         write(out, found.to_json().encode())
         say(f"saved {out}")
     return len(data.skipped)
