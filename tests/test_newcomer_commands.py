@@ -1,7 +1,10 @@
 """What every command says to a newcomer: of files that it skipped, of an adapter that is not fitted, of mistyped names."""
 
+import importlib
 import json
 import shutil
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -58,6 +61,11 @@ def calls(home, out, photos="photos", adapter="fitted", net="models.py:net"):
     }
 
 
+def fit_text():
+    sys.path.insert(0, str(Path(__file__).parents[1] / "recipes"))
+    return importlib.import_module("fit_text")
+
+
 READ = ("fit", "evaluate", "diagnose", "predict", "upright")
 ADAPTED = ("evaluate", "diagnose", "predict", "upright", "export", "web")
 PREDICTOR = ("fit", "evaluate", "diagnose", "predict", "export", "web")
@@ -102,8 +110,20 @@ def test_text_is_looked_for_by_the_command(home, tmp_path):
     done = run("upright", *calls(home, tmp_path / "out")["upright"], "--adapter", "text-c4")
     assert done.stderr.count("made for text, and sees none in most of these pictures") == 1
     assert "canonicalizer='photos-c4'" in done.stderr
-    made_for = next(line for line in run("info", "text-c4").stdout.splitlines() if line.startswith("card made_for"))
-    assert "text of the Latin script" in made_for
+
+
+def test_the_recipe_writes_the_card_that_is_shown():
+    shown = dict(line.split(maxsplit=2)[1:] for line in run("info", "text-c4").stdout.splitlines() if line.startswith("card "))
+    assert fit_text().CARD.items() <= shown.items()
+    assert shown["made_for"].startswith("text of the Latin script")
+
+
+@pytest.mark.slow
+def test_the_recipe_runs(tmp_path):
+    fit_text().main(["--out", str(tmp_path / "a"), "--pictures", "4", "--epochs", "1", "--check-pictures", "1"])
+    fit_text().main(["--out", str(tmp_path / "b"), "--start", str(tmp_path / "a"), *["--pictures", "3", "--epochs", "1"]])
+    card = equiform.saving.read(tmp_path / "b")[0]["card"]
+    assert card == {"pictures": 7, **fit_text().CARD}
 
 
 @pytest.mark.parametrize("command", PREDICTOR)
