@@ -94,16 +94,17 @@ def main(given: Sequence[str] | None = None) -> None:
     options = {"epochs": args.epochs, "lr": args.lr, "batch_size": args.batch_size, "seed": args.seed}
     history = equiform.fit(model, tiles, augmentation=AUGMENTATION, **options).history
     earlier = json.loads((args.start / "fit.json").read_text()) if args.start else None
+    checked = of_families(found, VALIDATION_FAMILIES) or fonts
+    accuracy = pose_accuracy(canonicalizer, checked, args.check_pictures, args.seed + 1)
     canonicalizer.card = {"pictures": args.pictures + (earlier["pictures"] if earlier else 0), **CARD}
     model.save(args.out)
-    checked = of_families(found, VALIDATION_FAMILIES) or fonts
     figures = {
         **options,
         "pictures": args.pictures,
         "tiles": len(tiles),
         "minutes": round((time.perf_counter() - start) / 60, 1),
         "losses": [round(epoch["loss"], 4) for epoch in history],
-        "pose_accuracy": pose_accuracy(canonicalizer, checked, args.check_pictures, args.seed + 1),
+        "pose_accuracy": accuracy,
         "went_on_from": earlier,
         "families": sorted(fonts),
         "families_of_the_check": sorted(checked),
