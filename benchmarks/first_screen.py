@@ -27,7 +27,7 @@ def all_angles(figures: Figures) -> dict[str, Any]:
 
 
 def rows(figures: Figures) -> str:
-    """Markdown: bare, the two classical remedies and Equiform, in quarter turns and at all angles; "-" where not measured."""
+    """Markdown: bare, the two classical remedies and Equiform, in quarter turns and at all angles."""
     measured = figures("ready-models")["predictors"][LITE0]
     turned, angles = measured["rows"], figures("angles")
     around = all_angles(figures)
@@ -37,8 +37,8 @@ def rows(figures: Figures) -> str:
         "| :-- | --: | --: | --: |",
     ]
     for label, (quarter, any_angle) in ROWS.items():
-        at_all = with_interval(around[any_angle]) if any_angle in around else "-"
-        lines.append(f"| {label} | {with_interval(turned[quarter])} | {turned[quarter]['passes']:.1f} | {at_all} |")
+        row, at_all = turned[quarter], with_interval(around[any_angle])
+        lines.append(f"| {label} | {with_interval(row)} | {row['passes']:.1f} | {at_all} |")
     return "\n".join(lines)
 
 
@@ -91,7 +91,7 @@ def gains(figures: Figures) -> str:
         ),
         (
             "drones, robots: any angle",
-            '`adapt(net, "SO2", canonicalizer="photos-so2", coverage=0.9)`',
+            '`adapt(net, "SO2", canonicalizer="photos-so2", coverage=0.9, inputs=geometry.Image("bicubic", border="reflect"))`',
             "as `photos-c4`",
             f"{LITE0}, top-1 of {figures('angles')['photos']} photos at {len(figures('angles')['angles'])} angles: {any_angle}",
         ),

@@ -57,8 +57,8 @@ def before_and_after(path: Path, photos: Sequence[Sample]) -> None:
     """A column for each photo: as it lies, the share of the class that each model names, above what it says upright."""
     classifier, names = common.efficientnet_lite0(), imagenet()
     model = adapt(classifier, "C4", outputs="logits", canonicalizer="photos-c4")
-    drawn = figure(8.6, 3.1)
-    columns: Any = drawn.subplots(2, len(photos), height_ratios=(3, 1), squeeze=False)
+    drawn = figure(8.6, 2.75)
+    columns: Any = drawn.subplots(2, len(photos), height_ratios=(2.4, 1), squeeze=False)
     for i, sample in enumerate(photos):
         upright = small(read(sample.path))[None]
         x = torch.rot90(upright, 1 + i % 3, (-2, -1))

@@ -20,6 +20,11 @@ def snippets(page: Path) -> list[str]:
     return re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
 
 
+def outputs(page: Path) -> list[str]:
+    """What a page says that its snippets print."""
+    return re.findall(r"```\n\n```text\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+
+
 NEEDED = {"models": "transformers", "photos": "transformers", "prompt": "transformers", "retrieve": "transformers"}
 NEEDED |= {"detection": "pycocotools", "README": "efficientnet_lite_pytorch", "index": "efficientnet_lite_pytorch"}
 # it quotes the source, which tests/test_layers.py holds equal
@@ -37,13 +42,16 @@ def test_snippets_run_in_order(name, capsys, tmp_path, monkeypatch, request):
     scope: dict = {"__name__": name}
     for snippet in snippets(page):
         exec(compile(snippet, page.name, "exec"), scope)
-    assert capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert printed
+    assert all(said in printed for said in outputs(page)), f"{page.name} prints something else"
 
 
 def test_pages_with_snippets_are_found():
     """The control of the test above."""
     assert {"README", "index", "kinds", "guide", "classify", "clouds"} <= set(SHOWN)
     assert "limits" not in SHOWN
+    assert "bare: boathouse; adapted: palace" in "".join(outputs(ROOT / "docs" / "index.md"))
 
 
 def test_links_lead_somewhere_and_commits_are_checked():
