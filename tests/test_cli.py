@@ -257,7 +257,7 @@ def test_fit_refuses_before_it_starts(home, tmp_path):
     assert "known kinds: axial_vectors, batch" in error_of("fit", net, home / "photos", "--out", tmp_path / "a")
     assert "unknown kind 'sound'" in error_of("fit", net, home / "photos", "--out", tmp_path / "a", "--outputs", "sound")
     assert "known forms: timm:N" in error_of("fit", "resnet", home / "photos", "--out", tmp_path / "a", "--outputs", "logits")
-    assert "no file or folder" in error_of("fit", "timm:x", tmp_path / "no", "--out", tmp_path / "a", "--outputs", "logits")
+    assert "no file or folder" in error_of("fit", net, tmp_path / "no", "--out", tmp_path / "a", "--outputs", "logits")
     assert "--lr is a positive number" in error_of(*fit(home, tmp_path / "a", "--lr", 0))
     assert not (tmp_path / "a").exists()
 
