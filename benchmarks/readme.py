@@ -18,6 +18,7 @@ import ready_models
 import shifts
 import sizes
 import text
+import text_or_photo
 import volumes
 from common import HERE, RESULTS
 from equiform.evaluation import OrbitReport
@@ -195,6 +196,7 @@ TABLES = {
     "ready-models": lambda: ready_models.table(figures("ready-models")),
     "cost": lambda: cost.table(figures("cost")),
     "text": lambda: text.table(figures("text")),
+    "text-or-photo": lambda: text_or_photo.table(figures("text_or_photo")),
     "angles": lambda: angles.table(figures("angles")),
     "resampling": lambda: cifar10_oracle.table(figures("cifar10_oracle")),
     "shifts": lambda: shifts.markdown(figures("shifts")),

@@ -39,7 +39,8 @@ def found_fonts() -> Fonts:
 def _family(path: str) -> str | None:
     try:
         name = ImageFont.truetype(path, 12).getname()[0] or ""
-        letters = TTFont(path, fontNumber=0, lazy=True).getBestCmap() or {}
+        with TTFont(path, fontNumber=0, lazy=True) as font:
+            letters = font.getBestCmap() or {}
     except Exception:  # a font that cannot be read is left out, whatever is wrong with it
         return None
     return name if all(ord(c) in letters for c in NEEDED) and not any(word in name for word in SYMBOLS) else None

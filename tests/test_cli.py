@@ -99,7 +99,7 @@ def home(tmp_path_factory):
             half += 120
             Image.fromarray(pixels).save(home / "photos" / name / f"{i}.png")
     (home / "photos" / "top" / "text.jpg").write_text("no photo")
-    ok(*fit(home, home / "adapter"))
+    skipping(*fit(home, home / "adapter"))
     return home
 
 
@@ -178,7 +178,7 @@ def test_info_forges_no_row(monkeypatch):
 
 # ---------------------------------------------------------------------------------------------------------------- fit
 def test_what_fit_saves(home, tmp_path):
-    result = ok(*fit(home, tmp_path / "a", "--val", home / "photos", "--group", "D4", "--seed", 3))
+    result = skipping(*fit(home, tmp_path / "a", "--val", home / "photos", "--group", "D4", "--seed", 3))
     assert "skipped 2 files:" in result.stderr  # the text among the photos, and again among those held out
     assert str(home / "photos" / "top" / "text.jpg") in result.stderr
     assert "pose accuracy on" in result.stdout
@@ -188,7 +188,7 @@ def test_what_fit_saves(home, tmp_path):
     again = fit(home, tmp_path / "a", "--group", "D4", "--seed", 3)
     assert "holds an adapter already: --overwrite replaces it" in error_of(*again)
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        ok(*fit(home, tmp_path / name, "--seed", seed, "--overwrite"))
+        skipping(*fit(home, tmp_path / name, "--seed", seed, "--overwrite"))
     weights = {name: (tmp_path / name / "model.safetensors").read_bytes() for name in "abc"}
     assert weights["a"] == weights["b"]
     assert weights["a"] != weights["c"]
@@ -197,8 +197,8 @@ def test_what_fit_saves(home, tmp_path):
 def test_a_teacher_and_an_opinion(home, tmp_path):
     """What each is fitted on is what Python gives: the teacher changes the adapter, the opinion is kept with it."""
     plain, taught = tmp_path / "plain", tmp_path / "taught"
-    ok(*fit(home, plain))
-    ok(*fit(home, taught, "--teacher", f"{home}/models.py:net", "--opinion", "--size", 16))
+    skipping(*fit(home, plain))
+    skipping(*fit(home, taught, "--teacher", f"{home}/models.py:net", "--opinion", "--size", 16))
     assert (plain / "model.safetensors").read_bytes() != (taught / "model.safetensors").read_bytes()
     model = equiform.load(taught, lambda x: x)
     assert model.opinion is not None
@@ -226,16 +226,16 @@ def _weights(adapter):
 def test_fit_goes_on_from_a_checkpoint(home, tmp_path):
     """A finished run is given back without another step; other options are refused."""
     call = fit(home, tmp_path / "a", "--checkpoint", tmp_path / "run", "--epochs", 2)
-    ok(*call)
+    skipping(*call)
     steps = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["global_step"]
-    ok(*call)
+    skipping(*call)
     assert torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["global_step"] == steps
     assert "with epochs=2, now 3" in error_of(*fit(home, tmp_path / "a", "--checkpoint", tmp_path / "run", "--epochs", 3))
 
 
 def test_a_backbone_is_named_again_to_be_used(home, tmp_path):
     backbone = ("--backbone", f"{home}/models.py:backbone")
-    ok(*fit(home, tmp_path / "a", *backbone))
+    skipping(*fit(home, tmp_path / "a", *backbone))
     images = ("upright", home / "photos" / "left", "--out", tmp_path / "out", "--adapter")
     assert "add --backbone" in error_of(*images, tmp_path / "a")
     ok(*images, tmp_path / "a", *backbone)
@@ -257,7 +257,7 @@ def test_fit_refuses_before_it_starts(home, tmp_path):
     assert "known kinds: axial_vectors, batch" in error_of("fit", net, home / "photos", "--out", tmp_path / "a")
     assert "unknown kind 'sound'" in error_of("fit", net, home / "photos", "--out", tmp_path / "a", "--outputs", "sound")
     assert "known forms: timm:N" in error_of("fit", "resnet", home / "photos", "--out", tmp_path / "a", "--outputs", "logits")
-    assert "no file or folder" in error_of("fit", "timm:x", tmp_path / "no", "--out", tmp_path / "a", "--outputs", "logits")
+    assert "no file or folder" in error_of("fit", net, tmp_path / "no", "--out", tmp_path / "a", "--outputs", "logits")
     assert "--lr is a positive number" in error_of(*fit(home, tmp_path / "a", "--lr", 0))
     assert not (tmp_path / "a").exists()
 
@@ -271,7 +271,7 @@ def test_fit_says_what_it_reached(home, tmp_path):
     said = ok(*call).stdout
     assert "pose accuracy on 5 photos kept aside: " in said
     assert " after 1 epoch; " in said
-    few = ok(*fit(home, tmp_path / "b")).stdout  # control: too few to keep any aside
+    few = skipping(*fit(home, tmp_path / "b")).stdout  # control: too few to keep any aside
     assert "kept aside: " not in few
     assert "nothing was kept aside, so whether more data would help is not known" in few
     assert "defines no 'nett'" in error_of("fit", f"{home}/models.py:nett", *call[2:], "--overwrite")
@@ -279,9 +279,9 @@ def test_fit_says_what_it_reached(home, tmp_path):
 
 def test_fit_goes_on_from_a_ready_made_one(home, tmp_path):
     call = ("fit", f"{home}/models.py:net", home / "photos", "--out", tmp_path / "a", "--outputs", "logits", "--epochs", 1)
-    assert "going on from photos-c4-small," in ok(*call, "--start", "photos-c4-small").stdout
+    assert "going on from photos-c4-small," in skipping(*call, "--start", "photos-c4-small").stdout
     assert "photos" in equiform.saving.read(tmp_path / "a")[0]["card"]["started_from"]
-    assert "going on" not in ok(*call, "--resolution", 16, "--overwrite").stdout
+    assert "going on" not in skipping(*call, "--resolution", 16, "--overwrite").stdout
     for wrong, message in [
         (("--start", "photos-c9"), "unknown --start 'photos-c9'; known: photos-c4,"),
         (("--start", "photos-c4", "--resolution", 16), "leave out --resolution, or --start"),
@@ -295,7 +295,7 @@ def test_a_transformers_model_is_fitted_and_measured(home, tmp_path):
     config = pytest.importorskip("small_transformers").vit(image_size=16, num_labels=2)
     transformers.ViTForImageClassification(config).save_pretrained(tmp_path / "vit")
     ref, options = f"transformers:{tmp_path / 'vit'}", ("--epochs", 1, "--resolution", 16)
-    ok("fit", ref, home / "photos", "--out", tmp_path / "a", "--backbone", ref, *options)  # the kinds are known
+    skipping("fit", ref, home / "photos", "--out", tmp_path / "a", "--backbone", ref, *options)  # the kinds are known
     result = skipping("evaluate", ref, home / "photos", "--adapter", tmp_path / "a", "--backbone", ref, "--size", 16)
     assert "adapted" in result.stdout
     result = skipping(
@@ -449,7 +449,7 @@ def test_predictors_that_fail_or_map_are_named(home, tmp_path):
     flat = error_of("evaluate", f"{home}/models.py:net", home / "photos" / "left", "--adapter", home / "adapter")
     assert "has no subfolders: one for each class" in flat
     # an adapter for masks is refused before anything is measured; the control above is one for classes.
-    ok(*fit(home, tmp_path / "maps", "--outputs", "mask"))
+    skipping(*fit(home, tmp_path / "maps", "--outputs", "mask"))
     call = ("evaluate", f"{home}/models.py:maps", home / "photos", "--size", 16, "--adapter")
     message = error_of(*call, tmp_path / "maps")
     assert "outputs that move as 'mask'" in message
@@ -483,7 +483,7 @@ def test_diagnose_says_what_to_do(home, tmp_path):
         (("--adapter", home / "adapter"), "agreement"),
         (("--labels", tmp_path / "labels.json"), "accuracy"),
     ]:
-        result = ok(*call, *options, "--out", tmp_path / "found.json")
+        result = skipping(*call, *options, "--out", tmp_path / "found.json")
         assert "skipped 1 file:" in result.stderr
         found = json.loads((tmp_path / "found.json").read_text())
         assert (found["metric"], found["num_samples"]) == (metric, 8)

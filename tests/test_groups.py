@@ -299,7 +299,7 @@ def test_products_join_and_may_be_continuous():
         (lambda: group("SE2"), r"do you mean Shift16\*C4\?"),
         (lambda: group("scale"), r"do you mean Scale\(0.5,2,5\)\?"),
         (lambda: group("translation"), r"do you mean Shift16\?"),
-        (lambda: group("shift8"), r"do you mean Shift16\?"),
+        (lambda: group("shift8"), r"do you mean Shift8\?"),
         (lambda: group("Shift0"), r"'Shift0' \(n is from 1 on, such as Shift4\)"),
         (lambda: group("C0z"), r"'C0z' \(n is from 1 on, such as C4z\)"),
         (

@@ -1,7 +1,12 @@
-"""What a newcomer gives without knowing better: names joined otherwise, channels last, photos for a reader of text."""
+"""What a newcomer gives without knowing better: names joined otherwise, channels last, photos for a reader of text.
 
+What the commands say to the same is in `test_newcomer_commands.py`."""
+
+import copy
+import json
 import re
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,12 +15,14 @@ import torch
 import equiform
 from equiform import OrbitCanonicalizer, act, adapt, evaluate, fit, group
 from equiform._checks import named
-from equiform.canonicalizers import UniformCanonicalizer
+from equiform.canonicalizers import UniformCanonicalizer, tiles
 from equiform.evaluation import OrbitReport
 from equiform.evaluation.confidence import Confidence
 from equiform.evaluation.results import Method
+from equiform.geometry.kinds import as_kinds
 from equiform.learning import Fit
 from equiform.predictors.references import check_resolves
+from small_canonicalizers import CLOUDS, CONTINUOUS, IMAGES, PRODUCTS, VOLUMES
 
 X, Y = torch.rand(4, 3, 16, 20), torch.tensor([0, 1, 0, 1])
 LAST = X.movedim(1, -1)
@@ -43,6 +50,31 @@ def test_words_are_joined_as_one_likes(given):
         frame="inside",
     )
     assert [report.metric, *[method.name for method in report.methods]] == ["top5_accuracy", "adapted", "orbit averaging"]
+
+
+def test_kinds_and_confidences_too():
+    assert as_kinds({"a": "edge-vectors", "b": "volume mask"}) == as_kinds({"a": "edge_vectors", "b": "volume_mask"})
+    assert equiform.EnergyCanonicalizer("C4", classify, confidence="max-probability").confidence == "max_probability"
+    with pytest.raises(ValueError, match=r"unknown kind 'sound'; known: axial_vectors, "):
+        as_kinds("sound")
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("c4", "C4"),
+        ("d8", "D8"),
+        ("shift6", "Shift6"),
+        ("c4z", "C4z"),
+        ("SO(2)", "SO2"),
+        ("so2", "SO2"),
+        ("SE2", r"Shift16\*C4"),
+    ]
+    + [("scale", r"Scale\(0.5,2,5\)"), ("rotation", "SO2, or C4 for quarter turns"), ("mirror", "D4")],
+)
+def test_groups_are_named_that_are_meant(name, meant):
+    with pytest.raises(ValueError, match=rf"unknown group .* \(do you mean {meant}\?\); known groups: Cn, Dn"):
+        adapt(classify, name, outputs="logits")
 
 
 @pytest.mark.parametrize("option", [{"baselines": ["orbit avg"]}, {"metric": "top5"}, {"frame": "cropped"}], ids=str)
@@ -74,6 +106,16 @@ def test_act_warns_of_channels_that_come_last(x):
             act(quarter, fine)
 
 
+def test_upright_says_how_photos_come():
+    step = equiform.Upright("photos-c4-small")
+    for x in (LAST, LAST[0], list(LAST)):
+        with pytest.raises(ValueError, match=r"the images have 16: the axis of channels comes before .*x\.movedim\(-1, 1\)"):
+            step(x)
+    with pytest.raises(ValueError, match=r"got \(4, 16, 20, 3\): of several photos pass a list, list\(x\)"):
+        step(LAST.numpy())
+    assert [photo.shape[-1] for photo in step(list(LAST.numpy()))] == [3] * 4  # control: arrays are channels last
+
+
 def test_shifts_say_that_channels_come_first():
     model = adapt(classify, "Shift8", outputs="logits")
     with pytest.raises(ValueError, match=r"the axis of channels comes before"):
@@ -89,6 +131,7 @@ def test_shifts_say_that_channels_come_first():
 def test_a_reader_of_text_is_in_doubt_about_photos():
     data = pytest.importorskip("skimage.data")
     canonicalizer = adapt(classify, "C4", outputs="logits", canonicalizer="text-c4").canonicalizer
+    canonicalizer.card = None  # of what it says to photos see below
     photos = [torch.from_numpy(np.array(getattr(data, name)())) for name in ("astronaut", "camera", "grass", "cat")]
     photos = [photo[None] if photo.ndim == 2 else photo.movedim(-1, 0) for photo in photos]
     page = torch.from_numpy(data.page())[None]
@@ -98,6 +141,70 @@ def test_a_reader_of_text_is_in_doubt_about_photos():
         assert (float(poses[-1].confidence) > 0.95, torch.equal(poses[-1].g, turn)) == (True, True), "control"
         upright = [canonicalizer(picture[None]) for picture in photos]  # in doubt, and equivariant nevertheless
         assert all(torch.equal(pose.g, turn @ first.g) for pose, first in zip(poses, upright, strict=False))
+
+
+@torch.no_grad()
+def test_a_reader_of_text_says_once_that_it_sees_none():
+    data = pytest.importorskip("skimage.data")
+    photo, page = torch.from_numpy(data.astronaut()).movedim(-1, 0), torch.from_numpy(data.page())[None].expand(3, -1, -1)
+    blank = torch.full((3, 80, 60), 255, dtype=torch.uint8)
+    reader = equiform.load("text-c4", lambda photos: [{"text": "", "words": [], "boxes": torch.zeros(0, 4)} for _ in photos])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for few in ([page], [page, photo], [page, photo, page], [blank], [page, blank, blank], []):  # controls
+            reader(few)
+    with pytest.warns(UserWarning, match="made for text, and sees none in most of .* canonicalizer='photos-c4'$"):
+        reader([page, photo, photo])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        reader([photo])  # once
+
+
+def test_the_threshold_is_the_one_that_was_chosen():
+    kept = json.loads((Path(__file__).parents[1] / "benchmarks" / "results" / "text_or_photo.json").read_text())
+    assert kept["chosen"]["suspected"] == tiles.SUSPECTED
+    closest = min(kept["chosen"]["curve"], key=lambda row: abs(row["photos"] - row["lost"]))
+    assert closest["suspected"] == tiles.SUSPECTED
+
+
+# ------------------------------------------------------------------------------------------------------------- not fitted
+
+
+MADE = [(make, group, X) for make in IMAGES.values() for group in ("C4", "D4")]
+MADE += [(make, "SO2", X) for make in CONTINUOUS.values()] + [(make, "C4", X) for make in PRODUCTS.values()]
+MADE += [(make, "SO3", torch.randn(4, 9, 3)) for make in CLOUDS.values()]
+MADE += [(make, "O", torch.rand(2, 1, 8, 8, 8)) for make in VOLUMES.values()]
+NEED_NO_FIT = {"energy", "uniform", "principal-axes"}
+
+
+@pytest.mark.parametrize(("make", "name", "x"), MADE, ids=lambda value: value if isinstance(value, str) else "")
+def test_it_is_said_once_that_a_canonicalizer_is_not_fitted(make, name, x):
+    canonicalizer = make(name)
+    kinds = {"inputs": "volume"} if x.ndim == 5 else {}
+    for again in (False, True):
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            adapt(lambda x: x.flatten(1)[:, :2], canonicalizer.group, outputs="logits", canonicalizer=canonicalizer, **kinds)(x)
+        messages = [str(one.message) for one in told if "is not fitted, and its poses mean nothing" in str(one.message)]
+        assert len(messages) == (canonicalizer.name not in NEED_NO_FIT and not again)
+    for module in canonicalizer.modules():
+        module.fitted = True
+    assert not canonicalizer.untrained, "control"
+
+
+def test_upright_says_it_too():
+    canonicalizer = OrbitCanonicalizer("C4", resolution=8)
+    for number in (1, 0):
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            equiform.Upright(canonicalizer)(X[0])
+        assert len([one for one in told if "is not fitted" in str(one.message)]) == number
+
+
+@pytest.mark.parametrize("make", [UniformCanonicalizer, lambda group: equiform.EnergyCanonicalizer(group, classify)])
+def test_what_has_nothing_to_fit_says_so(make):
+    with pytest.raises(ValueError, match=r"has nothing to learn: the model needs no fit; .* adapt with an OrbitCanonicalizer$"):
+        fit(small(make("C4")), X)
 
 
 # ------------------------------------------------------------------------------------------- training in one's own loop
@@ -132,6 +239,35 @@ def test_a_training_of_ones_own_warns_once():
         step(frozen)
         options = {"epochs": 1, "enable_progress_bar": False, "task_loss": torch.nn.functional.cross_entropy}
         fit(in_training(fitted()), (X, Y), train_predictor=True, **options)
+
+
+@pytest.mark.parametrize("stays", [False, True])
+def test_lightnings_trainer_warns_once(stays):
+    lightning = pytest.importorskip("lightning")
+    model = in_training(fitted())
+    model.canonicalizer.requires_grad_(not stays)
+
+    class Training(lightning.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.model = model
+
+        def training_step(self, batch, index):
+            return torch.nn.functional.cross_entropy(self.model(batch[0]), batch[1])
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.model.parameters(), lr=0.1)
+
+    before = copy.deepcopy(model.state_dict())
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(X, Y), 2)
+    off = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        lightning.Trainer(max_steps=4, accelerator="cpu", **dict.fromkeys(off, False)).fit(Training(), loader)
+    said = [one for one in told if "fit(model, data, task_loss=loss)" in str(one.message)]
+    assert len(said) == (not stays)
+    moved = {name.partition(".")[0] for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved == {"predictor"}, "as the warning says"
 
 
 # ----------------------------------------------------------------------------------------------------- what fit reached

@@ -123,6 +123,7 @@ def test_what_tiles_are_not_for(unchecked):
     refused(ValueError, r"images have shape .* got \(3, 8, 8\)", lambda: TileCanonicalizer("C4")(torch.rand(3, 8, 8)))
 
 
+@pytest.mark.filterwarnings("ignore:this canonicalizer is made for text")  # and the pages are noise
 def test_a_reader_is_measured_on_photos_of_one_size(unchecked):
     def read(photos):
         return [{"text": "abc", "words": ["abc"], "boxes": torch.tensor([[1.0, 1, 4, 4]])} for _ in photos]

@@ -1,7 +1,5 @@
 """The wrapper: find the pose, bring the input back, run the predictor, move its answer."""
 
-import warnings
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,20 +32,11 @@ from .second_opinion import Opinion, evidence
 
 Predictor = Callable[..., Any] | tuple[Any, Any]
 TOLD = ("config", "device", "dtype")  # no methods: their answers would be those of the bare predictor
-
-
-_TRAINED: "weakref.WeakSet[Canonicalizer]" = weakref.WeakSet()
-
-
-def warn_once(canonicalizer: Canonicalizer) -> None:
-    """That a loop of one's own trains the predictor, and not the canonicalizer as `fit` would."""
-    if canonicalizer not in _TRAINED:
-        _TRAINED.add(canonicalizer)
-        warnings.warn(
-            "training an adapted model in the ordinary way does not train its canonicalizer as fit does, with the prior: "
-            "equiform.fit(model, data, task_loss=loss) does; model.canonicalizer.requires_grad_(False) says that it is to stay",
-            stacklevel=2,
-        )
+# of a loop of one's own, which trains the predictor
+UNTAUGHT = (
+    "training an adapted model in the ordinary way does not train its canonicalizer as fit does, with the prior: "
+    "equiform.fit(model, data, task_loss=loss) does; model.canonicalizer.requires_grad_(False) says that it is to stay"
+)
 
 
 class Prediction(NamedTuple):
@@ -153,8 +142,8 @@ class Equivariant(nn.Module):
         """Warn, once, where a loss of this answer is trained on: `fit` does not call forward."""
         learns = self.canonicalizer.learns and any(p.requires_grad for p in self.canonicalizer.parameters())
         answer = output if isinstance(output, Tensor) else first_logits(output)
-        if learns and isinstance(answer, Tensor) and answer.requires_grad and self.canonicalizer not in _TRAINED:
-            answer.register_hook(lambda gradient: warn_once(self.canonicalizer))
+        if learns and isinstance(answer, Tensor) and answer.requires_grad:
+            answer.register_hook(lambda gradient: self.canonicalizer.advise(UNTAUGHT))
 
     def save(self, folder: str | Path) -> None:
         """Write model.safetensors, and config.json to read: the canonicalizer and the kinds, nothing of the predictor."""

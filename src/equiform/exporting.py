@@ -136,6 +136,7 @@ def _check(model: Any) -> None:
     if not isinstance(model, (Equivariant, Canonicalizer)):
         raise TypeError(f"export takes an adapted model, or a canonicalizer; got a {type(model).__name__}")
     canonicalizer = model.canonicalizer if isinstance(model, Equivariant) else model
+    canonicalizer.warn_untrained()
     if not isinstance(canonicalizer, ImageCanonicalizer):
         raise ValueError(f"models of images are exported; the {canonicalizer.name} canonicalizer looks at none")
     if model.group.resizes:

@@ -122,6 +122,7 @@ class Upright(nn.Module):
         if photo.ndim not in (2, 3) or (photo.ndim == 3 and photo.shape[2] not in channels):
             tensor = photo.ndim == 3 and photo.shape[0] in channels
             way_out = "channels first are for a tensor, torch.from_numpy(x)" if tensor else "PIL images may have any mode"
+            way_out = "of several photos pass a list, list(x)" if photo.ndim == 4 else way_out
             raise ValueError(f"an array has shape (h, w, 3) or (h, w); got {photo.shape}: {way_out}")
         channels_first = torch.from_numpy(np.ascontiguousarray(np.moveaxis(np.atleast_3d(photo), -1, 0)))
         upright = np.moveaxis(self._tensor(channels_first[None])[0].numpy(), 0, -1)

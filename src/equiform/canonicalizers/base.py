@@ -15,8 +15,12 @@ from ..geometry.groups import Group
 from .poses import Pose, pose_of
 
 Prior = int | float | Sequence[int | float]
-_WARNED: "weakref.WeakSet[Canonicalizer]" = weakref.WeakSet()
+_TOLD: "weakref.WeakKeyDictionary[Canonicalizer, set[str]]" = weakref.WeakKeyDictionary()
 MAX_ORDER = 720  # elements that are scored one by one; half a degree apart in C720
+
+
+class Advice(UserWarning):
+    """What is said once of a canonicalizer that is used for what it was not fitted for, with the way out."""
 
 
 class Canonicalizer(nn.Module, ABC):
@@ -86,18 +90,24 @@ class Canonicalizer(nn.Module, ABC):
 
     def warn_untrained(self) -> None:
         """Warn, once, where its poses would be those of random weights."""
-        if self.untrained and not self.training and self not in _WARNED:
-            _WARNED.add(self)  # Python forgets what it has shown whenever filters of warnings change
-            made = (
-                f"; for photos there is a ready-made one, canonicalizer={known!r}"
-                if (known := self.ready_made.get(self.group.name))
-                else ""
-            )
-            warnings.warn(
+        if self.untrained and not self.training:
+            self.advise(
                 f"this {self.name} canonicalizer is not fitted, and its poses mean nothing: equiform.fit(model, inputs) in the "
-                f"poses the predictor knows{made}",
-                stacklevel=3,
+                f"poses the predictor knows{self._for_photos}"
             )
+
+    def advise(self, said: str) -> None:
+        """Warn, once of this canonicalizer."""
+        told = _TOLD.setdefault(self, set())  # Python forgets what it has shown whenever filters of warnings change
+        if said not in told:
+            told.add(said)
+            warnings.warn(said, Advice, stacklevel=4)
+
+    @property
+    def _for_photos(self) -> str:
+        """The way out, where there is a ready-made one."""
+        known = self.ready_made.get(self.group.name)
+        return f"; for photos there is a ready-made one, canonicalizer={known!r}" if known else ""
 
     def config(self) -> dict[str, Any]:
         """The plain arguments that build this canonicalizer again, beside its parts, its given network and the predictor."""

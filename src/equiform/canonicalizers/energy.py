@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from .._checks import named
 from ..geometry.groups import Group, inverse
 from ..geometry.moving import act
 from ..geometry.nested import first_logits
@@ -60,13 +61,11 @@ class EnergyCanonicalizer(ImageCanonicalizer):
         sigmoid: bool = False,
     ):
         super().__init__(group)
-        if confidence not in CONFIDENCES:
-            raise ValueError(f"unknown confidence {confidence!r}; known: {', '.join(CONFIDENCES)}")
         if not isinstance(sigmoid, bool):
             raise ValueError(f"sigmoid is True or False; got {sigmoid!r}")
         if not callable(predictor):
             raise TypeError(f"a predictor is a callable; got a {type(predictor).__name__}")
-        self.confidence, self.sigmoid = confidence, sigmoid
+        self.confidence, self.sigmoid = named("confidence", confidence, CONFIDENCES), sigmoid
         self._predictor = (predictor,)  # in a tuple, so that its weights are not taken for the canonicalizer's
 
     def config(self) -> dict[str, Any]:

@@ -62,11 +62,12 @@ def diagnose_command(
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of the random numbers.")] = 0,
     out: Annotated[Path | None, typer.Option(metavar="FILE.json", help="Write what was found as JSON.")] = None,
     backbone: Backbone = None,
-) -> None:
+) -> int:
     """Say whether turning hurts a classifier, and what to do.
 
     On some images of a folder: does turning them hurt, do they have a pose at all, which group matters, what would be gained
-    at what cost, and what to do about it in one sentence. Textures, flat lays and images from a microscope have no pose.
+    at what cost, and what to do about it in one sentence. Textures, flat lays and images from a microscope have no pose. The
+    exit code is 1 where images were skipped.
 
     \b
     equiform diagnose timm:resnet18 photos/
@@ -97,5 +98,7 @@ def diagnose_command(
     list_files("skipped", data.skipped)
     say(found)
     if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
         write(out, found.to_json().encode())
         say(f"saved {out}")
+    return len(data.skipped)

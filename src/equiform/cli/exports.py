@@ -58,6 +58,7 @@ def export_command(
         loaded = load_reference(predictor)
         model = adapted(loaded, adapter, backbone, 1, None)
         example = normalised(example, chosen_normalisation(normalize, predictor, loaded))
+    file.parent.mkdir(parents=True, exist_ok=True)
     export(model, file, example)
     what = adapter if predictor is None else f"{predictor} with {adapter}"
     megabytes = file.stat().st_size / 1e6

@@ -192,12 +192,13 @@ def fit_command(
         typer.Option(metavar="DIR", help="Keep the state of the run here: the same command goes on where it was stopped."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an adapter that is there already.")] = False,
-) -> None:
+) -> int:
     """Fit an adapter to a folder of photos.
 
     It learns what upright photos look like, going on from a ready-made canonicalizer where there is one; and is saved as a
     folder that `evaluate`, `upright` and equiform.load take. The predictor is loaded only to see what it gives (with --outputs,
-    not even that), and runs only for --opinion. Wherever a REF is asked for, it is a reference like PREDICTOR.
+    not even that), and runs only for --opinion. Wherever a REF is asked for, it is a reference like PREDICTOR. The exit code is
+    1 where photos were skipped.
 
     \b
     equiform fit timm:resnet18 photos/ --out adapter
@@ -232,6 +233,7 @@ def fit_command(
     say_reached(result, val, aside)
     what = canonicalizer.group.name + (f", going on from {further}," if further else "")
     say(f"fitted {what} in {time.monotonic() - began:.0f} s; saved in {out} ({size_of(out)})")
+    return len(result.skipped)
 
 
 # ----------------------------------------------------------------------------------------------------------- evaluate
@@ -279,7 +281,7 @@ def evaluate_command(
     out: Annotated[list[Path], typer.Option(metavar="FILE", help="Write the report as .html, .json or .csv. Repeatable.")] = [],  # noqa: B006  (typer copies it)
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace reports that are there already.")] = False,
     backbone: Backbone = None,
-) -> None:
+) -> int:
     """Measure an adapted predictor in every pose.
 
     On labelled upright photos, which are turned here: accuracy upright, on average and in the worst pose, how often the pose
@@ -326,8 +328,7 @@ def evaluate_command(
     for path in out:
         report.save(path)
         say(f"saved {path}")
-    if data.skipped:
-        raise typer.Exit(1)
+    return len(data.skipped)
 
 
 # ----------------------------------------------------------------------------------------------------------- diagnose

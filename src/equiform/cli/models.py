@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import ready, saving
-from .._checks import reason
+from .._checks import named, reason
 from ..canonicalizers.base import Canonicalizer
 from ..canonicalizers.images import ImageCanonicalizer
 from ..canonicalizers.networks import scorer
@@ -94,8 +94,7 @@ def begun(group: str, start: str | None, backbone: str | None, resolution: int |
         return OrbitCanonicalizer(group, scoring_network(backbone), resolution=resolution or 64), ""
     if own:
         raise ValueError(f"--start {start} has a network and a resolution: leave out {' and '.join(own)}, or --start")
-    if start not in ready.names():
-        raise ValueError(f"unknown --start {start!r}; known: {', '.join([*ready.names(), 'none'])}")
+    start = named("--start", start, [*ready.names(), "none"])
     canonicalizer: Any = saving.restore(start, stand_in, None)[0]
     if canonicalizer.group.name != group:
         raise ValueError(f"--start {start} is for {canonicalizer.group.name}, not for {group}: --start none for a new network")

@@ -1,6 +1,9 @@
 """What the commands print: lines, errors, lists of files, counts, progress."""
 
+import contextlib
 import traceback
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,7 @@ from typer.core import TyperGroup
 
 from .. import saving
 from .._checks import reason
+from ..canonicalizers.base import Advice
 
 # ModuleNotFoundError, FileNotFoundError and UnreadableImage are among them
 EXPECTED = (ValueError, TypeError, ImportError, OSError)
@@ -21,7 +25,10 @@ def say(text: object, *, err: bool = False) -> None:
 
 
 class Commands(TyperGroup):
-    """The commands, with what they raise turned into a line and an exit code: 2 for an error, 130 for Ctrl-C."""
+    """The commands, with what they raise turned into a line and an exit code: 2 for an error, 130 for Ctrl-C.
+
+    A command that reads files returns how many it skipped: where there are any, its work is done and the code is 1.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         # --debug is ours wherever it stands
@@ -31,7 +38,8 @@ class Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with _advice_in_a_line():
+                skipped = super().invoke(ctx)
         except BrokenPipeError:  # as in `equiform info | head -1`; typer knows what to do
             raise
         except EXPECTED as error:
@@ -45,6 +53,26 @@ class Commands(TyperGroup):
                 raise
             say("interrupted", err=True)
             raise typer.Exit(130) from None
+        if skipped:
+            raise typer.Exit(1)
+
+
+@contextlib.contextmanager
+def _advice_in_a_line() -> Iterator[None]:
+    """Advice on a canonicalizer is a line on standard error, said once; other warnings are shown as Python does."""
+    said: set[str] = set()
+
+    def show(message: Any, category: Any, *where: Any, **more: Any) -> None:
+        if not issubclass(category, Advice):
+            shown(message, category, *where, **more)
+        elif str(message) not in said:
+            said.add(str(message))
+            say(f"warning: {message}", err=True)
+
+    with warnings.catch_warnings():
+        shown, warnings.showwarning = warnings.showwarning, show
+        warnings.simplefilter("always", Advice)
+        yield
 
 
 def in_one_line(text: str) -> str:

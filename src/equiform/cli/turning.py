@@ -91,7 +91,7 @@ def upright_command(
     engine: EngineName = "processes",
     address: Address = None,
     min_confidence: Annotated[float | None, typer.Option(hidden=True, min=0, max=1)] = None,  # what --at-least was called
-) -> None:
+) -> int:
     """Turn image files upright.
 
     Each is written in its own format and colour mode; one that is upright as it is shown, or in doubt, is copied byte by byte,
@@ -136,7 +136,7 @@ def upright_command(
         here = where.name != "ray" and where.number(journal.num_rows, again) == 0
         job = Turning((lambda: step) if here else make, out.absolute(), journal.scratch.absolute())
         run_with_progress(job, journal, where, again, "turning")
-        tell(journal, out, at_least)
+        return tell(journal, out, at_least)
 
 
 def check_empty(out: Path, place: Place, shard: tuple[int, int]) -> None:
@@ -165,8 +165,8 @@ def check_sees(step: Upright, plan: Plan, adapter: str, anyway: bool) -> None:
     say(f"note: {guesses}", err=True)
 
 
-def tell(journal: Journal, out: Path, at_least: float) -> None:
-    """What was done, and an exit code of 1 where files failed. Raises ValueError where none could be turned."""
+def tell(journal: Journal, out: Path, at_least: float) -> int:
+    """What was done. Returns how many files failed. Raises ValueError where none could be turned."""
     summary = summed(journal, "done")
     list_files("skipped", summary.errors, summary.num_failed)
     if summary.num_failed == summary.num_rows:
@@ -177,5 +177,4 @@ def tell(journal: Journal, out: Path, at_least: float) -> None:
     parts += [f"{number['failed']} failed"] * bool(summary.num_failed)
     done = f"{summary.num_rows - summary.num_failed} of " * bool(summary.num_failed) + count(summary.num_rows, "image")
     say(f"{done} in {out}: {', '.join(parts)}; poses in {journal.table}")
-    if summary.num_failed:
-        raise typer.Exit(1)
+    return summary.num_failed

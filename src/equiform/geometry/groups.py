@@ -210,8 +210,11 @@ def _called(name: str, known: str, numbers: str) -> Group:
 
 def _unknown(name: object) -> ValueError:
     said = str(name)
+    bare = re.sub(r"\W", "", said).lower()
     alike = {known.lower(): known for known in GROUPS} | ALIKE
-    meant = alike.get(re.sub(r"\W", "", said).lower()) or WORDS.get(re.sub(r"[\W\d]", "", said).lower())
+    meant = alike.get(bare) or WORDS.get(re.sub(r"\d", "", bare))
+    if (found := re.fullmatch(r"(\D+)([1-9]\d*)(\D*)", bare)) and f"{found[1]}n{found[3]}" in alike:
+        meant = alike[f"{found[1]}n{found[3]}"].replace("n", found[2])
     called = re.fullmatch(r"(\w*[^\W\d])\((\d+)\)", said)  # as the class is: Shift(16)
     meant = f"{called[1]}{called[2]}" if called and f"{called[1]}n" in GROUPS else meant
     hint = f" (do you mean {meant}?)" if meant else " (a protocol is for fit and evaluate)" if said in PROTOCOLS else ""
@@ -224,6 +227,8 @@ def _unknown(name: object) -> ValueError:
 ALIKE = {"z": "SO2z", "flips": "D2h", "se2": "Shift16*C4", "e2": "Shift16*D4", "t2": "Shift16", "sim3": "Similarity"}
 WORDS: dict[str, str] = dict.fromkeys(("scale", "scales", "scaling", "size", "sizes"), "Scale(0.5,2,5)")
 WORDS |= dict.fromkeys(("shift", "shifts", "translation", "translations"), "Shift16")
+WORDS |= dict.fromkeys(("rotation", "rotations", "turn", "turns"), "SO2, or C4 for quarter turns")
+WORDS |= dict.fromkeys(("mirror", "flip", "reflection", "reflections"), "D4")
 
 
 def known_groups() -> str:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+from .._checks import named
 from ..geometry import nested
 from .actions import ACTIONS, ANGLE_UNITS, BORDERS, BOX_FORMATS, INTERPOLATIONS
 from .groups import Group
@@ -295,8 +296,7 @@ def as_kinds(kinds: Any, group: Group | None = None) -> Any:
     if isinstance(kinds, Rows):
         return Rows(as_kinds(kinds.kinds, group))
     if isinstance(kinds, str):
-        _among("kind", kinds, sorted(ACTIONS))
-        kinds = Kind(kinds)
+        kinds = Kind(named("kind", kinds, sorted(ACTIONS)))
     if not isinstance(kinds, Kind):
         raise TypeError(f"a kind is a name, a Kind, or a dict, list or tuple of them; got a {type(kinds).__name__}")
     if kinds == Kind("regular") and group is not None:

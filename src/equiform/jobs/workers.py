@@ -7,6 +7,7 @@ import pickle
 import signal
 import threading
 import traceback
+import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection, wait
@@ -14,6 +15,7 @@ from typing import Any
 
 import torch
 
+from ..canonicalizers.base import Advice
 from .job import Batches, Done, Item, Job, Row, failed
 
 # small networks wait for each other's threads: one thread a process is several times faster
@@ -183,6 +185,7 @@ def _serve(connection: Connection, job: bytes) -> None:
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
+    warnings.simplefilter("ignore", Advice)  # which the process that has begun this gives
     try:
         work = pickle.loads(job).start()
         connection.send(READY)

@@ -225,7 +225,11 @@ def _check_learns(model: Equivariant) -> None:
     if not canonicalizer.learns or not any(p.requires_grad for p in canonicalizer.parameters()):
         other = "a SearchCanonicalizer" if model.group.dim == 3 else "an OrbitCanonicalizer (of a cascade, fit each alone)"
         other = "a VolumeCanonicalizer" if looked_at(model.inputs) == "volume" else other
-        way_out = "the model needs no fit" if model.group.wraps else f"use {other}"
+        way_out = f"use {other}"
+        if model.group.wraps:
+            way_out = "the model needs no fit"
+        elif not canonicalizer.learns and not canonicalizer.parts:
+            way_out = f"the model needs no fit; to learn poses, adapt with {other.partition(' (')[0]}"
         raise ValueError(f"the {canonicalizer.name} canonicalizer has nothing to learn: {way_out}")
 
 

@@ -55,13 +55,13 @@ def check_reference(ref: str) -> None:
 def check_resolves(ref: str) -> None:
     """Raise where a reference is wrong, as far as can be told without running, importing or fetching a predictor.
 
-    A file must define the function; of timm and torchvision, where they are installed, the name is looked up.
+    A file must define the function; timm and torchvision must be installed, and know the name.
     """
     check_reference(ref)
     parsed = parse_reference(ref)
     if parsed.source == "file":
         _check_defines(parsed, ref)
-    if parsed.source in NAMED_IN and importlib.util.find_spec(parsed.source) is not None:
+    if parsed.source in NAMED_IN:
         NAMED_IN[parsed.source](parsed)
 
 

@@ -1,0 +1,170 @@
+"""What every command says to a newcomer: of files that it skipped, of an adapter that is not fitted, of mistyped names."""
+
+import importlib
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+import equiform
+from equiform import OrbitCanonicalizer
+from equiform.cli import web
+from equiform.cli.main import app
+
+MODELS = """
+import torch
+
+def net():
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten(), torch.nn.Linear(12, 2))
+"""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """models.py; `photos` of two classes; `some`, the same and a broken one; adapters, `new` and one that counts as fitted."""
+    home = tmp_path_factory.mktemp("home")
+    (home / "models.py").write_text(MODELS)
+    rng = np.random.default_rng(0)
+    for name in "ab":
+        (home / "photos" / name).mkdir(parents=True)
+        for i in range(3):
+            Image.fromarray(rng.integers(0, 255, (16, 20, 3), dtype=np.uint8)).save(home / "photos" / name / f"{i}.png")
+    shutil.copytree(home / "photos", home / "some")
+    (home / "some" / "b" / "broken.png").write_text("no photo")
+    for name in ("new", "fitted"):
+        torch.manual_seed(0)
+        canonicalizer = OrbitCanonicalizer("C4", resolution=8)
+        canonicalizer.fitted = name == "fitted"
+        equiform.adapt(lambda x: x, "C4", outputs="logits", canonicalizer=canonicalizer).save(home / name)
+    return home
+
+
+def calls(home, out, photos="photos", adapter="fitted", net="models.py:net"):
+    """Every command that takes a predictor, reads photos or takes an adapter, and what it writes to `out`."""
+    net, photos = net if net.startswith(("timm", "torchvision")) else f"{home}/{net}", home / photos
+    measured = ("--adapter", home / adapter, "--size", 16)
+    return {
+        "fit": (net, photos, "--out", out, "--outputs", "logits", "--epochs", 1, "--resolution", 8),
+        "evaluate": (net, photos, "--out", out / "r.json", *measured),
+        "diagnose": (net, photos, "--out", out / "d.json", *measured),
+        "predict": (net, photos, "--out", out / "t.csv", *measured),
+        "upright": (photos, "--out", out, "--adapter", home / adapter, "--anyway"),
+        "export": (out / "m.pt2", net, *measured),
+        "web": (net, *measured),
+    }
+
+
+def fit_text():
+    sys.path.insert(0, str(Path(__file__).parents[1] / "recipes"))
+    return importlib.import_module("fit_text")
+
+
+READ = ("fit", "evaluate", "diagnose", "predict", "upright")
+ADAPTED = ("evaluate", "diagnose", "predict", "upright", "export", "web")
+PREDICTOR = ("fit", "evaluate", "diagnose", "predict", "export", "web")
+
+
+def run(command, *arguments):
+    done = CliRunner().invoke(app, [command, *map(str, arguments)])
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done
+
+
+@pytest.mark.parametrize("command", READ)
+def test_the_exit_code_is_1_where_files_were_skipped(command, home, tmp_path):
+    done = run(command, *calls(home, tmp_path / "some", "some")[command])
+    assert done.exit_code == 1, done.output
+    assert "skipped 1 file:\n" in done.stderr
+    assert "broken.png" in done.stderr
+    assert any((tmp_path / "some").iterdir()), "what could be done is done, and kept"
+    done = run(command, *calls(home, tmp_path / "all")[command])
+    assert (done.exit_code, "skipped" in done.stderr) == (0, False), "control"
+
+
+@pytest.mark.parametrize("command", ADAPTED)
+def test_an_adapter_that_is_not_fitted_is_spoken_of_once(command, home, tmp_path, monkeypatch, unchecked):
+    monkeypatch.setattr(web, "serve", lambda *_: None)
+    for adapter, number in (("new", 1), ("fitted", 0)):
+        done = run(command, *calls(home, tmp_path / adapter, adapter=adapter)[command])
+        assert done.exit_code == 0, done.output
+        assert done.stderr.count("is not fitted, and its poses mean nothing") == number
+        assert done.stderr.count("warning: this orbit canonicalizer is not fitted") == number
+
+
+@pytest.mark.slow
+def test_worker_processes_do_not_repeat_it(home, tmp_path, capfd):
+    done = run("upright", *calls(home, tmp_path / "out", adapter="new")["upright"], "--workers", 2)
+    assert done.exit_code == 0, done.output
+    assert (done.stderr + capfd.readouterr().err).count("is not fitted") == 1
+
+
+def test_text_is_looked_for_by_the_command(home, tmp_path):
+    """In photos, of which fewer than eight are too few to stop: it says what to take instead, once."""
+    done = run("upright", *calls(home, tmp_path / "out")["upright"], "--adapter", "text-c4")
+    assert done.stderr.count("made for text, and sees none in most of these pictures") == 1
+    assert "canonicalizer='photos-c4'" in done.stderr
+
+
+def test_the_recipe_writes_the_card_that_is_shown():
+    shown = dict(line.split(maxsplit=2)[1:] for line in run("info", "text-c4").stdout.splitlines() if line.startswith("card "))
+    assert fit_text().CARD.items() <= shown.items()
+    assert shown["made_for"].startswith("text of the Latin script")
+
+
+@pytest.mark.slow
+def test_the_recipe_runs(tmp_path):
+    fit_text().main(["--out", str(tmp_path / "a"), "--pictures", "4", "--epochs", "1", "--check-pictures", "1"])
+    fit_text().main(["--out", str(tmp_path / "b"), "--start", str(tmp_path / "a"), *["--pictures", "3", "--epochs", "1"]])
+    card = equiform.saving.read(tmp_path / "b")[0]["card"]
+    assert card == {"pictures": 7, **fit_text().CARD}
+
+
+@pytest.mark.parametrize("command", PREDICTOR)
+def test_a_mistyped_predictor_is_found_at_once(command, home, tmp_path):
+    known = {
+        "models.py:nett": "nett",
+        "model.py:net": "no file",
+        "mypkg.mod:net": "is no reference to a predictor; known forms: timm:NAME",
+        "timm:resnet5O": "timm",
+        "torchvision:restnet50": "torchvision",
+    }
+    for net, said in known.items():
+        done = run(command, *calls(home, tmp_path / "out", net=net)[command])
+        assert done.exit_code == 2, net
+        assert done.stderr.count("\n") == 1
+        assert done.stderr.startswith("error: ")
+        assert said in done.stderr
+        assert not (tmp_path / "out").exists(), "nothing was fitted, nothing is written"
+
+
+def test_names_are_joined_as_one_likes(home, tmp_path):
+    def report(number, *options):
+        out = tmp_path / f"{number}"
+        assert run("evaluate", *calls(home, out)["evaluate"], *options).exit_code == 0
+        return json.loads((out / "r.json").read_text())
+
+    for i, joined in enumerate("_- "):
+        names = [word.replace("-", joined) for word in ("top5-accuracy", "orbit-averaging", "training-free")]
+        kept = report(i, "--metric", names[0], "--baseline", names[1], "--baseline", names[2])
+        assert kept["metric"] == "top5_accuracy"
+        assert [method["name"] for method in kept["methods"]] == ["adapted", "orbit averaging", "training-free"]
+        start = "photos-c4-small".replace("-", joined)
+        fitting = calls(home, tmp_path / f"fit{i}")["fit"][:-2]
+        assert "going on from photos-c4-small," in run("fit", *fitting, "--start", start).stdout
+        kind = run("fit", *calls(home, tmp_path / f"kind{i}")["fit"], "--outputs", f"edge{joined}vectors")
+        assert kind.exit_code == 0, kind.output
+        assert equiform.load(tmp_path / f"kind{i}", lambda x: x).outputs.name == "edge_vectors"
+
+
+def test_the_least_confidence_is_not_nothing(home, tmp_path):
+    done = run("upright", *calls(home, tmp_path / "out")["upright"])
+    assert "left alone (confidence below 0.5)" in done.stdout
+    done = run("upright", *calls(home, tmp_path / "all")["upright"], "--at-least", 0)
+    assert "left alone" not in done.stdout, "control"
