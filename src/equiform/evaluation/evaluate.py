@@ -69,9 +69,9 @@ def evaluate(
     turns. "crop": every image, the upright one too, is the largest central square that lies inside the photo at every angle
     (1/sqrt(2) of its shorter side), so that no corner is missing and the size is the same; for answers that do not move.
 
-    baselines, in the same table: "bare" (the predictor), "orbit averaging" (|G| passes), "training-free" (the predictor's own
-    confidence), of SO2 and O2 both over 16 turns; of clouds: frame averaging, and principal axes. others: more models by name,
-    such as the same with top_k=2.
+    baselines: rows of the same table, "bare" (the predictor), "orbit averaging" (|G| passes), "training-free" (the predictor's
+    own confidence), of SO2 and O2 both over 16 turns; of clouds: frame averaging, and principal axes. others: more models by
+    name, such as the same with top_k=2.
 
     The interval of a mean, and of what the adapted model gains over each other method, is one of 95 % from drawing the inputs
     again (a bootstrap); of metrics by name, not of those of torchmetrics and of functions.
