@@ -28,7 +28,7 @@ from equiform.web.photos import read, samples, turned
 
 torch.set_grad_enabled(False)  # nothing is trained here
 names = imagenet()
-photos = {sample.title: read(sample.path) for sample in samples()}  # each (3, 448, 448), RGB in [0, 1]
+photos = {sample.title: read(sample.path) for sample in samples()}  # (3, 448, 448)
 figure, columns = plt.subplots(1, len(photos), figsize=(11, 2))
 for axes, (title, photo) in zip(columns, photos.items(), strict=True):
     axes.imshow(photo.movedim(0, 2))
