@@ -83,6 +83,7 @@ def adapter(tmp_path_factory):
     with torch.no_grad():
         network[2].weight.copy_(torch.tensor([4.0, 2.0, -1.0, -3.0]).repeat(3)[None] * 4)
     canonicalizer = OrbitCanonicalizer("D4", network, resolution=8)
+    canonicalizer.fitted = True
     equiform.adapt(lambda x: x, "D4", outputs="logits", canonicalizer=canonicalizer).save(folder / "saved")
     return ["--adapter", str(folder / "saved"), "--backbone", f"{folder / 'network.py'}:network"]
 
@@ -473,9 +474,10 @@ def test_inputs_and_results_are_never_overwritten(tmp_path, adapter):
 
 def test_fit_goes_on_without_the_bad_files(tmp_path):
     bad, good = save_bad_images(tmp_path / "in"), save_odd_images(tmp_path / "in" / "inner")
+    (tmp_path / "network.py").write_text(NETWORK)
     options = ["--outputs", "logits", "--epochs", "1", "--resolution", "16", "--out", str(tmp_path / "adapter")]
-    result = CliRunner().invoke(app, ["fit", "timm:never_loaded", str(tmp_path / "in"), *options])
-    assert result.exit_code == 0, result.output
+    result = CliRunner().invoke(app, ["fit", f"{tmp_path / 'network.py'}:network", str(tmp_path / "in"), *options])
+    assert result.exit_code == 1, result.output
     assert f"skipped {len(bad)} files:" in result.stderr
     assert all(name in result.stderr for name in bad)
     assert not any(name in result.stderr for name in good)

@@ -181,7 +181,7 @@ def test_the_mean_and_the_gain_of_a_report_have_intervals(tmp_path):
     assert (report.methods[0].gain, len(report.methods[0].interval)) == ([], 2)
     text = str(report)
     low, high = report["bare"].interval
-    assert f"{report['bare'].mean:.3f}  {low:.2f} to {high:.2f}" in text
+    assert f"{report['bare'].mean:.3f}  {low:.2f}–{high:.2f}" in text
     assert f"mean of adapted less that of other: {report['other'].gain[0]:+.3f} (" in text
     report.save(tmp_path / "report.json")
     assert OrbitReport.load(tmp_path / "report.json").methods == report.methods
