@@ -167,10 +167,10 @@ def test_an_adapter_that_guesses_is_said_before_anything_is_written(home, tmp_pa
     assert "guesses on these images: of 9 images that were looked at the median confidence is 0." in result.stderr
     assert "where guessing is 0.25; nothing was written: " in result.stderr
     assert not (tmp_path / "out").exists()
-    assert "note: " in run(*call, "--anyway").stderr
+    assert "warning: " in run(*call, "--anyway").stderr
     assert "9 left alone" in run(*call, "--anyway").stdout
     few = run(*[noise / "1.png" if word == noise else word for word in call[:-4]], "--out", tmp_path / "one", *call[-2:])
-    assert (few.exit_code, few.stderr.count("note: ")) == (0, 1), "of a few files it is only said"
+    assert (few.exit_code, few.stderr.count("warning: ")) == (0, 1), "of a few files it is only said"
 
 
 def test_a_full_disk_names_the_file_and_the_same_command_goes_on(home, plain, tmp_path, monkeypatch):

@@ -121,7 +121,15 @@ def test_the_recipe_writes_the_card_that_is_shown():
 @pytest.mark.slow
 def test_the_recipe_runs(tmp_path):
     fit_text().main(["--out", str(tmp_path / "a"), "--pictures", "2", "--epochs", "1", "--check-pictures", "1"])
-    fit_text().main(["--out", str(tmp_path / "b"), "--start", str(tmp_path / "a"), *["--pictures", "1", "--epochs", "1"]])
+    fit_text().main(
+        [
+            "--out",
+            str(tmp_path / "b"),
+            "--start",
+            str(tmp_path / "a"),
+            *["--pictures", "1", "--epochs", "1", "--check-pictures", "1"],
+        ]
+    )
     card = equiform.saving.read(tmp_path / "b")[0]["card"]
     assert card == {"pictures": 3, **fit_text().CARD}
 

@@ -17,11 +17,15 @@ from .saving import restore
 
 
 class Found(NamedTuple):
-    """The turn of every photo, as it is to be undone, how sure that is, and where it was too little: there it is none."""
+    """The turn of every photo, as it is to be undone, how sure that is, and where it was too little: there it is none.
+
+    `likeliest`: the turn that was found, in doubt too.
+    """
 
     g: Float[Tensor, "b 3 3"]
     confidence: Float[Tensor, " b"]
     doubtful: Bool[Tensor, " b"]
+    likeliest: Float[Tensor, "b 3 3"]
 
 
 class Upright(nn.Module):
@@ -89,7 +93,7 @@ class Upright(nn.Module):
         if not self.canonicalizer.group.on_grid:
             sizes = [photo.shape[-2:] for photo in photos] if sizes is None else sizes
             g = torch.cat([g[:0], *[snapped(g[i : i + 1], self.quarter, size) for i, size in enumerate(sizes)]])
-        return Found(g, pose.confidence, doubtful)
+        return Found(g, pose.confidence, doubtful, pose.g)
 
     @torch.no_grad()
     def forward(self, photo: Any) -> Any:

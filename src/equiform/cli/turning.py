@@ -2,6 +2,7 @@
 
 import statistics
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -94,12 +95,12 @@ def upright_command(
 ) -> int:
     """Turn image files upright.
 
-    Each is written in its own format and colour mode; one that is upright as it is shown, or in doubt, is copied byte by byte,
-    and a JPEG is turned without loss where its size allows it. The inputs are never changed. A table says of each file by how
-    many degrees its content was found turned, counter-clockwise (after a left-right flip, where flip is 1), which was undone;
-    how certain that is, 0 to 1; what was done: turned, upright already, left alone or failed; whether nothing was lost; and why
-    it failed. A run that was cut short, even by a kill, goes on where the same command is given again. The exit code is 1 where
-    files failed.
+    Each is written in its own format and colour mode; one that is upright as it is shown, or in doubt, is copied byte by byte.
+    With the extra `jpeg` a JPEG is turned without loss where its size allows it. The inputs are never changed. A table says of
+    each file by how many degrees its content was found turned, counter-clockwise (after a left-right flip where flip is 1); how
+    certain that is, 0 to 1; what was done: turned (back by that angle), upright already, left alone or failed; whether nothing
+    was lost; and why it failed. A run that was cut short, even by a kill, goes on where the same command is given again. The
+    exit code is 1 where files failed.
 
     \b
     equiform upright scans/ --out straight/ --adapter adapter
@@ -126,7 +127,10 @@ def upright_command(
     identity |= {"weights": saving.fingerprint(adapter)}
 
     def columns(plan: Plan) -> dict[str, str]:
-        check_sees(step, plan, adapter, anyway)
+        chosen = sorted({i * plan.num_batches // SAMPLE for i in range(SAMPLE)})
+        sample = [item for k in chosen for item in plan.batch(k)[: -(-SAMPLE // len(chosen))]]
+        check_sees(step, sample, adapter, anyway)
+        tell_of_jpegs(sample)
         return turning.COLUMNS
 
     with journal_of(place, identity, overwrite, lambda roots: sharded(found_in(inputs, roots, out), part), columns, BATCH) as (
@@ -145,10 +149,14 @@ def check_empty(out: Path, place: Place, shard: tuple[int, int]) -> None:
         raise FileExistsError(f"--out {out} holds other files: name a new folder, or --overwrite to write among them")
 
 
-def check_sees(step: Upright, plan: Plan, adapter: str, anyway: bool) -> None:
+def tell_of_jpegs(items: list[Item]) -> None:
+    """Say that JPEGs lose a little, before it happens, where what turns them without loss is not installed."""
+    if find_spec("turbojpeg") is None and any(item.source.suffix.lower() in (".jpg", ".jpeg") for item in items):
+        say("note: JPEGs that are turned will be encoded again; without loss: pip install 'equiform[jpeg]'", err=True)
+
+
+def check_sees(step: Upright, items: list[Item], adapter: str, anyway: bool) -> None:
     """Look at some files from all over the plan. Raises ValueError where the adapter guesses, unless it may."""
-    chosen = sorted({i * plan.num_batches // SAMPLE for i in range(SAMPLE)})
-    items: list[Item] = [item for k in chosen for item in plan.batch(k)[: -(-SAMPLE // len(chosen))]]
     bare = Upright(step.canonicalizer)  # without what is known before
     found = [one for one in looked_at(bare, items) if not isinstance(one, Exception)]
     if not found:
@@ -162,7 +170,7 @@ def check_sees(step: Upright, plan: Plan, adapter: str, anyway: bool) -> None:
     )
     if len(found) >= ENOUGH and not anyway:
         raise ValueError(f"{guesses}; nothing was written: fit an adapter on images like these, or go on with --anyway")
-    say(f"note: {guesses}", err=True)
+    say(f"warning: {guesses}", err=True)
 
 
 def tell(journal: Journal, out: Path, at_least: float) -> int:

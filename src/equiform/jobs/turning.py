@@ -62,7 +62,7 @@ class Turning:
             lossless = self._written(step, item, seen)
         except Exception as error:
             return failed(item, COLUMNS, told(item, error)) | {"done": "failed"}
-        (angle,), (flip,) = step.canonicalizer.group.angles(seen.g)
+        (angle,), (flip,) = step.canonicalizer.group.angles(seen.likeliest if seen.doubtful else seen.g)
         row = {"file": item.file, "angle": float(angle), "flip": int(flip), "confidence": round(seen.confidence, 4)}
         done = "left alone" if seen.doubtful else "upright already" if seen.stays else "turned"
         return row | {"done": done, "lossless": int(lossless), "error": None}
@@ -81,11 +81,12 @@ class Turning:
 
 
 class Seen(NamedTuple):
-    """The turn of one photo, how sure that is, and whether that is too little."""
+    """The turn of one photo, how sure that is, whether that is too little, and the likeliest turn then."""
 
     g: Float[Tensor, "1 3 3"]
     confidence: float
     doubtful: bool
+    likeliest: Float[Tensor, "1 3 3"]
 
     @property
     def stays(self) -> bool:
@@ -118,7 +119,7 @@ def _seen_together(step: Upright, items: Sequence[Item], enough: int | None) -> 
 
 
 def _split(found: Found) -> list[Seen]:
-    rows = zip(found.g.split(1), found.confidence.tolist(), found.doubtful.tolist(), strict=True)
+    rows = zip(found.g.split(1), found.confidence.tolist(), found.doubtful.tolist(), found.likeliest.split(1), strict=True)
     return [Seen(*row) for row in rows]
 
 
