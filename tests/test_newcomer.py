@@ -59,6 +59,15 @@ def test_kinds_and_confidences_too():
         as_kinds("sound")
 
 
+def test_so_are_those_of_ready_made_canonicalizers(tmp_path, monkeypatch):
+    same = [equiform.Upright(name).canonicalizer for name in ("photos-c4-small", "photos_c4_small", "photos c4 small")]
+    assert len({one.fitted_on for one in same}) == 1
+    monkeypatch.chdir(tmp_path)
+    small(OrbitCanonicalizer("C4", resolution=8)).save("photos_c4_small")
+    assert equiform.load("photos_c4_small", classify).canonicalizer.resolution == 8, "a folder of that name is that folder"
+    assert equiform.Upright("photos-c4-small").canonicalizer.resolution != 8
+
+
 @pytest.mark.parametrize(
     ("name", "meant"),
     [
@@ -286,6 +295,8 @@ def test_the_history_says_what_would_help(losses, trained, found, said):
     aside = {} if found is None else {"pose_accuracy": found}
     history = [{"epoch": i, "loss": loss, "training_accuracy": trained, **aside} for i, loss in enumerate(losses)]
     assert re.search(said, Fit(history).advice)
+    assert str(Fit(history, ["a.jpg"])).startswith(f"{len(history)} epoch")
+    assert "1 files skipped, the last: loss " in str(Fit(history, ["a.jpg"]))
 
 
 # ---------------------------------------------------------------------------------------------- an adapter that guesses

@@ -176,3 +176,13 @@ def test_the_least_confidence_is_not_nothing(home, tmp_path):
     assert "left alone (confidence below 0.5)" in done.stdout
     done = run("upright", *calls(home, tmp_path / "all")["upright"], "--at-least", 0)
     assert "left alone" not in done.stdout, "control"
+
+
+def test_jpegs_that_would_lose_a_little_are_spoken_of_before(home, tmp_path, monkeypatch):
+    Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(tmp_path / "x.JPG")
+    say = "note: JPEGs that are turned will be encoded again; without loss: pip install 'equiform[jpeg]'"
+    for place, installed in (("a", True), ("b", False)):
+        monkeypatch.setattr("equiform.cli.turning.find_spec", lambda name, found=installed: found or None)
+        done = run("upright", tmp_path / "x.JPG", "--out", tmp_path / place, "--adapter", home / "fitted", "--anyway")
+        assert (say in done.stderr) == (not installed)
+    assert say not in run("upright", home / "photos", "--out", tmp_path / "c", "--adapter", home / "fitted", "--anyway").stderr

@@ -174,7 +174,8 @@ def fingerprint(path_or_repo: str | Path) -> str:
 
 @contextlib.contextmanager
 def _opened(path_or_repo: str | Path) -> Iterator[Saved]:
-    folder = ready.FOLDER / path_or_repo if path_or_repo in ready.names() else Path(path_or_repo)
+    known = ready.meant(path_or_repo)
+    folder = Path(path_or_repo) if known is None else ready.FOLDER / known
     if not _is_folder(folder):
         folder = _download(str(path_or_repo))
     path = folder / WEIGHTS
@@ -289,11 +290,11 @@ def restore(
 
 def _fitted_on(name: str | Path, saved: Saved) -> str:
     """What a ready-made canonicalizer for photos was fitted on, as its card has it; nothing of any other."""
-    if name not in ready.names() or not str(name).startswith("photos"):
+    if (known := ready.meant(name)) is None or not known.startswith("photos"):
         return ""
     number = (saved.config.get("card") or {}).get("photos")
     photos = f"{number:,} photos" if isinstance(number, int) else "photos"
-    return f"{name} was fitted on {photos} in colour (3 channels), and grey ones (1 channel) are fine"
+    return f"{known} was fitted on {photos} in colour (3 channels), and grey ones (1 channel) are fine"
 
 
 def _settings(saved: Saved) -> dict[str, Any]:

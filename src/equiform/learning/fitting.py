@@ -60,6 +60,14 @@ class Fit:
         """Whether more epochs or more data would help, in a sentence, as far as the history tells."""
         return advice(self.history)
 
+    def __str__(self) -> str:
+        """What was reached, and the advice."""
+        last = {name: value for name, value in (self.history or [{}])[-1].items() if isinstance(value, float)}
+        reached = ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in last.items())
+        skipped = f", {len(self.skipped)} files skipped" if self.skipped else ""
+        num = len(self.history)
+        return f"{num} epoch{'s' * (num != 1)}{skipped}, the last: {reached}\n{self.advice}"
+
 
 def fit(
     model: Equivariant,

@@ -12,6 +12,14 @@ def names() -> list[str]:
     return sorted(path.parent.name for path in FOLDER.glob("*/model.safetensors"))
 
 
+def meant(name: str | Path) -> str | None:
+    """The ready-made one of that name, whatever joins its words ("photos_c4"); None for a Path, and where a folder has it."""
+    if not isinstance(name, str):
+        return None
+    words = name.replace("_", "-").replace(" ", "-")
+    return words if words in names() and (words == name or not Path(name).is_dir()) else None
+
+
 def default(group_name: str) -> str | None:
     """The name of the one for photos and that group; None where there is none."""
     name = DEFAULTS.get(group_name)
