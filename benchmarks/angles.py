@@ -40,7 +40,7 @@ from equiform.evaluation.figures import COLOURS
 from equiform.evaluation.frames import FRAMES, framed, uncropped
 from equiform.geometry import Image, Kind, inverse
 from equiform.geometry.groups import turn
-from equiform.web.classifier import LITE0
+from equiform.predictors.efficientnet_lite import LITE0
 
 SIDE = 224  # of what the classifiers see
 BACK = Image("bicubic", border="reflect")

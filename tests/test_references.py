@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from asserting import refused
+from equiform.predictors import known_kinds
 from equiform.predictors.references import FORMS, IMAGENET, Reference, load_reference, normalisation, parse_reference
 
 MODELS = """
@@ -174,3 +175,15 @@ def test_transformers_from_a_folder(tmp_path):
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(said | {"do_normalize": False}))
     assert normalisation(f"transformers:{tmp_path}", model) is None
     refused(ValueError, r"transformers:.*nothing cannot be loaded: OSError", load_reference, f"transformers:{tmp_path}/nothing")
+
+
+def test_efficientnet_lite0_is_a_name_alone():
+    pytest.importorskip("efficientnet_lite_pytorch")
+    network = load_reference("efficientnet-lite0")
+    assert str(parse_reference("efficientnet-lite0")) == "efficientnet-lite0"
+    assert known_kinds(network) == ("image", "logits")
+    with torch.no_grad():
+        assert network(torch.zeros(1, 3, 64, 64)).shape == (1, 1000)
+    mean, deviation = normalisation("efficientnet-lite0", network)
+    assert (mean[0] * 255, deviation[2] * 255) == (127, 128)
+    refused(ValueError, "known forms: .*efficientnet-lite0", parse_reference, "efficientnet-lite1")

@@ -373,7 +373,7 @@ def test_the_command_builds_what_is_asked_for(tmp_path, monkeypatch):
 def test_without_its_packages(monkeypatch):
     served = []
     monkeypatch.setattr("equiform.cli.web.serve", lambda *arguments: served.append(arguments))
-    monkeypatch.setattr(classifier, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
     assert CliRunner().invoke(app, ["web"]).exit_code == 0
     assert answers.first_answer(served[0][0]).sort == "nothing"
     monkeypatch.undo()

@@ -24,6 +24,7 @@ from .models import (
     chosen_normalisation,
     device_of,
     first_answer,
+    tell_of_pixels,
 )
 from .options import Adapter, Backbone, Device, Normalize, Predictor, Size
 from .text import list_files, say
@@ -93,6 +94,7 @@ def diagnose_command(
         check_predictor(predictor, loaded, data, False, place)
     else:
         first_answer(predictor, loaded, data, place)
+    tell_of_pixels(predictor, normalize)
     alone = data if isinstance(data, LabelledImages) else Alone(data)
     found = diagnose(model, alone, num=num, batch_size=batch_size, seed=seed)
     list_files("skipped", data.skipped)

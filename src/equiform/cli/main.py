@@ -39,6 +39,7 @@ from .models import (
     kept_aside,
     say_reached,
     teacher_of,
+    tell_of_pixels,
     to_fit,
 )
 from .options import Adapter, Backbone, Coverage, Device, Normalize, Predictor, Size, TopK
@@ -315,6 +316,7 @@ def evaluate_command(
     data.normalisation = chosen_normalisation(normalize, predictor, loaded)
     model = adapted(loaded, adapter, backbone, top_k, coverage).to(place)
     check_predictor(predictor, loaded, data, labels is None, place)
+    tell_of_pixels(predictor, normalize)
     data.size = uncropped(size) if frame == "crop" else size  # so that the predictor is shown that size
     options = {"metric": metric, "group": group, "frame": frame, "baselines": baselines, "batch_size": batch_size}
     report = evaluate(model, data, progress=sys.stdout.isatty(), **options)

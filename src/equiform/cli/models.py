@@ -23,7 +23,7 @@ from ..images.files import ImageFiles, LabelledImages, Normalisation, find_image
 from ..learning.fitting import Fit, fit_opinion
 from ..learning.teacher import Teacher
 from ..predictors import known_kinds
-from ..predictors.references import IMAGENET, check_reference, load_reference, normalisation
+from ..predictors.references import IMAGENET, check_reference, load_reference, normalisation, parse_reference
 from ..upright import Upright
 from .text import count, say
 
@@ -162,6 +162,12 @@ def check_file(option: str, file: Path, overwrite: bool = True) -> None:
 
 def chosen_normalisation(choice: str, ref: str, predictor: Any) -> Normalisation | None:
     return normalisation(ref, predictor) if choice == "auto" else NORMALISATIONS[choice]
+
+
+def tell_of_pixels(ref: str, choice: str) -> None:
+    """Say what pixels the predictor of a file is given, unless the user has said it: with others it is wrong without a word."""
+    if choice == "auto" and parse_reference(ref).source == "file":
+        say(f"note: {ref} is given RGB in [0, 1]; if it wants other pixels: --normalize imagenet (none: no note)", err=True)
 
 
 def device_of(name: str) -> torch.device:

@@ -4,7 +4,10 @@ from typing import Annotated
 
 import typer
 
-PREDICTOR_HELP = "timm:NAME, torchvision:NAME, transformers:REPO (or a folder), or FILE.py:FUNCTION, which is called for it."
+PREDICTOR_HELP = (
+    "timm:NAME, torchvision:NAME, transformers:REPO (or a folder), FILE.py:FUNCTION, which is called for it, or "
+    "efficientnet-lite0 (extra `web`)."
+)
 Predictor = Annotated[str, typer.Argument(metavar="PREDICTOR", help=PREDICTOR_HELP, show_default=False)]
 ADAPTER_HELP = (
     "What `equiform fit` saved: a folder, or OWNER/NAME on the Hub; or a ready-made one by its name, such as text-c4. "

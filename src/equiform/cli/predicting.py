@@ -18,7 +18,8 @@ from ..jobs.predicting import Predicting, Reader, columns_of
 from ..jobs.running import summed
 from ..predictors.pairs import PhotoPredictor
 from ..predictors.references import check_reference, load_reference
-from .models import NORMALISATIONS, around, check_adapter, chosen_normalisation, device_of
+from ..web.classifier import class_names
+from .models import NORMALISATIONS, around, check_adapter, chosen_normalisation, device_of, tell_of_pixels
 from .options import Adapter, Backbone, Coverage, Device, Normalize, Predictor, Size, TopK
 from .running import (
     Address,
@@ -50,9 +51,11 @@ def reader_of(
     """The adapted model, and how it wants its photos: squares of a size, or whole where it has a processor of its own."""
     predictor = load_reference(ref)
     model = around(predictor, adapter, backbone, top_k, coverage, outputs).to(device_of(device))
+    names = partial(class_names, ref, predictor)
     if isinstance(predictor, PhotoPredictor):
-        return Reader(model, _whole, stacked=False)
-    return Reader(model, partial(_square, size, chosen_normalisation(normalize, ref, predictor)), device=torch.device(device))
+        return Reader(model, _whole, stacked=False, names=names)
+    read = partial(_square, size, chosen_normalisation(normalize, ref, predictor))
+    return Reader(model, read, device=torch.device(device), names=names)
 
 
 def _whole(path: Path) -> Tensor:
@@ -99,11 +102,12 @@ def predict_command(
     """Run an adapted model over a folder, or a table of paths.
 
     A table of answers has a row for each file: the pose that was found (angle, flip, confidence), and what the model says, of a
-    classifier the likeliest class and its probability; of a file that cannot be read the error. The paths in a table are
-    relative to its folder. A run that was cut short, even by a kill, goes on where the same command is given again. The exit
-    code is 1 where files failed.
+    classifier the likeliest class, its probability and, where it is known, its name; of a file that cannot be read the error.
+    The paths in a table are relative to its folder. A run that was cut short, even by a kill, goes on where the same command is
+    given again. The exit code is 1 where files failed.
 
     \b
+    equiform predict efficientnet-lite0 photos/ --out answers.csv
     equiform predict timm:resnet18 photos/ --out answers.csv
     equiform predict timm:resnet18 photos/ --adapter adapter --out answers.parquet --workers 8
     equiform predict my_models.py:segmenter paths.csv --outputs mask --out masks.parquet
@@ -136,6 +140,7 @@ def predict_command(
     with journal_of(place, identity, overwrite, found, columns, batch_size) as (journal, again):
         own = ("file", "angle", "flip", "confidence", "error")
         job = Predicting(make, {name: kind for name, kind in journal.columns.items() if name not in own})
+        tell_of_pixels(predictor, normalize)
         run_with_progress(job, journal, where, again, "predicting")
         return tell(journal)
 

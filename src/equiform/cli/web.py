@@ -9,9 +9,10 @@ from .. import ready
 from .._checks import named
 from ..equivariant import Equivariant, adapt
 from ..predictors import PhotoPredictor, known_kinds
+from ..predictors.efficientnet_lite import LITE0, LITE0_PIXELS, efficientnet_lite0
 from ..predictors.references import check_reference, load_reference, parse_reference
 from ..web.answers import SHOWN, Setup, first_answer, nothing
-from ..web.classifier import LITE0, LITE0_PIXELS, class_names, efficientnet_lite0
+from ..web.classifier import class_names
 from ..web.page import serve
 from .models import NORMALISATIONS, check_adapter, chosen_normalisation, device_of, restored
 from .options import Adapter, Backbone, Device
@@ -27,7 +28,7 @@ def web_command(
         typer.Argument(
             metavar="[MODEL]",
             help="timm:NAME, torchvision:NAME, transformers:REPO (or a folder), or FILE.py:FUNCTION. [default: "
-            "EfficientNet-Lite0, which the extra `web` installs]",
+            "efficientnet-lite0, which the extra `web` installs]",
             show_default=False,
         ),
     ] = None,
@@ -85,8 +86,9 @@ def web_command(
 
 
 def _default(adapter: str, backbone: str | None) -> Setup:
-    classifier = efficientnet_lite0()
-    if classifier is None:
+    try:
+        classifier = efficientnet_lite0()
+    except ModuleNotFoundError:
         title = f"{_without_folder(adapter)}, no classifier"
         return Setup(_adapted(nothing, adapter, backbone, "invariant"), title, CLASSIFIER_SIDE)
     model = _adapted(classifier, adapter, backbone, "logits")

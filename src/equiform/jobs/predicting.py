@@ -21,12 +21,16 @@ Values = dict[str, tuple[str, Any]]  # by column, a type and a value
 
 
 class Reader(NamedTuple):
-    """A model, and how it wants its photos: `read` makes one of a file; stacked to a tensor, or as a list."""
+    """A model, and how it wants its photos: `read` makes one of a file; stacked to a tensor, or as a list.
+
+    `names`: the classes in words, by how many there are; nothing where they have none.
+    """
 
     model: Equivariant
     read: Callable[[Path], Tensor]
     stacked: bool = True
     device: torch.device = torch.device("cpu")
+    names: Callable[[int], Sequence[str]] = lambda number: ()
 
     def answers(self, photos: Sequence[Tensor]) -> list[Values]:
         """The pose and the answer of every photo."""
@@ -35,6 +39,8 @@ class Reader(NamedTuple):
             output, pose = self.model.predict(batch)
         angles, flips = self.model.group.angles(pose.g) if self.model.group.dim == 2 else ([0.0], [0])
         rows = by_row(self.model.outputs, output, len(photos))
+        if rows and rows[0].keys() >= {"class", "probability"} and (names := self.names(_num_classes(output))):
+            rows = [row | {"name": ("str", names[row["class"][1]])} for row in rows]
         for row, *found in zip(rows, angles, flips, pose.confidence.tolist(), strict=True):
             values = (float(found[0]), int(found[1]), round(found[2], 4))
             row |= {name: (POSE[name], value) for name, value in zip(POSE, values, strict=True)}
@@ -79,6 +85,11 @@ class Predicting:
                 values = {name: value for name, (_, value) in next(answers).items()}
                 rows.append({**dict.fromkeys(self.columns), **values, "file": item.file})
         return rows
+
+
+def _num_classes(output: Any) -> int:
+    logits = nested.first_logits(output)
+    return 0 if logits is None else logits.shape[-1]
 
 
 def columns_of(reader: Reader, photo: Tensor) -> dict[str, str]:

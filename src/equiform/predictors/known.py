@@ -5,11 +5,17 @@ A family of predictors has a file here, which imports nothing of its library, an
 
 from typing import Any
 
-from . import pairs, timm, torchvision, transformers
+from . import efficientnet_lite, pairs, timm, torchvision, transformers
 from .table import Adapter, first_match
 
 # the first match counts, the predictor's own class before its bases
-ADAPTERS: list[Adapter] = [*pairs.ADAPTERS, *transformers.ADAPTERS, *timm.ADAPTERS, *torchvision.ADAPTERS]
+ADAPTERS: list[Adapter] = [
+    *pairs.ADAPTERS,
+    *transformers.ADAPTERS,
+    *timm.ADAPTERS,
+    *torchvision.ADAPTERS,
+    *efficientnet_lite.ADAPTERS,
+]
 
 
 def known_kinds(predictor: Any) -> tuple[Any, Any]:

@@ -1,4 +1,7 @@
-"""Predictors by reference, as the command line names them: timm:NAME, torchvision:NAME, transformers:REPO, FILE.py:FUNCTION."""
+"""Predictors by reference, as the command line names them: timm:NAME, torchvision:NAME, transformers:REPO, FILE.py:FUNCTION.
+
+And efficientnet-lite0, which has a name alone.
+"""
 
 import ast
 import hashlib
@@ -15,26 +18,29 @@ from torch import nn
 from .._checks import reason
 from .._optional import optional
 from ..images.files import Normalisation
+from .efficientnet_lite import LITE0, LITE0_PIXELS, efficientnet_lite0
 from .pairs import PhotoPredictor
 
-FORMS = "timm:NAME, torchvision:NAME, transformers:REPO (or a folder), FILE.py:FUNCTION"
+FORMS = f"timm:NAME, torchvision:NAME, transformers:REPO (or a folder), FILE.py:FUNCTION, {LITE0}"
 CLASSIFIER = "ForImageClassification"  # in the names of transformers' classes
 IMAGENET: Normalisation = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 class Reference(NamedTuple):
-    """A reference taken apart: the library, or "file" with its path as the name, and the function in that file."""
+    """A reference taken apart: the library, or "file" with its path as the name, and the function in that file; or a name."""
 
     source: str
     name: str
     function: str = ""
 
     def __str__(self) -> str:
-        return f"{self.name}:{self.function}" if self.source == "file" else f"{self.source}:{self.name}"
+        return f"{self.name}:{self.function}" if self.source == "file" else f"{self.source}:{self.name}".removeprefix(":")
 
 
 def parse_reference(ref: str) -> Reference:
     """The parts of a reference; nothing is imported or fetched. Raises ValueError for one of no known form."""
+    if ref == LITE0:
+        return Reference("", ref)
     source, _, name = ref.partition(":")
     if source in LOADERS and source != "file" and name:
         return Reference(source, name)
@@ -122,6 +128,8 @@ def normalisation(ref: str, predictor: Any) -> Normalisation | None:
     parsed = parse_reference(ref)
     if parsed.source == "file":
         return None
+    if not parsed.source:
+        return LITE0_PIXELS
     said: dict[str, Any] = {}
     if parsed.source == "timm":
         said = getattr(predictor, "pretrained_cfg", None) or {}
@@ -238,6 +246,7 @@ def _reason(error: Exception) -> str:
 
 
 LOADERS: dict[str, Callable[[Reference], Any]] = {
+    "": lambda _: efficientnet_lite0(),
     "timm": _timm,
     "torchvision": _torchvision,
     "transformers": _transformers,

