@@ -26,6 +26,16 @@ def all_angles(figures: Figures) -> dict[str, Any]:
     return figures("angles")["classifiers"][ANY_ANGLE]["frames"][FRAME][CLASSES]
 
 
+def words(figures: Figures) -> str:
+    """One sentence: what both say of the temple of the picture, in all its turns."""
+    bare, adapted = ([name for name, _ in figures("pictures")["turns"]["temple"][model]] for model in ("bare", "adapted"))
+    said = f"says {adapted[0]} four times" if len({*adapted}) == 1 else f"{', '.join(adapted)}"
+    return (
+        f"Shown the temple in all four turns, `net` says {', '.join(bare)}; `model` {said}\n"
+        "([the lines that show it](docs/index.md#the-first-five-minutes))."
+    )
+
+
 def rows(figures: Figures) -> str:
     """Markdown: bare, the two classical remedies and Equiform, in quarter turns and at all angles."""
     measured = figures("ready-models")["predictors"][LITE0]
@@ -79,14 +89,14 @@ def gains(figures: Figures) -> str:
         (":--", ":--", ":--", ":--"),
         (
             "photos on their side: classify",
-            '`adapt(net, "C4", canonicalizer="photos-c4", coverage=0.9)`',
-            f"{vit} with one pass; {passes(LITE0, sure)}",
+            '`adapt(net, "C4", coverage=0.9)`',
+            f"{vit} and one pass; {LITE0} took {passes(LITE0, sure)}",
             gained(LITE0, sure),
         ),
         (
             "the same: segment, detect",
             '`adapt(net, "C4")`',
-            f"one pass, {vit}",
+            f"one pass; {vit}",
             f"{gained('DeepLabV3', 'photos-c4')}; {gained('FastestDet', 'photos-c4')}",
         ),
         (
@@ -96,7 +106,7 @@ def gains(figures: Figures) -> str:
             f"{LITE0}, top-1 of {figures('angles')['photos']} photos at {len(figures('angles')['angles'])} angles: {any_angle}",
         ),
         (
-            "a folder of scans or photos",
+            "a photo library, most of it upright",
             f"`equiform upright {' '.join(careful['options'])}`",
             "no predictor runs",
             f"wrong photos of {upright['counted']:,}: {put_right}, {careful['left alone']} left alone",

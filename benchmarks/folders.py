@@ -244,7 +244,7 @@ def speed(place: Path, num: int, rounds: int = 3) -> dict:
             known.append((n1 - n0) / (t1 - t0))
             print(f"{workers} workers: {known[-1]:.0f} photos a second", flush=True)
     medians = {workers: float(np.median(known)) for workers, known in rates.items()}
-    ratios = {f"{workers} workers": round(rate / medians[1], 2) for workers, rate in medians.items()}
+    ratios = {f"{workers} worker{'s' * (workers > 1)}": round(rate / medians[1], 2) for workers, rate in medians.items()}
     return {"photos": num, "rounds": rounds, "processors": len(os.sched_getaffinity(0)), "times_one_worker": ratios}
 
 

@@ -3,7 +3,8 @@
     python benchmarks/pictures.py          # docs/photos.png and docs/pictures/; needs the extra `web`
 
 `docs/photos.png` holds every sample of the page to play with, none chosen and none left out, each in one quarter turn, and what
-EfficientNet-Lite0 says of it bare and behind `photos-c4`, as the snippet of the README has it.
+EfficientNet-Lite0 says of it bare and behind `photos-c4`, as the snippet of the README has it. What is said is kept in
+`results/pictures.json`, of every photo in all its turns.
 """
 
 import argparse
@@ -53,19 +54,27 @@ def small(photo: Tensor, side: int = SIDE) -> Tensor:
 
 
 @torch.no_grad()
-def before_and_after(path: Path, photos: Sequence[Sample]) -> None:
-    """A column for each photo: as it lies, the share of the class that each model names, above what it says upright."""
+def before_and_after(path: Path, photos: Sequence[Sample]) -> dict[str, Any]:
+    """A column for each photo: as it lies, the share of the class that each model names, above what it says upright.
+
+    Returns what each says in all four turns, by photo.
+    """
     classifier, names = common.efficientnet_lite0(), imagenet()
     model = adapt(classifier, "C4", outputs="logits", canonicalizer="photos-c4")
+    all_said: dict[str, Any] = {}
     drawn = figure(8.6, 2.75)
     columns: Any = drawn.subplots(2, len(photos), height_ratios=(2.4, 1), squeeze=False)
     for i, sample in enumerate(photos):
         upright = small(read(sample.path))[None]
-        x = torch.rot90(upright, 1 + i % 3, (-2, -1))
-        said = {"bare": classifier(x).softmax(1)[0], "adapted": model(x).softmax(1)[0]}
-        known = int(classifier(upright).argmax())
-        shown(columns[0][i], x[0], f"upright:\n{names[known]}", color=GREY)
-        _bars(columns[1][i], {name: (names[int(p.argmax())], float(p.max())) for name, p in said.items()})
+        turns = torch.cat([torch.rot90(upright, k, (-2, -1)) for k in range(4)])
+        said = {
+            name: [(names[int(p.argmax())], round(float(p.max()), 4)) for p in network(turns).softmax(1)]
+            for name, network in (("bare", classifier), ("adapted", model))
+        }
+        lies = 1 + i % 3
+        shown(columns[0][i], turns[lies], f"upright:\n{said['bare'][0][0]}", color=GREY)
+        _bars(columns[1][i], {name: rows[lies] for name, rows in said.items()})
+        all_said[sample.title] = said | {"shown": lies}
     drawn.text(
         0.01,
         0.02,
@@ -75,6 +84,7 @@ def before_and_after(path: Path, photos: Sequence[Sample]) -> None:
     )
     drawn.get_layout_engine().set(rect=(0, 0.06, 1, 0.94))  # pyright: ignore[reportOptionalMemberAccess]
     drawn.savefig(path, dpi=140)
+    return all_said
 
 
 def _bars(axes: Any, said: dict[str, tuple[str, float]]) -> None:
@@ -170,7 +180,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=common.HERE.parent / "docs")
     out = parser.parse_args().out
     (out / "pictures").mkdir(parents=True, exist_ok=True)
-    before_and_after(out / "photos.png", samples())
+    common.keep(
+        "pictures",
+        {"predictor": common.LITE0, "canonicalizer": "photos-c4", "turns": before_and_after(out / "photos.png", samples())},
+        None,
+    )
     for name, draw in {"groups": of_groups, "steps": of_steps, "poses": of_poses, "exactness": of_exactness}.items():
         draw(out / "pictures" / f"{name}.png")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import angles
 import canonicalization
+import choosing
 import cifar10_oracle
 import cost
 import deploy
@@ -23,7 +24,7 @@ import volumes
 from common import HERE, RESULTS
 from equiform.evaluation import OrbitReport
 
-PAGES_OF_DOCS = ("measured", "text", "angles", "shifts", "volumes", "sizes", "folders", "deploy")
+PAGES_OF_DOCS = ("choose", "measured", "text", "angles", "shifts", "volumes", "sizes", "folders", "deploy")
 PAGES = [
     HERE.parent / "README.md",
     *(HERE.parent / "docs" / f"{name}.md" for name in PAGES_OF_DOCS),
@@ -190,9 +191,11 @@ CELLS = {
 
 # what stands between the comments `table: NAME` and `end`
 TABLES = {
+    "first-words": lambda: first_screen.words(figures),
     "first-rows": lambda: first_screen.rows(figures),
     "first-costs": lambda: first_screen.costs(figures),
     "first-gains": lambda: first_screen.gains(figures),
+    "choose": lambda: choosing.table(figures),
     "ready-models": lambda: ready_models.table(figures("ready-models")),
     "cost": lambda: cost.table(figures("cost")),
     "text": lambda: text.table(figures("text")),

@@ -13,7 +13,7 @@ from equiform.cli.main import app
 ROOT = Path(__file__).resolve().parents[1]
 
 
-FILLED = ("measured", "text", "angles", "shifts", "volumes", "sizes", "folders", "deploy")
+FILLED = ("choose", "measured", "text", "angles", "shifts", "volumes", "sizes", "folders", "deploy")
 
 
 def pages() -> list[Path]:

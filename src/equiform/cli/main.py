@@ -87,7 +87,7 @@ def common(
     equiform fit timm:resnet18 photos/ --out adapter           learn what upright photos look like
     equiform evaluate timm:resnet18 test/ --adapter adapter    what it gains: a table, and a report
     equiform diagnose timm:resnet18 photos/                    what is worth doing: adapt, average, or leave it
-    equiform upright scans/ --out straight/ --adapter adapter  turn image files upright
+    equiform upright scans/ --out straight/                    turn image files upright
     equiform predict timm:resnet18 photos/ --out answers.csv   its answers for a folder, however large
     equiform web                                               a page to play with: turn a photo, compare the answers
     """

@@ -103,7 +103,7 @@ def upright_command(
     exit code is 1 where files failed.
 
     \b
-    equiform upright scans/ --out straight/ --adapter adapter
+    equiform upright scans/ --out straight/
     equiform upright holiday/ --out straight/ --prior 0.95 --at-least 0.97
     equiform upright holiday/ --out straight/ --any-angle --quarter 5
     equiform upright a.jpg b.png --out straight/ --any-angle --fill white --csv poses.csv
