@@ -164,14 +164,14 @@ KINDS_OF_TURN = ((90, "image", "by index"), (30, "image", "black corners"), (30,
 def of_exactness(path: Path) -> None:
     """A quarter turn there and back is the photo itself; another angle loses corners and a little sharpness."""
     photo = photo_of("camera")
-    drawn = figure(9, 2.6)
+    drawn = figure(9, 2.9)
     axes: Any = drawn.subplots(1, 4)
     shown(axes[0], photo, "the photo")
     for place, (degrees, kind, name) in enumerate(KINDS_OF_TURN, 1):
         g = turn(torch.tensor([math.radians(degrees)]))
         back = act(inverse(g), act(g, photo[None], kind), kind)[0]
         left = float((back - photo).abs().mean())
-        shown(axes[place], back, f"{degrees}° and back, {name}\nmean difference {left:.2g}")
+        shown(axes[place], back, f"{degrees}° and back, {name},\nmean difference {left:.2g}")
     drawn.savefig(path, dpi=100)
 
 

@@ -31,6 +31,7 @@ def outputs(page: Path) -> list[str]:
 
 NEEDED = {"models": "transformers", "photos": "transformers", "prompt": "transformers", "retrieve": "transformers"}
 NEEDED |= {
+    "classify": "efficientnet_lite_pytorch",
     "detection": "pycocotools",
     "yours": "pycocotools",
     "README": "efficientnet_lite_pytorch",

@@ -5,8 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
@@ -152,6 +154,14 @@ def test_a_pipeline_asks_the_model_what_the_predictor_knows():
     assert (model.config, model.device, model.dtype) == (network.config, network.device, network.dtype)
     with pytest.raises(AttributeError, match="num_labels"):
         _ = model.num_labels
+    processor = transformers.ViTImageProcessorPil(size={"height": 32, "width": 32})
+    ask = transformers.pipeline("image-classification", model=model, image_processor=processor)
+    photo = Image.fromarray(np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8))
+    answers = [ask(photo.rotate(angle)) for angle in (0, 90, 180, 270)]
+    assert answers[0][0]["label"].startswith("LABEL_")
+    assert answers[1:] == answers[:1] * 3
+    ask.model = network  # control
+    assert ask(photo.rotate(90)) != ask(photo)
     with pytest.raises(AttributeError, match="config"):
         _ = adapt(nn.Flatten(), "C4", outputs="logits").config
 

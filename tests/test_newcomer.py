@@ -314,6 +314,8 @@ def test_a_report_says_that_the_adapter_guesses():
     assert "poses are found 0.25 of the time at a confidence of 0.30, and chance is 0.25" in guesses
     assert "worse than the bare one: 0.500 against 0.900" in worse
     assert f"WARNING: {worse}" in " ".join(str(guessing).split())  # the lines below the table are folded
+    (turned,) = report([0.88] * 4, 0.5, 0.95, [0.9, 0.4, 0.3, 0.4]).doubts
+    assert "poses are found 0.50 of the time at a confidence of 0.95: are the inputs upright?" in turned
     good = report([0.88] * 4, 0.9, 0.9, [0.9, 0.4, 0.3, 0.4])  # control
     assert (good.doubts, "WARNING" in str(good)) == ([], False)
 

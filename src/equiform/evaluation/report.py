@@ -32,11 +32,12 @@ ADDED = (
 COLUMNS = ["method", "upright", "mean", "interval", "worst", "at", "pose", "error", "passes", "time"]
 LEGEND = [
     "upright: on unmoved inputs; mean, worst (at): over all elements",
-    "interval: of the mean, 95 %, from drawing the inputs again",
-    "pose: share of poses found; error: greatest |f(g.x) - g.f(x)|",
+    "interval: of the mean, 95 %, by a bootstrap over the inputs",
+    "pose: share of poses found; error: how far from equivariant, greatest |f(g.x) - g.f(x)|",
     "passes: predictor runs per input; time: relative to bare predictor",
 ]
 NEAR, WORSE = 0.15, 0.05  # of the way from chance to certainty; of the bare predictor's upright value
+SURER = 0.25  # the mean confidence less the share of poses found
 CROPPED = "inputs are the middle of larger turned ones: no corners are missing"
 DRAWN = "the mean is over the elements drawn, without the upright pose"
 STYLE = """
@@ -48,6 +49,7 @@ div { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeri
 th, td { padding: .35rem .8rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th:first-child { text-align: left; } thead th { color: var(--soft); } tbody th { font-weight: 500; }
 img { max-width: 100%; background: #fff; border: 1px solid var(--line); border-radius: 8px; }
+h2:first-of-type + img { max-width: min(100%, 36rem); }
 """
 
 
@@ -137,6 +139,11 @@ class OrbitReport:
                 found.append(
                     f"the canonicalizer guesses: poses are found {right:.2f} of the time at a confidence of {said:.2f}, and "
                     f"chance is {chance:.2f}; it is not fitted, or the data have no pose, or not those it was made for"
+                )
+            elif said - right > SURER:
+                found.append(
+                    f"poses are found {right:.2f} of the time at a confidence of {said:.2f}: are the inputs upright? They are "
+                    "turned here, and an input that lay turned before counts as one whose pose was not found"
                 )
         bare = next((method.name for method in self.methods if method.name == "bare"), None)
         if bare is not None:
