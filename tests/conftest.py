@@ -1,6 +1,7 @@
 """For all tests: shapes checked at run time, one seed per test, and where the real data lies."""
 
 import os
+import signal
 from pathlib import Path
 
 import hypothesis
@@ -12,6 +13,11 @@ CHECKED = ("geometry", "images", "batching", "canonicalizers", "predictors", "sa
 jaxtyping.install_import_hook([f"equiform.{name}" for name in CHECKED], "beartype.beartype")
 
 import torch  # noqa: E402  (after the hook, which must see the first import of equiform)
+
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # begun in the background: commands that are interrupted would not hear it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED = Path(os.environ.get("EQUIFORM_DATA", Path(__file__).resolve().parents[2] / "shared"))
 

@@ -9,7 +9,7 @@ from equiform.evaluation import OrbitReport
 
 
 @pytest.mark.slow
-def test_the_demonstration(tmp_path, capsys):
+def test_the_demonstration(tmp_path, capsys, unchecked):
     report = demo.run(tmp_path, classifier_epochs=3, epochs=3)
     bare, adapted = report["bare"], report["adapted"]
     assert bare.values[0] > 0.8 > 0.6 > bare.mean  # knows upright digits, fails on turned ones
@@ -20,6 +20,6 @@ def test_the_demonstration(tmp_path, capsys):
     assert "data:image/png;base64," in (tmp_path / "report.html").read_text()
     assert {path.name for path in tmp_path.iterdir()} >= {"report.csv", "accuracy.png", "digits.png"}
     out = capsys.readouterr().out
-    assert "At 24 angles" in out, "all that the picture shows is measured"
+    assert "At 24 angles: " in out, "all that the picture shows is measured"
     assert "report.html" in out
     assert "coverage" in out

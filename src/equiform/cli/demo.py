@@ -19,6 +19,7 @@ from ..learning.fitting import fit, quiet
 NUM_TEST = 597
 SIDE = 16
 ANGLES = list(range(0, 360, 15))  # of the picture: all that it shows is measured
+FEW = 200  # digits measured at all of them
 
 
 class DigitClassifier(nn.Module):
@@ -108,8 +109,9 @@ def run(out: Path, seed: int = 0, *, classifier_epochs: int = 12, epochs: int = 
     model.save(out / "adapter")
     for name in ("report.html", "report.json", "report.csv"):
         report.save(out / name)
-    console.print(f"[bold]4[/] Measuring at {len(ANGLES)} angles, for the picture ...")
-    around = evaluate(model, test, group=ANGLES, baselines=["bare"], others={"coverage 0.9": doubtful})
+    few = tuple(part[:FEW] for part in test)
+    console.print(f"[bold]4[/] Measuring {FEW} of them at {len(ANGLES)} angles, for the picture ...")
+    around = evaluate(model, few, group=ANGLES, baselines=["bare"], others={"coverage 0.9": doubtful})
     around.plot(out / "accuracy.png")
     console.print(
         f"At {len(ANGLES)} angles: {around['bare'].mean:.1%} without, {around.mean:.1%} with it, "
