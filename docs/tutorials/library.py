@@ -68,12 +68,12 @@ show(straight)
 # %% [markdown]
 # ## What was done
 #
-# `poses.csv` has a line for each file: by how much it was turned, and how sure the canonicalizer was.
+# `poses.csv` has a line for each file: what was done, by how much it was found turned, and how sure the canonicalizer was.
 
 # %%
 with (straight / "poses.csv").open(newline="") as file:
     for row in csv.DictReader(file):
-        print(f"{Path(row['file']).name:14} {row['done']:15} by {row['angle']:>3} degrees, confidence {row['confidence']}")
+        print(f"{Path(row['file']).name:14} {row['done']:15} found at {row['angle']:>3} degrees, confidence {row['confidence']}")
 
 # %% [markdown]
 # What was in doubt was left alone: the cat, seen from so near, hardly has an up, and the temple, upside down, fell just

@@ -19,7 +19,7 @@
 #
 # **The network here is a tiny SAM with random weights**, so that this page needs no download: its masks mean nothing.
 # What can be seen is the way of working, and that the masks turn with the photo to the bit. With a connection, take the
-# real one; nothing else changes:
+# real one; nothing else changes. You need `pip install '.[web,transformers]'` from a clone.
 #
 #     from transformers import AutoProcessor, SamModel
 #     processor, sam = AutoProcessor.from_pretrained("facebook/sam-vit-base"), SamModel.from_pretrained("facebook/sam-vit-base")
