@@ -73,7 +73,7 @@ show(straight)
 # %%
 with (straight / "poses.csv").open(newline="") as file:
     for row in csv.DictReader(file):
-        print(f"{Path(row['file']).name:14} {row['done']:15} found at {row['angle']:>3} degrees, confidence {row['confidence']}")
+        print(f"{Path(row['file']).name:14} {row['done']:15} found at {row['angle']:>3}°, confidence {row['confidence']}")
 
 # %% [markdown]
 # What was in doubt was left alone: the cat, seen from so near, hardly has an up, and the temple, upside down, fell just
