@@ -19,11 +19,17 @@ from equiform.cli import web
 from equiform.cli.main import app
 
 MODELS = """
+from types import SimpleNamespace
 import torch
 
 def net():
     torch.manual_seed(0)
     return torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten(), torch.nn.Linear(12, 2))
+
+def named():
+    network = net()
+    network.config = SimpleNamespace(id2label={0: "cat", 1: "dog"})
+    return network
 """
 
 
@@ -197,10 +203,7 @@ def test_the_pixels_that_a_file_is_given_are_spoken_of(home, tmp_path):
 
 
 def test_classes_are_named_where_the_names_are_known(home, tmp_path):
-    named = "from types import SimpleNamespace\nfrom models import net as plain\n\ndef net():\n    network = plain()\n"
-    named += "    network.config = SimpleNamespace(id2label={0: 'cat', 1: 'dog'})\n    return network\n"
-    (home / "named.py").write_text(named)
-    assert run("predict", *calls(home, tmp_path, net="named.py:net")["predict"]).exit_code == 0
+    assert run("predict", *calls(home, tmp_path, net="models.py:named")["predict"]).exit_code == 0
     with (tmp_path / "t.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert {(row["class"], row["name"]) for row in rows} <= {("0", "cat"), ("1", "dog")}
