@@ -63,6 +63,7 @@ def models(tmp_path):
         ("timm:hf-hub:owner/name", Reference("timm", "hf-hub:owner/name")),
         ("torchvision:mobilenet_v2", Reference("torchvision", "mobilenet_v2")),
         ("transformers:google/vit-base-patch16-224", Reference("transformers", "google/vit-base-patch16-224")),
+        ("efficientnet-lite0", Reference("efficientnet-lite0", "")),
         ("models.py:net", Reference("file", "models.py", "net")),
         (r"C:\work\models.py:net", Reference("file", r"C:\work\models.py", "net")),
     ],
@@ -71,7 +72,22 @@ def test_known_forms(ref, parsed):
     assert (parse_reference(ref), str(parsed)) == (parsed, ref)
 
 
-@pytest.mark.parametrize("ref", ["", "resnet18", "timm:", "keras:resnet", "file:x", "models.py", "models.py:", "m.py:a b", ":"])
+@pytest.mark.parametrize(
+    "ref",
+    [
+        "",
+        "resnet18",
+        "timm:",
+        "keras:resnet",
+        "file:x",
+        "models.py",
+        "models.py:",
+        "m.py:a b",
+        ":",
+        ":x",
+        "efficientnet-lite0:x",
+    ],
+)
 def test_unknown_forms_list_the_known_ones(ref):
     with pytest.raises(ValueError, match="known forms") as raised:
         load_reference(ref)

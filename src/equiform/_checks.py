@@ -26,10 +26,14 @@ def named(what: str, given: str, known: Iterable[str], others: str = "") -> str:
     `others`: what else may be given, for the error.
     """
     known = list(known)
-    for name in known:
-        if isinstance(given, str) and _words(name) == _words(given):
-            return name
-    raise ValueError(f"unknown {what} {given!r}; known: {', '.join(known)}{others}")
+    if (name := meant(given, known)) is None:
+        raise ValueError(f"unknown {what} {given!r}; known: {', '.join(known)}{others}")
+    return name
+
+
+def meant(given: Any, known: Iterable[str]) -> str | None:
+    """The known name with the words of the given one, whatever joins them; None where there is none."""
+    return next((name for name in known if isinstance(given, str) and _words(name) == _words(given)), None)
 
 
 def _words(name: str) -> list[str]:

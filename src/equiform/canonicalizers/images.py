@@ -146,7 +146,7 @@ def canvases(images: Images, group: Group) -> list[Tensor]:
             way_out = (
                 "the axis of channels comes before height and width, x.movedim(-1, 1)"
                 if last
-                else (f"take 'Shift{min(h, w)}' at most, or larger images")
+                else f"take 'Shift{min(h, w)}' at most, or larger images"
             )
             raise ValueError(
                 f"{group.name} shifts by up to {most - 1} pixels, more than a canvas of {h} x {w} has room for: {way_out}"

@@ -27,22 +27,22 @@ IMAGENET: Normalisation = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 class Reference(NamedTuple):
-    """A reference taken apart: the library, or "file" with its path as the name, and the function in that file; or a name."""
+    """A reference taken apart: the library, or "file" with its path as the name, and the function in that file; LITE0 alone."""
 
     source: str
     name: str
     function: str = ""
 
     def __str__(self) -> str:
-        return f"{self.name}:{self.function}" if self.source == "file" else f"{self.source}:{self.name}".removeprefix(":")
+        return f"{self.name}:{self.function}" if self.source == "file" else f"{self.source}:{self.name}".removesuffix(":")
 
 
 def parse_reference(ref: str) -> Reference:
     """The parts of a reference; nothing is imported or fetched. Raises ValueError for one of no known form."""
     if ref == LITE0:
-        return Reference("", ref)
+        return Reference(LITE0, "")
     source, _, name = ref.partition(":")
-    if source in LOADERS and source != "file" and name:
+    if source in LOADERS and source not in ("file", LITE0) and name:
         return Reference(source, name)
     path, _, function = ref.rpartition(":")  # the last colon: a Windows path has one of its own
     if path.endswith(".py") and function.isidentifier():
@@ -128,7 +128,7 @@ def normalisation(ref: str, predictor: Any) -> Normalisation | None:
     parsed = parse_reference(ref)
     if parsed.source == "file":
         return None
-    if not parsed.source:
+    if parsed.source == LITE0:
         return LITE0_PIXELS
     said: dict[str, Any] = {}
     if parsed.source == "timm":
@@ -246,7 +246,7 @@ def _reason(error: Exception) -> str:
 
 
 LOADERS: dict[str, Callable[[Reference], Any]] = {
-    "": lambda _: efficientnet_lite0(),
+    LITE0: lambda _: efficientnet_lite0(),
     "timm": _timm,
     "torchvision": _torchvision,
     "transformers": _transformers,

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from .. import _checks
+
 FOLDER = Path(__file__).parent
 # by group, the default of `adapt` for known models of images
 DEFAULTS = {"C4": "photos-c4", "SO2": "photos-so2"}
@@ -14,10 +16,8 @@ def names() -> list[str]:
 
 def meant(name: str | Path) -> str | None:
     """The ready-made one of that name, whatever joins its words ("photos_c4"); None for a Path, and where a folder has it."""
-    if not isinstance(name, str):
-        return None
-    words = name.replace("_", "-").replace(" ", "-")
-    return words if words in names() and (words == name or not Path(name).is_dir()) else None
+    known = _checks.meant(name, names())
+    return None if known != name and Path(name).is_dir() else known
 
 
 def default(group_name: str) -> str | None:
