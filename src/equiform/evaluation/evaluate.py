@@ -5,7 +5,6 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,7 +29,7 @@ from ..learning.data import batches
 from .confidence import Confidence
 from .frames import FRAMES, check_frame, framed
 from .report import OrbitReport
-from .resampling import interval, resampled
+from .resampling import with_intervals
 from .results import Method, Sample, picture
 
 BASELINES = ("bare", "orbit averaging", "training-free")
@@ -105,7 +104,8 @@ def evaluate(
             raise ValueError("there is nothing in the evaluation data")
         while clock.rounds < MIN_TIMINGS:
             clock.measure(methods, model.predictor, x)
-    rows = _with_intervals([tally.method(clock.ratio(tally.name), mean_from) for tally in tallies], tallies, mean_from)
+    rows = [tally.method(clock.ratio(tally.name), mean_from) for tally in tallies]
+    rows = with_intervals(rows, [tally.metrics[mean_from:] for tally in tallies])
     angles, flips = model.group.angles(elements)
     labels = [model.group.label(element) for element in elements]
     within = WITHIN if _is_any_angle(model.group) else None
@@ -315,20 +315,6 @@ class _Tally:
             mean_from=mean_from,
             confidence=None if right is None else Confidence.of(torch.cat(self.confidence), right),
         )
-
-
-def _with_intervals(rows: Sequence[Method], tallies: Sequence[_Tally], mean_from: int) -> list[Method]:
-    """The rows with the 95 % intervals of their means, and of what the first has more than each other, on the same inputs."""
-    drawn = resampled([tally.metrics[mean_from:] for tally in tallies])
-    if not drawn:
-        return list(rows)
-    first: Any = tallies[0].metrics[0]
-    num_inputs, found = len(first), []
-    for i, (row, values) in enumerate(zip(rows, drawn, strict=True)):
-        more = drawn[0] - values
-        gain = [float(more[0]), *interval(more, num_inputs)] if i else []
-        found.append(replace(row, interval=interval(values, num_inputs), gain=gain))
-    return found
 
 
 def _probabilities(output: Any, outputs: Any) -> Any:

@@ -6,11 +6,14 @@ resampled has `__len__`, its number of inputs, and `weighted`.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+
+from .results import Method
 
 NORMAL = NormalDist()
 DRAWS = 1000
@@ -63,3 +66,19 @@ def interval(values: Float[np.ndarray, " r"], num_inputs: int) -> list[float]:
     ends = [bias + NORMAL.inv_cdf(share) for share in (0.025, 0.975)]
     shares = [NORMAL.cdf(bias + end / (1 - skewness * end)) for end in ends]
     return [float(end) for end in np.quantile(drawn, shares)]
+
+
+def with_intervals(rows: Sequence[Method], metrics: Sequence[Sequence[Any]]) -> list[Method]:
+    """The rows with the intervals of their means, and of what the first has more than each other, on the same inputs.
+
+    `metrics`: of each row those whose mean it has. The rows as they are where a metric cannot be resampled.
+    """
+    drawn = resampled(metrics)
+    if not drawn:
+        return list(rows)
+    num_inputs, found = len(metrics[0][0]), []
+    for i, (row, values) in enumerate(zip(rows, drawn, strict=True)):
+        more = drawn[0] - values
+        gain = [float(more[0]), *interval(more, num_inputs)] if i else []
+        found.append(replace(row, interval=interval(values, num_inputs), gain=gain))
+    return found
