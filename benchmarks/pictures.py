@@ -24,7 +24,7 @@ from equiform import act, adapt, group
 from equiform.evaluation.figures import COLOURS
 from equiform.geometry import inverse
 from equiform.geometry.groups import turn
-from equiform.web.classifier import imagenet
+from equiform.predictors.class_names import imagenet
 from equiform.web.photos import TURNED, Sample, read, samples, turned
 
 SIDE = 224  # of what the classifier sees

@@ -15,7 +15,8 @@ from asserting import refused
 from equiform.cli.main import app
 from equiform.geometry.groups import turn
 from equiform.images.files import ORIENTATION, UnreadableImage
-from equiform.web import answers, classifier, drawings, page, photos
+from equiform.predictors import class_names
+from equiform.web import answers, drawings, page, photos
 from equiform.web.answers import Said, Setup
 from test_images import save_bad_images
 
@@ -315,13 +316,13 @@ def test_boxes_and_masks_lie_where_they_were_found():
 
 # --------------------------------------------------------------------------------------------------- names, the command
 def test_names_of_classes():
-    assert classifier.told_apart(["crane", "bird", "crane"]) == ["crane (0)", "bird", "crane (2)"]
+    assert class_names.told_apart(["crane", "bird", "crane"]) == ["crane (0)", "bird", "crane (2)"]
     predictor = nn.Identity()
     predictor.config = type("Config", (), {"id2label": {1: "dog", 0: "cat"}})()
-    assert classifier.class_names("transformers:x", predictor, 2) == ["cat", "dog"]
-    assert classifier.class_names("a.py:f", nn.Identity(), 7) == ()
+    assert class_names.class_names("transformers:x", predictor, 2) == ["cat", "dog"]
+    assert class_names.class_names("a.py:f", nn.Identity(), 7) == ()
     pytest.importorskip("gradio")
-    names = classifier.class_names(None, nn.Identity(), 1000)
+    names = class_names.class_names(None, nn.Identity(), 1000)
     assert (names[872], len(set(names))) == ("tripod", 1000)
 
 

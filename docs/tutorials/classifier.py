@@ -24,7 +24,7 @@ from matplotlib import pyplot as plt
 import equiform
 from equiform.images.files import normalised
 from equiform.predictors.efficientnet_lite import LITE0_PIXELS, efficientnet_lite0
-from equiform.web.classifier import imagenet
+from equiform.predictors.class_names import imagenet
 from equiform.web.photos import read, samples, turned
 
 torch.set_grad_enabled(False)  # nothing is trained here

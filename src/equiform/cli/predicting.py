@@ -16,9 +16,9 @@ from ..jobs.journal import Journal
 from ..jobs.plan import TABLES, Found, Plan, Roots, found_in, sharded, table_paths
 from ..jobs.predicting import Predicting, Reader, columns_of
 from ..jobs.running import summed
+from ..predictors.class_names import class_names
 from ..predictors.pairs import PhotoPredictor
 from ..predictors.references import check_reference, load_reference
-from ..web.classifier import class_names
 from .models import NORMALISATIONS, around, check_adapter, chosen_normalisation, device_of, tell_of_pixels
 from .options import Adapter, Backbone, Coverage, Device, Normalize, Predictor, Size, TopK
 from .running import (

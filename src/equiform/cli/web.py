@@ -9,10 +9,10 @@ from .. import ready
 from .._checks import named
 from ..equivariant import Equivariant, adapt
 from ..predictors import PhotoPredictor, known_kinds
+from ..predictors.class_names import class_names
 from ..predictors.efficientnet_lite import LITE0, LITE0_PIXELS, efficientnet_lite0
 from ..predictors.references import check_reference, load_reference, parse_reference
 from ..web.answers import SHOWN, Setup, first_answer, nothing
-from ..web.classifier import class_names
 from ..web.page import serve
 from .models import NORMALISATIONS, check_adapter, chosen_normalisation, device_of, restored
 from .options import Adapter, Backbone, Device

@@ -1,4 +1,4 @@
-"""The names of classes."""
+"""The names of the classes of a predictor, where they are known."""
 
 import json
 from collections.abc import Sequence
@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from .._optional import optional
-from ..predictors.pairs import PhotoPredictor
-from ..predictors.references import parse_reference
+from .pairs import PhotoPredictor
+from .references import parse_reference
 
 IMAGENET_CLASSES = 1000
 
