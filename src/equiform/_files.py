@@ -1,4 +1,4 @@
-"""Files written whole or not at all."""
+"""Files written whole or not at all, and folders asked for."""
 
 import contextlib
 import secrets
@@ -26,3 +26,11 @@ def replaced(path: Path, scratch: Path | None = None) -> Iterator[Path]:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def is_folder(path: str | Path) -> bool:
+    """Whether there is such a folder; False too for what no file system takes, such as a name of 5,000 characters."""
+    try:
+        return Path(path).is_dir()
+    except (OSError, ValueError):  # too long, or with a null byte
+        return False

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from . import ready
 from ._checks import reason
-from ._files import write
+from ._files import is_folder, write
 from .canonicalizers.base import Canonicalizer
 from .canonicalizers.table import CANONICALIZERS
 from .geometry import kinds
@@ -176,7 +176,7 @@ def fingerprint(path_or_repo: str | Path) -> str:
 def _opened(path_or_repo: str | Path) -> Iterator[Saved]:
     known = ready.meant(path_or_repo)
     folder = Path(path_or_repo) if known is None else ready.FOLDER / known
-    if not _is_folder(folder):
+    if not is_folder(folder):
         folder = _download(str(path_or_repo))
     path = folder / WEIGHTS
     if not path.is_file():
@@ -236,13 +236,6 @@ def _check_copy(path: Path) -> None:
     checksum = copy.pop(CHECKSUM, None)
     if too_large or checksum != hashlib.sha256(_text(copy).encode()).hexdigest():
         raise ValueError(f"{path} was edited, and is only a copy of the config in {WEIGHTS}: delete it, or save again")
-
-
-def _is_folder(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except (OSError, ValueError):  # a name too long for the file system, or with a null byte
-        return False
 
 
 def _download(repo: str) -> Path:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from .. import _checks
+from .._files import is_folder
 
 FOLDER = Path(__file__).parent
 # by group, the default of `adapt` for known models of images
@@ -17,7 +18,7 @@ def names() -> list[str]:
 def meant(name: str | Path) -> str | None:
     """The ready-made one of that name, whatever joins its words ("photos_c4"); None for a Path, and where a folder has it."""
     known = _checks.meant(name, names())
-    return None if known != name and Path(name).is_dir() else known
+    return None if known != name and is_folder(name) else known
 
 
 def default(group_name: str) -> str | None:
