@@ -239,6 +239,41 @@ def test_agreement_in_worked_examples():
     assert answers.agreement(Said(mask=corner), Said(mask=half), 0, 8) == 1, "corners, which turns lose, do not count"
 
 
+@pytest.mark.parametrize(
+    ("found", "agrees"),
+    [
+        ((21.7, 21.7, 78.3, 78.3), 1),  # around the corners, as the adapted model answers
+        ((31.0, 31, 69, 69), 1),  # tight around a disc, as a detector answers: less than half of that
+        ((38.0, 38, 62, 62), 0),
+        ((5.0, 5, 95, 95), 0),
+    ],
+)
+def test_between_quarter_turns_tight_boxes_agree_as_well_as_those_around_corners(found, agrees):
+    reference = Said(boxes=torch.tensor([[30.0, 30, 70, 70]]), labels=["disc"])
+    assert answers.agreement(Said(boxes=torch.tensor([found]), labels=["disc"]), reference, 45, 100) == agrees
+
+
+def test_tight_boxes_are_those_of_the_ellipse():
+    boxes, angle = torch.tensor([[10.0, 40, 70, 60]]), torch.arange(0, 2 * torch.pi, 0.001)
+    edge = torch.stack((40 + 30 * angle.cos(), 50 + 10 * angle.sin()), 1)
+    for degrees in (0, 30, 90, 200):
+        g = turn(torch.tensor([degrees * torch.pi / 180]))
+        moved, around = (
+            equiform.act(g, edge[None], "points", (100, 100))[0],
+            equiform.act(g, boxes[None], "boxes", (100, 100))[0],
+        )
+        least = torch.cat((moved.amin(0), moved.amax(0)))
+        torch.testing.assert_close(answers._tight(g[0], boxes, around)[0], least, atol=1e-3, rtol=0)
+
+
+def test_lists_are_normalised_where_that_is_asked_for(photo):
+    own = setup(Spots(), CASES["boxes"][1])._replace(normalisation=([0.5] * 3, [0.25] * 3))
+    listed = own._replace(model=equiform.adapt(Spots(), "C4", inputs=equiform.Rows("image"), outputs=CASES["boxes"][1]))
+    (seen,) = answers._seen(listed, photo[None])
+    assert torch.equal(seen, answers._seen(own, photo[None])[0])
+    assert seen.min() < 0
+
+
 def test_without_a_classifier_the_pose_alone_is_shown(photo):
     own = setup(answers.nothing, "invariant")
     assert answers.first_answer(own).sort == "nothing"
@@ -355,9 +390,10 @@ def test_the_command_builds_what_is_asked_for(tmp_path, monkeypatch):
         assert result.exit_code == 0, result.output
         return served[-1], result
 
-    (own, host, port, _), _ = built(f"{ref}net")
+    (own, host, port, _), result = built(f"{ref}net")
     assert (own.model.group.name, own.size, own.normalisation, own.names) == ("SO2", 224, None, ())
     assert own.title == "models.py:net, photos-so2", "no folder of this machine"
+    assert "net is given RGB in [0, 1]" in result.stderr
     assert (host, port) == ("127.0.0.1", None), "nobody else unless told otherwise"
     (own, host, port, _), result = built(f"{ref}adapted", "--host", "0.0.0.0", "--port", 7999, "--size", 32)
     assert (own.model.group.name, own.size, host, port) == ("C4", 32, "0.0.0.0", 7999)
@@ -366,7 +402,8 @@ def test_the_command_builds_what_is_asked_for(tmp_path, monkeypatch):
     assert own.model.group.name == "C4"
     assert own.normalisation is not None
     assert "is adapted already: leave out --adapter" in error_of(f"{ref}adapted", "--adapter", "photos-c4")
-    assert "--outputs and --size are for a MODEL" in error_of("--size", 64)
+    for option in (("--size", 64), ("--normalize", "imagenet")):
+        assert "--outputs, --size and --normalize are for a MODEL" in error_of(*option)
     assert "known forms: timm:NAME" in error_of("resnet")
     assert "no folder" in error_of("--adapter", tmp_path / "none")
 

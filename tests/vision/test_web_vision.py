@@ -63,8 +63,11 @@ def test_classifiers(web):
 def test_a_detector(web):
     setup = web("torchvision:fasterrcnn_mobilenet_v3_large_320_fpn", "--size", "96")
     assert setup.side == 96
+    assert setup.normalisation is None, "it normalises photos itself"
     found = shown(setup)
     assert set(found.bare.labels) == {"bicycle"}, "label 2 in words"
+    setup = web("torchvision:fasterrcnn_mobilenet_v3_large_320_fpn", "--size", "96", "--normalize", "imagenet")
+    assert setup.normalisation is not None, "as was asked for"
     assert (np.asarray(drawings.marked(found.view, found.bare, setup.side)) != np.asarray(drawings.picture(found.view))).any()
 
 

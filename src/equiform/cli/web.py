@@ -12,9 +12,9 @@ from ..predictors import PhotoPredictor, known_kinds
 from ..predictors.class_names import class_names
 from ..predictors.efficientnet_lite import LITE0, LITE0_PIXELS, efficientnet_lite0
 from ..predictors.references import check_reference, load_reference, parse_reference
-from ..web.answers import SHOWN, Setup, first_answer, nothing
+from ..web.answers import SHOWN, Setup, first_answer, nothing, takes_lists
 from ..web.page import serve
-from .models import NORMALISATIONS, check_adapter, chosen_normalisation, device_of, restored
+from .models import NORMALISATIONS, check_adapter, chosen_normalisation, device_of, restored, tell_of_pixels
 from .options import Adapter, Backbone, Device
 from .text import say
 
@@ -74,8 +74,8 @@ def web_command(
     if model is not None:
         check_reference(model)
     check_adapter(adapter or DEFAULT, backbone)
-    if model is None and (outputs or size):
-        raise ValueError(f"--outputs and --size are for a MODEL of yours; without one it is {LITE0}")
+    if model is None and (outputs or size or normalize != "auto"):
+        raise ValueError(f"--outputs, --size and --normalize are for a MODEL of yours; without one it is {LITE0}")
     setup = _default(adapter or DEFAULT, backbone) if model is None else _of(model, adapter, backbone, outputs, size, normalize)
     setup.model.to(place)
     said = first_answer(setup)
@@ -107,7 +107,11 @@ def _of(ref: str, adapter: str | None, backbone: str | None, outputs: str | None
         raise ValueError(f"--size and --normalize: the processor of {ref} knows them; leave them out")
     title = str(parsed._replace(name=_without_folder(parsed.name)))
     title = title if isinstance(loaded, Equivariant) else f"{title}, {_without_folder(adapter)}"
-    wanted = chosen_normalisation(normalize, ref, model.predictor)
+    if not isinstance(model.predictor, PhotoPredictor):
+        tell_of_pixels(ref, normalize)
+    # those that take lists normalise photos themselves, unless the user knows better
+    choice = "none" if normalize == "auto" and takes_lists(model) else normalize
+    wanted = chosen_normalisation(choice, ref, model.predictor)
     return Setup(model, title, size or (CLASSIFIER_SIDE if "logits" in repr(model.outputs) else SHOWN), wanted)
 
 

@@ -153,22 +153,36 @@ def agreement(said: Said, reference: Said, degrees: float, side: int) -> float:
         return float(said.classes[reference.classes.argmax()])
     g = turn(torch.tensor([degrees * torch.pi / 180]))
     if reference.boxes is not None and said.boxes is not None:
-        moved = act(g, reference.boxes[None], "boxes", (side, side))[0]
-        return matched(said, reference._replace(boxes=moved))
+        around = act(g, reference.boxes[None], "boxes", (side, side))[0]
+        return matched(said, reference._replace(boxes=around), _tight(g[0], reference.boxes, around))
     assert reference.mask is not None  # the sort was checked
     assert said.mask is not None
     inside = radius(side) < side / 2
     return mean_overlap(said.mask[inside], act(g, reference.mask[None], "mask")[0][inside])
 
 
-def matched(said: Said, reference: Said) -> float:
-    """Twice the boxes that lie on one of the same label, over all boxes of both (F1); 1 where neither has any."""
+def _tight(g: Tensor, boxes: Tensor, around: Tensor) -> Tensor:
+    """The boxes of what fills these boxes like an ellipse, moved by g; `around` are those of the moved corners, and larger.
+
+    What a detector finds tight around a turned thing lies between the two. At quarter turns they are the same.
+    """
+    centre, half = (around[:, :2] + around[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2
+    half = (half.square() @ g[:2, :2].T.square().to(half)).sqrt()
+    return torch.cat((centre - half, centre + half), 1)
+
+
+def matched(said: Said, reference: Said, tight: Tensor | None = None) -> float:
+    """Twice the boxes that lie on one of the same label, over all boxes of both (F1); 1 where neither has any.
+
+    `tight`: a second form of each box of the reference, on which one may lie as well.
+    """
     assert said.boxes is not None
     assert reference.boxes is not None
+    forms = (reference.boxes,) if tight is None else (reference.boxes, tight)
     left = list(range(len(reference.boxes)))
     total, hits = len(said.boxes) + len(left), 0
     for box, label in zip(said.boxes, said.labels, strict=True):
-        near = [i for i in left if reference.labels[i] == label and _overlap(box, reference.boxes[i]) >= OVERLAP]
+        near = [i for i in left if reference.labels[i] == label and max(_overlap(box, form[i]) for form in forms) >= OVERLAP]
         left = [i for i in left if i not in near[:1]]
         hits += bool(near)
     return 2 * hits / total if total else 1.0
@@ -189,6 +203,12 @@ def mean_overlap(labels: Tensor, reference: Tensor) -> float:
 # ----------------------------------------------------------------------------------------------------- asking, reading
 
 
+def takes_lists(model: Equivariant) -> bool:
+    """Whether the predictor takes a list of photos, as torchvision's detectors do."""
+    inputs = model.inputs
+    return isinstance(inputs[0] if isinstance(inputs, (list, tuple)) else inputs, Rows)
+
+
 def _both(setup: Setup, views: Tensor) -> tuple[list[Said], list[Said], Pose]:
     seen, n = _seen(setup, views), len(views)
     answer, pose = setup.model.predict(seen)
@@ -201,10 +221,8 @@ def _seen(setup: Setup, views: Tensor) -> Any:
     if isinstance(setup.model.predictor, PhotoPredictor):
         return list((views * 255).round().byte())
     views = views if setup.size == SHOWN else squeezed(views, (setup.size, setup.size)).float()
-    inputs = setup.model.inputs
-    if isinstance(inputs[0] if isinstance(inputs, (list, tuple)) else inputs, Rows):
-        return list(views.to(device))  # detectors that take lists normalise photos themselves
-    return normalised(views, setup.normalisation).to(device)
+    views = normalised(views, setup.normalisation).to(device)
+    return list(views) if takes_lists(setup.model) else views
 
 
 def _said(setup: Setup, answer: Any, n: int) -> list[Said]:
