@@ -107,11 +107,11 @@ def _of(ref: str, adapter: str | None, backbone: str | None, outputs: str | None
         raise ValueError(f"--size and --normalize: the processor of {ref} knows them; leave them out")
     title = str(parsed._replace(name=_without_folder(parsed.name)))
     title = title if isinstance(loaded, Equivariant) else f"{title}, {_without_folder(adapter)}"
-    if not isinstance(model.predictor, PhotoPredictor):
+    if takes_lists(model) and normalize == "auto":
+        normalize = "none"  # such a model normalises photos itself
+    elif not isinstance(model.predictor, PhotoPredictor):
         tell_of_pixels(ref, normalize)
-    # those that take lists normalise photos themselves, unless the user knows better
-    choice = "none" if normalize == "auto" and takes_lists(model) else normalize
-    wanted = chosen_normalisation(choice, ref, model.predictor)
+    wanted = chosen_normalisation(normalize, ref, model.predictor)
     return Setup(model, title, size or (CLASSIFIER_SIDE if "logits" in repr(model.outputs) else SHOWN), wanted)
 
 
