@@ -100,7 +100,7 @@ def test_a_name_that_is_not_known_names_those_that_are(option):
     "data", [LAST, LAST.numpy(), list(LAST), torch.utils.data.TensorDataset(LAST)], ids=["tensor", "array", "list", "dataset"]
 )
 def test_fit_says_that_channels_come_first(data):
-    with pytest.raises(ValueError, match=r"the images have 16: the axis of channels comes before .*x\.movedim\(-1, 1\)"):
+    with pytest.raises(ValueError, match=r"the images have 16: the axis of channels comes before .*x\.movedim\(-1, -3\)"):
         fit(small(OrbitCanonicalizer("C4", resolution=8)), data, epochs=1)
 
 
@@ -118,11 +118,26 @@ def test_act_warns_of_channels_that_come_last(x):
 def test_upright_says_how_photos_come():
     step = equiform.Upright("photos-c4-small")
     for x in (LAST, LAST[0], list(LAST)):
-        with pytest.raises(ValueError, match=r"the images have 16: the axis of channels comes before .*x\.movedim\(-1, 1\)"):
+        with pytest.raises(ValueError, match=r"the images have 16: the axis of channels comes before .*x\.movedim\(-1, -3\)"):
             step(x)
     with pytest.raises(ValueError, match=r"got \(4, 16, 20, 3\): of several photos pass a list, list\(x\)"):
         step(LAST.numpy())
     assert [photo.shape[-1] for photo in step(list(LAST.numpy()))] == [3] * 4  # control: arrays are channels last
+
+
+@torch.no_grad()
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("group", ["C4", "SO2", "C4*Scale(0.5,2,5)"])
+def test_one_image_whose_channels_come_last(group):
+    """What is advised is what helps."""
+    model = adapt(classify, group, outputs="logits")
+    model.canonicalizer.fitted = True
+    with pytest.raises(ValueError, match=r"\(one image whose channels come last: x\.movedim\(-1, 0\)\[None\]; clouds of points"):
+        model(LAST[0])
+    with pytest.raises(ValueError, match=r"\(one image: x\[None\]\)"):  # control
+        model(X[0])
+    assert model(LAST[0].movedim(-1, 0)[None]).shape == (1, 2)
+    assert equiform.Upright("photos-c4-small")(LAST[0].movedim(-1, -3)).shape[0] == 3
 
 
 def test_shifts_say_that_channels_come_first():

@@ -159,6 +159,17 @@ def test_a_mistyped_predictor_is_found_at_once(command, home, tmp_path):
         assert not (tmp_path / "out").exists(), "nothing was fitted, nothing is written"
 
 
+@pytest.mark.parametrize("host", ["999.1.1.1", "192.0.2.1", "no such name", "a" * 70 + ".b"])
+def test_a_host_that_is_not_of_this_machine(home, tmp_path, monkeypatch, host):
+    monkeypatch.setattr(web, "serve", lambda *a: None)
+    web_of = ("web", *calls(home, tmp_path)["web"], "--host")
+    done = run(*web_of, host)
+    assert done.exit_code == 2
+    assert done.stderr.startswith(f"error: the page cannot be served at '{host}', which is no address of this machine (")
+    assert done.stderr.endswith("): leave --host out, or 0.0.0.0 for all its addresses\n")
+    assert [run(*web_of, here).exit_code for here in ("127.0.0.1", "localhost", "0.0.0.0")] == [0, 0, 0], "control"
+
+
 def test_names_are_joined_as_one_likes(home, tmp_path):
     def report(number, *options):
         out = tmp_path / f"{number}"

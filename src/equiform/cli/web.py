@@ -13,7 +13,7 @@ from ..predictors.class_names import class_names
 from ..predictors.efficientnet_lite import LITE0, LITE0_PIXELS, efficientnet_lite0
 from ..predictors.references import check_reference, load_reference, parse_reference
 from ..web.answers import SHOWN, Setup, first_answer, nothing, takes_lists
-from ..web.page import serve
+from ..web.page import check_host, serve
 from .models import NORMALISATIONS, check_adapter, chosen_normalisation, device_of, restored, tell_of_pixels
 from .options import Adapter, Backbone, Device
 from .text import say
@@ -73,6 +73,7 @@ def web_command(
     normalize, place = named("normalization", normalize, NORMALISATIONS), device_of(device)
     if model is not None:
         check_reference(model)
+    check_host(host)
     check_adapter(adapter or DEFAULT, backbone)
     if model is None and (outputs or size or normalize != "auto"):
         raise ValueError(f"--outputs, --size and --normalize are for a MODEL of yours; without one it is {LITE0}")

@@ -33,8 +33,7 @@ def square_view(
         return torch.cat(parts) if parts else torch.zeros(0, channels, resolution, resolution)
     if images.ndim != 4 or images.is_complex():
         came = f"{tuple(images.shape)} of {images.dtype}"
-        clouds = "; clouds of points: a group of space, such as SO3" if images.ndim == 3 and images.shape[2] == 3 else ""
-        raise ValueError(f"images have shape (b, channels, height, width); got {came} (one image: x[None]{clouds})")
+        raise ValueError(f"images have shape (b, channels, height, width); got {came} ({_of_one(images.shape, channels)})")
     check_channels(images.shape[1:], channels)
     if 0 in images.shape[2:]:
         raise ValueError(f"images are empty: {tuple(images.shape)}")
@@ -49,12 +48,19 @@ def square_view(
     return view.expand(-1, channels, -1, -1).contiguous(memory_format=torch.channels_last)
 
 
+def _of_one(shape: Sequence[int], channels: int) -> str:
+    """How one image is passed, whose channels may come last, or a cloud."""
+    clouds = "; clouds of points: a group of space, such as SO3" if len(shape) == 3 and shape[2] == 3 else ""
+    last = len(shape) == 3 and shape[0] not in (1, channels) and shape[2] in (1, channels)
+    return ("one image whose channels come last: x.movedim(-1, 0)[None]" if last else "one image: x[None]") + clouds
+
+
 def check_channels(shape: Sequence[int], channels: int) -> None:
     """Raise ValueError where an image (c, h, w) of that shape has another number of channels, or none, or has them last."""
     if len(shape) != 3 or shape[0] in (1, channels):
         return
     build = f"build it for them, OrbitCanonicalizer(group, channels={shape[0]})"
-    way_out = "the axis of channels comes before height and width, x.movedim(-1, 1)" if shape[2] in (1, channels) else build
+    way_out = "the axis of channels comes before height and width, x.movedim(-1, -3)" if shape[2] in (1, channels) else build
     raise ValueError(f"the canonicalizer looks at {channels} channels (or 1), the images have {shape[0]}: {way_out}")
 
 

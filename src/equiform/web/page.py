@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import socket
 import tempfile
 import time
 from pathlib import Path
@@ -161,8 +162,21 @@ def _told(error: Exception, path: str) -> str:
     return reason(error).replace(path, Path(path).name)
 
 
+def check_host(host: str) -> None:
+    """Raise OSError where nothing on this machine can listen at that address: the server would try it at every port."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as listener:
+            listener.bind(address)
+    except (OSError, ValueError) as error:  # ValueError: no name of a machine at all
+        raise OSError(
+            f"the page cannot be served at {host!r}, which is no address of this machine ({reason(error)}): leave --host out, or "
+            "0.0.0.0 for all its addresses"
+        ) from error
+
+
 def serve(setup: Setup, host: str, port: int | None, say: Any) -> None:
-    """Show the page until Ctrl-C. Raises OSError where nothing can listen there."""
+    """Show the page until Ctrl-C. Raises OSError where the port is taken."""
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}
     with tempfile.TemporaryDirectory(prefix="equiform-web-") as folder:  # uploads go when the page does
         os.environ["GRADIO_TEMP_DIR"] = folder
@@ -175,8 +189,7 @@ def serve(setup: Setup, host: str, port: int | None, say: Any) -> None:
             _, address, _ = blocks.launch(server_name=host, server_port=port, **options)
         except OSError as error:
             raise OSError(
-                f"the page cannot be served at {host}, port {port or '7860 to 7959'}: it is taken, or there is no such "
-                "address here; choose another --port or --host"
+                f"the page cannot be served at {host}, port {port or '7860 to 7959'}: it is taken; choose another --port"
             ) from error
         say(f"{setup.title}\nopen {address}   (Ctrl-C ends it)")
         with contextlib.suppress(KeyboardInterrupt):
