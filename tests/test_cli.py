@@ -253,12 +253,12 @@ def test_fit_refuses_before_it_starts(home, tmp_path):
     assert "is a file" in error_of(*fit(home, tmp_path / "file"))
     assert "holds other files" in error_of(*fit(home, tmp_path / "full"))
     assert "unknown group 'Q4'" in error_of(*fit(home, tmp_path / "a", "--group", "Q4"))
-    assert "SO2 is continuous" in error_of(*fit(home, tmp_path / "a", "--group", "SO2"))
+    assert "leave --resolution out (photos-so2), or take C16" in error_of(*fit(home, tmp_path / "a", "--group", "SO2"))
     assert "known kinds: axial_vectors, batch" in error_of("fit", net, home / "photos", "--out", tmp_path / "a")
     assert "unknown kind 'sound'" in error_of("fit", net, home / "photos", "--out", tmp_path / "a", "--outputs", "sound")
     assert "known forms: timm:N" in error_of("fit", "resnet", home / "photos", "--out", tmp_path / "a", "--outputs", "logits")
     assert "no file or folder" in error_of("fit", net, tmp_path / "no", "--out", tmp_path / "a", "--outputs", "logits")
-    assert "--lr is a positive number" in error_of(*fit(home, tmp_path / "a", "--lr", 0))
+    assert "--lr must be a finite number above 0" in error_of(*fit(home, tmp_path / "a", "--lr", 0))
     assert not (tmp_path / "a").exists()
 
 

@@ -244,7 +244,7 @@ ERRORS = {
     "none": (model(), X[:0], {}, ValueError, "nothing in the data"),
     "lengths": (model(), (X, Y[:3]), {}, ValueError, "60 and 3"),
     "num": (model(), X, {"num": 0}, ValueError, "num must be a whole number >= 1; got 0"),
-    "tolerance": (model(), X, {"tolerance": -1}, ValueError, "tolerance must be a number above 0; got -1"),
+    "tolerance": (model(), X, {"tolerance": -1}, ValueError, "tolerance must be a finite number above 0; got -1"),
     "metric": (model(), (X, Y), {"metric": "f1"}, ValueError, "unknown metric 'f1'; known: accuracy"),
     "no targets": (model(), X, {"metric": "miou"}, ValueError, "miou needs targets.*leave it out"),
     "clouds": (CLOUDS, torch.rand(4, 5, 3), {}, ValueError, "SO3 moves clouds and volumes.*equiform.evaluate"),

@@ -93,6 +93,41 @@ def test_a_name_that_is_not_known_names_those_that_are(option):
         evaluate(small(), (X, Y), **option)
 
 
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("prior", ["0.9", [0.9, "a", 1, 1], {}])
+def test_a_prior_is_of_numbers(prior):
+    for make in (lambda: adapt(classify, "C4", outputs="logits", prior=prior), lambda: equiform.Upright(prior=prior)):
+        with pytest.raises(ValueError, match=r"prior is the share that is upright, or a number above 0 for each"):
+            make()
+
+
+@pytest.mark.parametrize("none", [{}, [], (), {"a": {}}])
+def test_no_kinds_are_refused(none):
+    for name in ("inputs", "outputs"):
+        with pytest.raises(ValueError, match=rf"{name} are kinds, such as 'logits' or .*; got none"):
+            adapt(classify, "C4", **{"inputs": "image", "outputs": "logits"} | {name: none})
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_what_is_loaded_has_a_name():
+    for wrong in (5, None):
+        with pytest.raises(TypeError, match=rf"a ready-made adapter, such as photos-c4; got {wrong}"):
+            equiform.load(wrong, classify)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    "wrong", [{"lr": float("inf")}, {"lr": float("nan")}, {"lr": 0}, {"seed": 10**30}, {"seed": -1}], ids=str
+)
+def test_numbers_of_a_fit_are_looked_at_first(wrong):
+    model = small(OrbitCanonicalizer("C4", resolution=8))
+    with pytest.raises(ValueError, match=r"(lr|seed) must be a "):
+        fit(model, X, epochs=1, **wrong)
+    if "seed" in wrong:
+        with pytest.raises(ValueError, match="seed must be a whole number"):
+            equiform.diagnose(model, X, **wrong)
+
+
 # ------------------------------------------------------------------------------------------------------- channels last
 
 
@@ -132,7 +167,9 @@ def test_one_image_whose_channels_come_last(group):
     """What is advised is what helps."""
     model = adapt(classify, group, outputs="logits")
     model.canonicalizer.fitted = True
-    with pytest.raises(ValueError, match=r"\(one image whose channels come last: x\.movedim\(-1, 0\)\[None\]; clouds of points"):
+    with pytest.raises(
+        ValueError, match=r"\(one image whose channels come last: x\.movedim\(-1, 0\)\[None\]; clouds of points"
+    ):
         model(LAST[0])
     with pytest.raises(ValueError, match=r"\(one image: x\[None\]\)"):  # control
         model(X[0])
@@ -177,7 +214,9 @@ def test_a_reader_of_text_says_once_that_it_sees_none():
         warnings.simplefilter("error")
         for few in ([page], [page, photo], [page, photo, page], [blank], [page, blank, blank], []):  # controls
             reader(few)
-    with pytest.warns(UserWarning, match="made for text, and sees none in most of .* canonicalizer='photos-c4'$"):
+    with pytest.warns(
+        UserWarning, match="made for text, and sees none in most of .* canonicalizer='photos-c4' .--adapter photos-c4.$"
+    ):
         reader([page, photo, photo])
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -17,6 +17,7 @@ import equiform
 from equiform import OrbitCanonicalizer
 from equiform.cli import web
 from equiform.cli.main import app
+from equiform.predictors import references
 
 MODELS = """
 from types import SimpleNamespace
@@ -30,6 +31,15 @@ def named():
     network = net()
     network.config = SimpleNamespace(id2label={0: "cat", 1: "dog"})
     return network
+
+def reader():
+    return lambda photos: [{"text": "a", "words": ["a"], "boxes": torch.zeros(1, 4)} for _ in photos]
+
+def segmenter():
+    return lambda x: x[:, :2]
+
+def picky():
+    return torch.nn.Linear(1, 1)
 """
 
 
@@ -116,7 +126,7 @@ def test_text_is_looked_for_by_the_command(home, tmp_path):
     """In photos, of which fewer than eight are too few to stop: it says what to take instead, once."""
     done = run("upright", *calls(home, tmp_path / "out")["upright"], "--adapter", "text-c4")
     assert done.stderr.count("made for text, and sees none in most of these pictures") == 1
-    assert "canonicalizer='photos-c4'" in done.stderr
+    assert "canonicalizer='photos-c4' (--adapter photos-c4)" in done.stderr
 
 
 def test_the_recipe_writes_the_card_that_is_shown():
@@ -157,6 +167,121 @@ def test_a_mistyped_predictor_is_found_at_once(command, home, tmp_path):
         assert done.stderr.startswith("error: ")
         assert said in done.stderr
         assert not (tmp_path / "out").exists(), "nothing was fitted, nothing is written"
+
+
+def test_an_adapter_for_readers_says_so(home, tmp_path):
+    """Of a predictor that is none; where the command takes --outputs they say so, and one that reads is run."""
+    told = "error: text-c4 is for readers, which take a list of photos and give the text of each"
+    for command in ("evaluate", "diagnose", "predict", "export", "web"):
+        lines = run(command, *calls(home, tmp_path)[command], "--adapter", "text-c4").stderr.splitlines()
+        assert lines[-1].startswith(told), (command, lines)
+        assert "--adapter photos-c4" in lines[-1]
+        assert ("--outputs logits" in lines[-1]) == (command in ("predict", "web"))
+    for i, (net, more) in enumerate((("net", ("--outputs", "logits")), ("reader", ()))):
+        call = calls(home, tmp_path / f"{i}", net=f"models.py:{net}")["predict"]
+        assert run("predict", *call, "--adapter", "text-c4", *more).exit_code == 0
+
+
+def test_a_page_with_an_adapter_for_readers(home, monkeypatch):
+    shown = []
+    monkeypatch.setattr(web, "serve", lambda setup, *others: shown.append(setup))
+    done = run("web", f"{home}/models.py:net", "--adapter", "text-c4", "--outputs", "logits", "--size", 16)
+    assert done.exit_code == 0, done.output
+    assert (shown[0].model.inputs.name, shown[0].model.outputs.name) == ("image", "logits")
+
+
+def test_export_refuses_what_has_no_graph_by_name(tmp_path):
+    done = run("export", tmp_path / "x.pt2", "--adapter", "text-c4")
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.startswith("error: the tiles canonicalizer decides by the data how much it computes, and has no graph;")
+    assert "photos-c4" in done.stderr
+
+
+def test_groups_that_fit_has_no_network_for(home, tmp_path):
+    def said(*options):
+        done = run("fit", *calls(home, tmp_path / "out")["fit"][:-2], *options)
+        assert (done.exit_code, done.stderr.count("\n")) == (2, 1), done.output
+        return done.stderr
+
+    assert "leave --start out (photos-so2), or take C16" in said("--group", "SO2", "--start", "none")
+    assert "leave --resolution out (photos-so2), or take C16" in said("--group", "SO2", "--resolution", 8)
+    assert "for finite groups: take D16" in said("--group", "O2")
+    assert said("--group", "SO2", "--start", "photos-c4").endswith("not for SO2: leave it out\n")
+    for group in ("E3", "Shift16", "O", "C4*Shift4"):
+        assert f"--group {group}: photos are turned, as by C4, D4, C16 or SO2; others are fitted in P" in said("--group", group)
+
+
+def test_a_segmenter_is_told_what_to_say(home, tmp_path):
+    predict = ("predict", *calls(home, tmp_path, net="models.py:segmenter")["predict"])
+    done = run(*predict)
+    assert done.exit_code == 2
+    assert "--outputs mask for a segmenter" in done.stderr
+    assert "--size" not in done.stderr
+    assert run(*predict, "--outputs", "mask").exit_code == 0, "control"
+    fails = run("predict", *calls(home, tmp_path / "no", net="models.py:picky")["predict"]).stderr
+    assert "fails on an image of 16 x 16 pixels (see --size)" in fails
+
+
+def test_poses_that_cannot_be_found_are_spoken_of(home, tmp_path):
+    def said(group):
+        return run("evaluate", *calls(home, tmp_path / group)["evaluate"], "--group", group).stderr
+
+    for group in ("D4", "C8", "Shift4"):
+        assert f"finds poses of C4; other poses of {group} are measured, and not found\n" in said(group)
+    for group in ("C4", "C2"):
+        assert "not found" not in said(group), "control"
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "wrong"),
+    [(command, "--seed", seed) for command in ("fit", "diagnose", "demo") for seed in ("9" * 23, "-1")]
+    + [(command, "--size", 100_000) for command in ("fit", "evaluate", "diagnose", "predict", "export", "web")],
+)
+def test_numbers_have_a_range(home, tmp_path, command, option, wrong):
+    call = ("--out", tmp_path) if command == "demo" else calls(home, tmp_path)[command]
+    done = run(command, *call, option, wrong)
+    assert (done.exit_code, f"Invalid value for '{option}': " in done.stderr) == (2, True), done.output
+
+
+def test_a_learning_rate_is_finite(home, tmp_path):
+    done = run("fit", *calls(home, tmp_path / "out")["fit"], "--lr", "inf")
+    assert (done.exit_code, done.stderr) == (2, "error: --lr must be a finite number above 0; got inf\n")
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_letters_are_taken_alike(home, tmp_path, monkeypatch):
+    letters = str.title
+    monkeypatch.setattr(
+        references, "efficientnet_lite0", lambda: torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(768, 2))
+    )
+    monkeypatch.setitem(references.LOADERS, references.LITE0, lambda _: references.efficientnet_lite0())
+    assert run("predict", letters("efficientnet-lite0"), *calls(home, tmp_path)["predict"][1:]).exit_code == 0
+    exported = run(
+        "export", tmp_path / letters("x.pt2"), *calls(home, tmp_path)["export"][1:-4], "--adapter", letters("photos-c4-small")
+    )
+    assert exported.exit_code == 0, exported.output
+    more = ("--baseline", letters("orbit-averaging"), "--frame", letters("inside"), "--normalize", letters("none"))
+    assert run("evaluate", *calls(home, tmp_path)["evaluate"], *more).exit_code == 0
+    start = run("fit", *calls(home, tmp_path / "fit")["fit"], "--start", letters("none"))
+    assert start.exit_code == 0, start.output
+
+
+@pytest.mark.parametrize("option", ["predictor", "--out", "--group", "--metric", "--baseline"])
+def test_long_arguments_are_quoted_in_part(home, tmp_path, option):
+    call, long = ["evaluate", *calls(home, tmp_path)["evaluate"]], "x" * 5000
+    call = [call[0], long, *call[2:]] if option == "predictor" else [*call, option, long]
+    done = run(*call)
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    assert "x" * 100 in done.stderr
+    assert len(done.stderr) < 1300
+    assert " characters) ... " in done.stderr
+    assert "characters)" not in run("evaluate", *calls(home, tmp_path)["evaluate"], "--group", "Q4").stderr, "control"
+
+
+def test_what_would_steer_a_terminal_is_escaped(home, tmp_path):
+    done = run("evaluate", *calls(home, tmp_path)["evaluate"], "--group", "C\x1b[31m4\x07", "--metric", "a\x00b")
+    assert done.stderr.rstrip("\n").isprintable()
+    assert "\\x00" in done.stderr
 
 
 @pytest.mark.parametrize("host", ["999.1.1.1", "192.0.2.1", "no such name", "a" * 70 + ".b"])

@@ -219,7 +219,9 @@ def test_a_port_that_is_taken(served, tmp_path):
     process = python("-m", "equiform", "web", f"{tmp_path / 'detector.py'}:spots", "--normalize", "none", "--port", port)
     out, err = process.communicate(timeout=SECONDS)
     assert (process.returncode, out) == (2, "")
-    assert re.fullmatch(rf"error: the page cannot be served at 127.0.0.1, port {port}: it is taken; choose another --port\n", err)
+    assert re.fullmatch(
+        rf"error: the page cannot be served at 127.0.0.1, port {port}: it is taken; choose another --port\n", err
+    )
 
 
 def test_nothing_leaves_this_machine(browser, served):

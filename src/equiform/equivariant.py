@@ -80,9 +80,9 @@ class Equivariant(nn.Module):
         for name, kinds in (("inputs", self.inputs), ("outputs", self.outputs)):
             _check_moves(kinds, name, canonicalizer.group, looked_at(self.inputs) == "volume")
         self.top_k, self.coverage, self.opinion = top_k, coverage, opinion
+        if prior is not None:
+            canonicalizer.log_prior(prior)
         self.prior = prior if prior is None or isinstance(prior, int | float) else [float(share) for share in prior]
-        if self.prior is not None:
-            canonicalizer.log_prior(self.prior)
         self.training = isinstance(predictor, nn.Module) and predictor.training
 
     @property
@@ -165,7 +165,11 @@ class Equivariant(nn.Module):
 
 
 def _check_moves(kinds: Any, name: str, group: Group, volumes: bool) -> None:
-    """Raise ValueError for a kind that does not move where the group does, or needs a canvas that is not there."""
+    """Raise ValueError for no kinds, and for one that does not move where the group does, or needs a canvas that is absent."""
+    if not plain(kinds):
+        raise ValueError(
+            f"{name} are kinds, such as 'logits' or {{'boxes': 'boxes', 'scores': 'invariant'}}; got none, {kinds!r}"
+        )
     for kind in plain(kinds):
         row = ACTIONS[kind.name]
         if group.dim == 2 and not row.in_plane:

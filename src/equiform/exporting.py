@@ -1,6 +1,7 @@
 """A whole adapted model, or a canonicalizer alone, as one graph in a file: ONNX, or torch's own .pt2."""
 
 import contextlib
+import io
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
@@ -27,7 +28,9 @@ FORMATS = (".onnx", ".pt2")
 TOLERANCE = 1e-5  # a difference from the model's answers, as a share of the largest of them
 # of continuous poses, which the rounding of another engine turns by up to 1e-5: a thousandth of a pixel at the edge
 CONTINUOUS = 1e-3
+NOISY = ("onnx._internal.exporter._registration", "fx.experimental.symbolic_shapes")  # loggers of torch
 TRACED, CHECKED = 2, 3  # rows: a graph that keeps the number of one fails with the other
+BY_THE_DATA = ("tiles", "energy", "cascade", "seam", "polyphase")  # canonicalizers without a graph
 POSE = ("index", "probabilities", "g")  # what the graph of a canonicalizer gives
 
 
@@ -112,7 +115,7 @@ def export(model: Equivariant | Canonicalizer, path: str | Path, example: Any) -
     that are no torch), with the reason and the way out, and where answers differ; then nothing is written.
     """
     path = Path(path)
-    if path.suffix not in FORMATS:
+    if path.suffix.lower() not in FORMATS:
         raise ValueError(f"the name of an export ends in {' or '.join(FORMATS)}; got {path}")
     _check(model)
     call = Call.of(model, example)
@@ -122,7 +125,7 @@ def export(model: Equivariant | Canonicalizer, path: str | Path, example: Any) -
         expected = _named(graph(*batch))
         program = _traced(graph, call)
         with replaced(path) as scratch:
-            if path.suffix == ".onnx":
+            if path.suffix.lower() == ".onnx":
                 found = _through_onnx(program, scratch, list(call.values), list(expected), batch)
             else:
                 torch.export.save(program, scratch)
@@ -136,9 +139,13 @@ def _check(model: Any) -> None:
     if not isinstance(model, (Equivariant, Canonicalizer)):
         raise TypeError(f"export takes an adapted model, or a canonicalizer; got a {type(model).__name__}")
     canonicalizer = model.canonicalizer if isinstance(model, Equivariant) else model
-    canonicalizer.warn_untrained()
     if not isinstance(canonicalizer, ImageCanonicalizer):
         raise ValueError(f"models of images are exported; the {canonicalizer.name} canonicalizer looks at none")
+    if canonicalizer.name in BY_THE_DATA:
+        raise ValueError(
+            f"the {canonicalizer.name} canonicalizer decides by the data how much it computes, and has no graph; orbit, ring "
+            "and group-conv canonicalizers have one, such as photos-c4 and photos-so2"
+        )
     if model.group.resizes:
         raise ValueError(f"{model.group.name} resizes, by as much as the data say: such a graph is not exported; turns are")
     if isinstance(model, Equivariant) and model.averages:
@@ -153,20 +160,22 @@ def _check(model: Any) -> None:
             f"the predictor is a {came} and no torch module, so that it cannot become a part of a graph: export the "
             "canonicalizer alone, export(model.canonicalizer, ...)"
         )
+    canonicalizer.warn_untrained()
 
 
 def _traced(graph: Graph, call: Call) -> torch.export.ExportedProgram:
     example = call.turned(graph.model.group, TRACED)
     rows = tuple({0: torch.export.Dim.DYNAMIC} if call.by_row(name) else None for name in call.values)
     try:
-        return torch.export.export(graph, example, dynamic_shapes=(rows,), strict=False)
+        with contextlib.redirect_stderr(io.StringIO()):  # where it prints the whole graph of what it cannot do
+            return torch.export.export(graph, example, dynamic_shapes=(rows,), strict=False)
     except Exception as error:  # of many kinds, from whatever the graph goes through
         came = reason(error)
         if "specialized it to be a constant" in came:
             raise ValueError("the predictor keeps the number of rows that it was shown, and no graph for others") from error
         raise ValueError(
             f"there is no graph of this model: {came[:300]}. Graphs are for modules that torch.export takes, with the orbit, "
-            "ring and group_conv canonicalizers"
+            "ring and group-conv canonicalizers"
         ) from error
 
 
@@ -220,10 +229,11 @@ def _compare(name: str, found: dict[str, Tensor], expected: dict[str, Tensor], t
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's notes on packages that are not there and on its own future."""
-    log = logging.getLogger("torch.onnx._internal.exporter._registration")
-    level = log.level
-    log.setLevel(logging.ERROR)
+    """Without the exporters' notes on packages that are not there, on symbols of theirs and on their own future."""
+    logs = [logging.getLogger(f"torch.{name}") for name in NOISY]
+    levels = [log.level for log in logs]
+    for log in logs:
+        log.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=DeprecationWarning)
@@ -232,4 +242,5 @@ def _quiet() -> Iterator[None]:
             warnings.filterwarnings("ignore", message="No complete tensor found in the group")
             yield
     finally:
-        log.setLevel(level)
+        for log, level in zip(logs, levels, strict=True):
+            log.setLevel(level)

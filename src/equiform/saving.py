@@ -8,6 +8,7 @@ allocated before the names, shapes and types of the tensors are those of the can
 import contextlib
 import hashlib
 import json
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -174,6 +175,9 @@ def fingerprint(path_or_repo: str | Path) -> str:
 
 @contextlib.contextmanager
 def _opened(path_or_repo: str | Path) -> Iterator[Saved]:
+    if not isinstance(path_or_repo, (str, os.PathLike)):
+        known = "a folder, the name of a repository (owner/name) or of a ready-made adapter, such as photos-c4"
+        raise TypeError(f"what was saved has a name: {known}; got {path_or_repo!r}")
     known = ready.meant(path_or_repo)
     folder = Path(path_or_repo) if known is None else ready.FOLDER / known
     if not is_folder(folder):

@@ -73,7 +73,10 @@ class Canonicalizer(nn.Module, ABC):
         order = self.group.order
         if isinstance(prior, int | float):
             prior = [check_share(prior), *[(1 - prior) / max(order - 1, 1)] * (order - 1)]
-        shares = torch.as_tensor(prior, dtype=torch.float64)
+        try:
+            shares = torch.as_tensor(prior, dtype=torch.float64)
+        except (TypeError, ValueError, RuntimeError):
+            shares = torch.zeros(0)
         if shares.shape != (order,) or not bool((shares.isfinite() & (shares > 0)).all()):
             raise ValueError(
                 f"prior is the share that is upright, or a number above 0 for each of the {order} elements of "
@@ -107,7 +110,7 @@ class Canonicalizer(nn.Module, ABC):
     def _for_photos(self) -> str:
         """The way out, where there is a ready-made one."""
         known = self.ready_made.get(self.group.name)
-        return f"; for photos there is a ready-made one, canonicalizer={known!r}" if known else ""
+        return f"; for photos there is a ready-made one, canonicalizer={known!r} (--adapter {known})" if known else ""
 
     def config(self) -> dict[str, Any]:
         """The plain arguments that build this canonicalizer again, beside its parts, its given network and the predictor."""
@@ -146,9 +149,9 @@ class Canonicalizer(nn.Module, ABC):
     def _check_finite(self, way_out: str = "") -> None:
         """Raise ValueError for a continuous group, whose elements cannot be scored one by one."""
         if self.group.order is None:
-            finite = self.group.finite.name
+            name, finite = self.group.name, self.group.finite.name
             raise ValueError(
-                f"{self.group.name} is continuous and canonicalizers score finite groups: take a fine one, such as "
+                f"{name} is continuous and the {self.name} canonicalizer scores finite groups: take a fine one, such as "
                 f"{finite}{way_out}"
             )
 

@@ -50,7 +50,7 @@ class ImageCanonicalizer(Canonicalizer):
                 f"pixel: {way_out}"
             )
         if not self.continuous:
-            self._check_finite()
+            self._check_finite(f", or RingCanonicalizer({self.group.name!r})")
         check_whole(most=MAX_RESOLUTION, resolution=resolution)
         check_whole(most=MAX_CHANNELS, channels=channels)
         self.resolution, self.channels = resolution, channels

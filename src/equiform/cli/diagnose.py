@@ -26,7 +26,7 @@ from .models import (
     first_answer,
     tell_of_pixels,
 )
-from .options import Adapter, Backbone, Device, Normalize, Predictor, Size
+from .options import Adapter, Backbone, Device, Normalize, Predictor, Seed, Size
 from .text import list_files, say
 
 
@@ -60,7 +60,7 @@ def diagnose_command(
     normalize: Normalize = "auto",
     batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Images in a batch.")] = 20,
     device: Device = "cpu",
-    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the random numbers.")] = 0,
+    seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(metavar="FILE.json", help="Write what was found as JSON.")] = None,
     backbone: Backbone = None,
 ) -> int:

@@ -13,7 +13,7 @@ from ..exporting import FORMATS, export
 from ..images.files import normalised
 from ..predictors.references import check_reference, load_reference
 from .models import NORMALISATIONS, adapted, check_adapter, check_file, chosen_normalisation, no_predictor, restored
-from .options import Adapter, Backbone
+from .options import MAX_SIDE, Adapter, Backbone
 from .text import say
 
 
@@ -26,7 +26,9 @@ def export_command(
         ),
     ] = None,
     adapter: Adapter = None,
-    size: Annotated[int, typer.Option(metavar="N", min=1, help="Side in pixels of the square images that it will take.")] = 224,
+    size: Annotated[
+        int, typer.Option(metavar="N", min=1, max=MAX_SIDE, help="Side in pixels of the square images that it will take.")
+    ] = 224,
     normalize: Annotated[
         str,
         typer.Option(metavar="NAME", help="What the images are when they come: imagenet, none, or auto, as for `evaluate`."),
@@ -43,7 +45,7 @@ def export_command(
     equiform export model.onnx my_models.py:classifier --adapter adapter --size 256
     equiform export pose.onnx --adapter photos-c4-small
     """
-    if file.suffix not in FORMATS:
+    if file.suffix.lower() not in FORMATS:
         raise ValueError(f"an export ends in {' or '.join(FORMATS)}; got {file}")
     check_file("FILE", file)
     normalize = named("normalization", normalize, NORMALISATIONS)

@@ -10,7 +10,7 @@ import torch
 import typer
 
 from .. import __version__, ready
-from .._checks import named
+from .._checks import check_positive, named
 from ..cli import demo
 from ..evaluation.evaluate import BASELINES, evaluate
 from ..evaluation.frames import FRAMES, uncropped
@@ -40,9 +40,10 @@ from .models import (
     say_reached,
     teacher_of,
     tell_of_pixels,
+    tell_of_poses,
     to_fit,
 )
-from .options import Adapter, Backbone, Coverage, Device, Normalize, Predictor, Size, TopK
+from .options import MAX_SIDE, Adapter, Backbone, Coverage, Device, Normalize, Predictor, Seed, Size, TopK
 from .predicting import predict_command
 from .text import Commands, list_files, say, size_of
 from .turning import upright_command
@@ -96,7 +97,7 @@ def common(
 @app.command("demo")
 def demo_command(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the report goes.")] = Path("demo-report"),
-    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the random numbers.")] = 0,
+    seed: Seed = 0,
 ) -> None:
     """See it work, on handwritten digits.
 
@@ -170,7 +171,10 @@ def fit_command(
         ),
     ] = False,
     size: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Side in pixels of the photos that --teacher and --opinion are shown.")
+        int,
+        typer.Option(
+            metavar="N", min=1, max=MAX_SIDE, help="Side in pixels of the photos that --teacher and --opinion are shown."
+        ),
     ] = 224,
     val: Annotated[
         Path | None,
@@ -180,7 +184,7 @@ def fit_command(
             f"{FEWEST} or more]",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the random numbers: two runs with one seed agree.")] = 0,
+    seed: Seed = 0,
     outputs: Annotated[
         str | None,
         typer.Option(
@@ -208,8 +212,8 @@ def fit_command(
     equiform fit timm:resnet18 photos/ --out adapter --backbone timm:mobilenetv3_small_100 --lr 1e-4
     equiform fit timm:resnet18 photos/ --out adapter --teacher timm:resnet50 --opinion
     """
-    if lr is not None and lr <= 0:
-        raise ValueError(f"--lr is a positive number; got {lr}")
+    if lr is not None:
+        check_positive(**{"--lr": lr})
     group_of(group)
     for ref in filter(None, (predictor, backbone, teacher)):
         check_resolves(ref)
@@ -317,6 +321,7 @@ def evaluate_command(
     model = adapted(loaded, adapter, backbone, top_k, coverage).to(place)
     check_predictor(predictor, loaded, data, labels is None, place)
     tell_of_pixels(predictor, normalize)
+    tell_of_poses(adapter, model.group, group)
     data.size = uncropped(size) if frame == "crop" else size  # so that the predictor is shown that size
     options = {"metric": metric, "group": group, "frame": frame, "baselines": baselines, "batch_size": batch_size}
     report = evaluate(model, data, progress=sys.stdout.isatty(), **options)

@@ -2,7 +2,7 @@
 
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,9 @@ from ..canonicalizers.orbit import OrbitCanonicalizer
 from ..equivariant import Equivariant, adapt
 from ..geometry import nested
 from ..geometry.actions import ACTIONS
+from ..geometry.groups import Group
+from ..geometry.groups import group as group_of
+from ..geometry.kinds import Rows
 from ..geometry.nested import first_logits
 from ..images.files import ImageFiles, LabelledImages, Normalisation, find_images, normalised
 from ..learning.fitting import Fit, fit_opinion
@@ -29,6 +32,7 @@ from .text import count, say
 
 NORMALISATIONS: dict[str, Normalisation | None] = {"auto": None, "imagenet": IMAGENET, "none": None}
 FEWEST, MOST_ASIDE = 50, 500  # photos, of which a tenth is kept aside; as many at most
+READERS = "for readers, which take a list of photos and give the text of each"
 CLASSIFIED = ("logits", "invariant")  # the kinds that a classifier's answer may have
 
 
@@ -90,15 +94,30 @@ def begun(group: str, start: str | None, backbone: str | None, resolution: int |
     """
     own = [option for option, given in (("--backbone", backbone), ("--resolution", resolution)) if given is not None]
     start = start or (None if own else ready.default(group)) or "none"
+    start = named("--start", start, [*ready.names(), "none"])
     if start == "none":
+        check_group(group, own)
         return OrbitCanonicalizer(group, scoring_network(backbone), resolution=resolution or 64), ""
     if own:
         raise ValueError(f"--start {start} has a network and a resolution: leave out {' and '.join(own)}, or --start")
-    start = named("--start", start, [*ready.names(), "none"])
     canonicalizer: Any = saving.restore(start, stand_in, None)[0]
     if canonicalizer.group.name != group:
-        raise ValueError(f"--start {start} is for {canonicalizer.group.name}, not for {group}: --start none for a new network")
+        way_out = "leave it out" if ready.default(group) else "--start none for a new network"
+        raise ValueError(f"--start {start} is for {canonicalizer.group.name}, not for {group}: {way_out}")
     return canonicalizer, start
+
+
+def check_group(name: str, own: Sequence[str]) -> None:
+    """Raise ValueError for a group that no new network is for. `own`: the options that ask for one."""
+    group = group_of(name)
+    if group.dim != 2 or group.translations:
+        raise ValueError(
+            f"--group {name}: photos are turned, as by C4, D4, C16 or SO2; others are fitted in Python, by equiform.fit"
+        )
+    if group.order is None:
+        known = ready.default(name)
+        way_out = f"leave {' and '.join(own) or '--start'} out ({known}), or take" if known else "take"
+        raise ValueError(f"--group {name}: a new network is for finite groups: {way_out} {group.finite.name}")
 
 
 def check_network(canonicalizer: ImageCanonicalizer, backbone: str | None) -> None:
@@ -170,6 +189,15 @@ def tell_of_pixels(ref: str, choice: str) -> None:
         say(f"note: {ref} is given RGB in [0, 1]; if it wants other pixels: --normalize imagenet (none: no note)", err=True)
 
 
+def tell_of_poses(adapter: str, known: Group, measured: str | None) -> None:
+    """Say that some of the poses that are measured are none that the adapter finds."""
+    if measured is None or not known.dim == group_of(measured).dim == 2:
+        return
+    elements = group_of(measured).finite.elements
+    if not torch.allclose(known.nearest(elements), elements, atol=1e-3):
+        say(f"note: {adapter} finds poses of {known.name}; other poses of {measured} are measured, and not found", err=True)
+
+
 def device_of(name: str) -> torch.device:
     try:
         return torch.zeros(0, device=name).device
@@ -203,15 +231,7 @@ def around(
 ) -> Equivariant:
     """The saved canonicalizer around this predictor: kinds from the table of known ones, else as they were saved."""
     canonicalizer, saved = restored(adapter, predictor, backbone)
-    known = known_kinds(predictor)
-    kinds = (
-        {"inputs": known[0], "outputs": known[1]}
-        if None not in known
-        # a ready-made one is for any predictor of photos; where nothing else is said they are classifiers
-        else {"inputs": saved["inputs"] or "image", "outputs": saved["outputs"] or "logits"}
-    )
-    if outputs is not None:
-        kinds["outputs"] = outputs
+    kinds = kinds_of(predictor, saved, outputs)
     doubt = {"top_k": saved["top_k"], "coverage": saved["coverage"]}
     prior = saved["prior"]
     if top_k is not None or coverage is not None:
@@ -221,9 +241,34 @@ def around(
     return model
 
 
+def kinds_of(predictor: Any, saved: Mapping[str, Any], outputs: str | None) -> dict[str, Any]:
+    """The kinds of a predictor: as said, of the table of known ones, or as they were saved.
+
+    A ready-made adapter is for any predictor of photos; where nothing else is said they are classifiers. One for readers of
+    text is for any other whose outputs are said.
+    """
+    inputs, known = known_kinds(predictor)
+    if for_readers(saved["outputs"]) and (outputs or known):
+        saved = {"inputs": None, "outputs": None}
+    return {
+        "inputs": inputs or saved["inputs"] or "image",
+        "outputs": outputs or known or saved["outputs"] or "logits",
+    }
+
+
+def for_readers(outputs: Any) -> bool:
+    """Whether outputs are those of a reader: the text of each photo of a list."""
+    return isinstance(outputs, Rows) and isinstance(outputs.kinds, dict) and "text" in outputs.kinds
+
+
 def adapted(predictor: Any, adapter: str, backbone: str | None, top_k: int | None, coverage: float | None) -> Equivariant:
     """The saved canonicalizer around this classifier. Raises ValueError where it gives no classes."""
     model = around(predictor, adapter, backbone, top_k, coverage)
+    if for_readers(model.outputs):
+        raise ValueError(
+            f"{adapter} is {READERS}, and this command is for classifiers: with one take --adapter photos-c4; a "
+            "reader is measured in Python, by equiform.evaluate"
+        )
     found: list[Any] = []
     nested.map_kinds(found.append, model.outputs)
     if not any(getattr(kind, "name", "") in CLASSIFIED for kind in found):
@@ -258,11 +303,12 @@ def check_predictor(ref: str, predictor: Any, data: LabelledImages, in_order: bo
     if logits is None or logits.ndim != 2:
         return
     num_classes, greatest = max(logits.shape[1], 2), max(data.index.values())  # one logit: yes or no
+    subfolders = count(len(data.index), "subfolder")
     if greatest >= num_classes:
         raise ValueError(f"{ref} knows {num_classes} classes, and the class index goes up to {greatest}")
     if in_order and num_classes != len(data.index):
         say(
-            f"note: {ref} knows {num_classes} classes and the folder has {len(data.index)} subfolders, taken for classes 0 to "
+            f"note: {ref} knows {num_classes} classes and the folder has {subfolders}, taken for classes 0 to "
             f"{greatest} in sorted order; should there be --labels?",
             err=True,
         )

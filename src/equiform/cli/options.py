@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from .._checks import MAX_SEED
+
 PREDICTOR_HELP = (
     "timm:NAME, torchvision:NAME, transformers:REPO (or a folder), FILE.py:FUNCTION, which is called for it, or "
     "efficientnet-lite0 (extra `web`)."
@@ -26,7 +28,13 @@ Coverage = Annotated[
     float | None,
     typer.Option(metavar="P", help="Answer with the mean over as many poses as are right with this probability."),
 ]
-Size = Annotated[int, typer.Option(metavar="N", min=1, help="Side in pixels to which photos are squeezed for the predictor.")]
+MAX_SIDE = 8192  # of 16 photos with that side there are 13 GB
+Size = Annotated[
+    int, typer.Option(metavar="N", min=1, max=MAX_SIDE, help="Side in pixels to which photos are squeezed for the predictor.")
+]
+Seed = Annotated[
+    int, typer.Option(metavar="N", min=0, max=MAX_SEED, help="Seed of the random numbers: two runs with one agree.")
+]
 Normalize = Annotated[
     str,
     typer.Option(

@@ -19,7 +19,8 @@ from ..jobs.running import summed
 from ..predictors.class_names import class_names
 from ..predictors.pairs import PhotoPredictor
 from ..predictors.references import check_reference, load_reference
-from .models import NORMALISATIONS, around, check_adapter, chosen_normalisation, device_of, tell_of_pixels
+from ..web.answers import takes_lists
+from .models import NORMALISATIONS, READERS, around, check_adapter, chosen_normalisation, device_of, for_readers, tell_of_pixels
 from .options import Adapter, Backbone, Coverage, Device, Normalize, Predictor, Size, TopK
 from .running import (
     Address,
@@ -129,7 +130,7 @@ def predict_command(
     make = partial(reader_of, predictor, adapter, backbone, outputs, top_k, coverage, size, normalize, device)
 
     def columns(plan: Plan) -> dict[str, str]:
-        return Predicting(make, _answers(make(), plan, predictor)).columns
+        return Predicting(make, _answers(make(), plan, predictor, adapter)).columns
 
     def found(roots: Roots) -> Iterator[Found]:
         if inputs.suffix.lower() not in TABLES:
@@ -145,7 +146,7 @@ def predict_command(
         return tell(journal)
 
 
-def _answers(reader: Reader, plan: Plan, ref: str) -> dict[str, str]:
+def _answers(reader: Reader, plan: Plan, ref: str, adapter: str) -> dict[str, str]:
     """The columns of an answer, by the first photo that can be read. Raises ValueError naming the predictor where it fails."""
     first = None
     for k in range(plan.num_batches):
@@ -158,10 +159,25 @@ def _answers(reader: Reader, plan: Plan, ref: str) -> dict[str, str]:
             try:
                 return columns_of(reader, photo)
             except Exception as error:  # predictors raise whatever they like
-                size = " x ".join(map(str, photo.shape[1:]))
-                said = f"{type(error).__name__}: {reason(error)}"
-                raise ValueError(f"{ref} fails on an image of {size} pixels (see --size): {said}") from error
+                raise ValueError(_failure(reader, photo, ref, adapter, f"{type(error).__name__}: {reason(error)}")) from error
     raise ValueError(f"none of {count(plan.num_rows, 'image')} can be read; the first: {first}")
+
+
+def _failure(reader: Reader, photo: Tensor, ref: str, adapter: str, said: str) -> str:
+    """What is wrong where no answer of a photo could be kept: the adapter, the size of the photo, or the kind of the answer."""
+    size, photos = " x ".join(map(str, photo.shape[1:])), photo[None].to(reader.device)
+    if for_readers(reader.model.outputs):
+        others = "for any other predictor take --adapter photos-c4, or say what it gives: --outputs logits, mask, ..."
+        return f"{adapter} is {READERS}, and {ref} fails as one ({said}): {others}"
+    try:
+        with torch.no_grad():
+            reader.model.predictor(photos if reader.stacked and not takes_lists(reader.model) else list(photos))
+    except Exception:  # as above
+        return f"{ref} fails on an image of {size} pixels (see --size): {said}"
+    return (
+        f"{ref} runs, and its answer cannot be kept as {reader.model.outputs!r}: {said}; where it gives something else say so: "
+        "--outputs mask for a segmenter, or another kind (see equiform info)"
+    )
 
 
 def tell(journal: Journal) -> int:

@@ -16,6 +16,7 @@ from ..canonicalizers.base import Advice
 
 # ModuleNotFoundError, FileNotFoundError and UnreadableImage are among them
 EXPECTED = (ValueError, TypeError, ImportError, OSError)
+LONG = 1200  # characters of an error; our own are shorter
 NUM_NAMED = 20  # files that are named one by one before the rest is only counted
 
 
@@ -45,7 +46,7 @@ class Commands(TyperGroup):
         except EXPECTED as error:
             if ctx.params.get("debug"):
                 traceback.print_exc()
-            say(f"error: {reason(error)}", err=True)
+            say(f"error: {shortened(in_one_line(reason(error)))}", err=True)
             raise typer.Exit(2) from None
         except (KeyboardInterrupt, SystemExit) as error:
             # the training engine turns Ctrl-C into an exit
@@ -78,6 +79,13 @@ def _advice_in_a_line() -> Iterator[None]:
 def in_one_line(text: str) -> str:
     """The text with what would break its line, or steer a terminal, as escapes: it may come from a file of someone else's."""
     return "".join(c if c.isprintable() or "\udc80" <= c <= "\udcff" else c.encode("unicode_escape").decode() for c in text)
+
+
+def shortened(text: str) -> str:
+    """The beginning and the end of a text that is longer than a screen is good for: it may quote what was given."""
+    if len(text) <= LONG:
+        return text
+    return f"{text[: LONG // 2]} ... ({len(text):,} characters) ... {text[-LONG // 3 :]}"
 
 
 def list_files(what: str, lines: list[str], number: int | None = None) -> None:

@@ -7,15 +7,15 @@ import typer
 
 from .. import ready
 from .._checks import named
-from ..equivariant import Equivariant, adapt
-from ..predictors import PhotoPredictor, known_kinds
+from ..equivariant import Equivariant
+from ..predictors import PhotoPredictor
 from ..predictors.class_names import class_names
 from ..predictors.efficientnet_lite import LITE0, LITE0_PIXELS, efficientnet_lite0
 from ..predictors.references import check_reference, load_reference, parse_reference
 from ..web.answers import SHOWN, Setup, first_answer, nothing, takes_lists
 from ..web.page import check_host, serve
-from .models import NORMALISATIONS, check_adapter, chosen_normalisation, device_of, restored, tell_of_pixels
-from .options import Adapter, Backbone, Device
+from .models import NORMALISATIONS, READERS, around, check_adapter, chosen_normalisation, device_of, for_readers, tell_of_pixels
+from .options import MAX_SIDE, Adapter, Backbone, Device
 from .text import say
 
 CLASSIFIER_SIDE = 224
@@ -43,6 +43,7 @@ def web_command(
         typer.Option(
             metavar="N",
             min=16,
+            max=MAX_SIDE,
             help=f"Side in pixels of the photos that MODEL is shown. [default: {CLASSIFIER_SIDE}; for boxes and masks {SHOWN}]",
         ),
     ] = None,
@@ -91,8 +92,8 @@ def _default(adapter: str, backbone: str | None) -> Setup:
         classifier = efficientnet_lite0()
     except ModuleNotFoundError:
         title = f"{_without_folder(adapter)}, no classifier"
-        return Setup(_adapted(nothing, adapter, backbone, "invariant"), title, CLASSIFIER_SIDE)
-    model = _adapted(classifier, adapter, backbone, "logits")
+        return Setup(around(nothing, adapter, backbone, None, None, "invariant"), title, CLASSIFIER_SIDE)
+    model = around(classifier, adapter, backbone, None, None, "logits")
     return Setup(model, f"EfficientNet-Lite0, {_without_folder(adapter)}", CLASSIFIER_SIDE, LITE0_PIXELS)
 
 
@@ -102,7 +103,11 @@ def _of(ref: str, adapter: str | None, backbone: str | None, outputs: str | None
     if isinstance(loaded, Equivariant) and (adapter or outputs):
         raise ValueError(f"{ref} is adapted already: leave out {'--adapter' if adapter else '--outputs'}")
     adapter = adapter or DEFAULT
-    model = loaded if isinstance(loaded, Equivariant) else _adapted(loaded, adapter, backbone, outputs)
+    model = loaded if isinstance(loaded, Equivariant) else around(loaded, adapter, backbone, None, None, outputs)
+    if for_readers(model.outputs):
+        raise ValueError(
+            f"{adapter} is {READERS}, and the page draws none: take --adapter photos-c4, or add --outputs logits or mask"
+        )
     parsed = parse_reference(ref)
     if isinstance(model.predictor, PhotoPredictor) and (size or normalize != "auto"):
         raise ValueError(f"--size and --normalize: the processor of {ref} knows them; leave them out")
@@ -119,14 +124,3 @@ def _of(ref: str, adapter: str | None, backbone: str | None, outputs: str | None
 def _without_folder(name: str) -> str:
     """What the page shows of a file or a folder of this machine; any other name as it is."""
     return Path(name).resolve().name if Path(name).exists() else name
-
-
-def _adapted(predictor: Any, adapter: str, backbone: str | None, outputs: str | None) -> Equivariant:
-    """The saved canonicalizer around this predictor: kinds as said, of the table of known predictors, or as saved."""
-    canonicalizer, saved = restored(adapter, predictor, backbone)
-    known = known_kinds(predictor)
-    kinds = {"inputs": known[0] or saved["inputs"] or "image", "outputs": outputs or known[1] or saved["outputs"] or "logits"}
-    doubt = {name: saved[name] for name in ("top_k", "coverage", "prior")}
-    model = adapt(predictor, canonicalizer.group, canonicalizer=canonicalizer, **kinds, **doubt)
-    model.opinion = saved.get("opinion")
-    return model

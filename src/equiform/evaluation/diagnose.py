@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from .._checks import check_positive, check_whole
+from .._checks import MAX_SEED, check_positive, check_whole
 from ..batching.answers import averaging
 from ..batching.calls import fitting_kinds, inputs_of, invoke, is_row_list, target_kinds, to_device
 from ..batching.lists import with_lists
@@ -73,6 +73,7 @@ def diagnose(
     if model.group.resizes:
         raise ValueError(f"diagnose turns and flips images; {model.group.name} resizes them: measure it with equiform.evaluate")
     check_whole(num=num, batch_size=batch_size)
+    check_whole(least=0, most=MAX_SEED, seed=seed)
     check_positive(tolerance=tolerance)
     drawn = _drawn(model, data, num, batch_size, seed)
     labelled = drawn[0].labelled

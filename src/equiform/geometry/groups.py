@@ -185,12 +185,15 @@ def group(name: "str | Group") -> Group:
         return name
     if isinstance(name, str):
         if "*" in name:
-            return Product(*[group(factor.strip()) for factor in name.split("*")])
+            factors = [factor.strip() for factor in name.split("*")]
+            if "" in factors:
+                raise _unknown(name)
+            return Product(*map(group, factors))
         if name in GROUPS and "n" not in name:
             return GROUPS[name]()
         if called := re.fullmatch(r"(\w+)\(([^()]*)\)", name):
             return _called(name, called[1], called[2])
-        found = re.fullmatch(r"(\D+)([1-9]\d{0,3})(\D*)", name)
+        found = re.fullmatch(NUMBERED, name)
         if found and f"{found[1]}n{found[3]}" in GROUPS:
             return GROUPS[f"{found[1]}n{found[3]}"](int(found[2]))
     raise _unknown(name)
@@ -213,15 +216,17 @@ def _unknown(name: object) -> ValueError:
     bare = re.sub(r"\W", "", said).lower()
     alike = {known.lower(): known for known in GROUPS} | ALIKE
     meant = alike.get(bare) or WORDS.get(re.sub(r"\d", "", bare))
-    if (found := re.fullmatch(r"(\D+)([1-9]\d*)(\D*)", bare)) and f"{found[1]}n{found[3]}" in alike:
+    if (found := re.fullmatch(NUMBERED, bare)) and f"{found[1]}n{found[3]}" in alike:
         meant = alike[f"{found[1]}n{found[3]}"].replace("n", found[2])
-    called = re.fullmatch(r"(\w*[^\W\d])\((\d+)\)", said)  # as the class is: Shift(16)
+    called = re.fullmatch(r"(\w*[^\W\d])\(([1-9]\d{0,3})\)", said)  # as the class is: Shift(16)
     meant = f"{called[1]}{called[2]}" if called and f"{called[1]}n" in GROUPS else meant
     hint = f" (do you mean {meant}?)" if meant else " (a protocol is for fit and evaluate)" if said in PROTOCOLS else ""
-    if (none := re.fullmatch(r"(\D+)0+(\D*)", said)) and f"{none[1]}n{none[2]}" in GROUPS:
-        hint = f" (n is from 1 on, such as {none[1]}{4}{none[2]})"
+    if (none := re.fullmatch(r"(\D+)\d+(\D*)", said)) and f"{none[1]}n{none[2]}" in GROUPS:
+        hint = f" (n is from 1 to 9999, such as {none[1]}{4}{none[2]})"
     return ValueError(f"unknown group {name!r}{hint}; known groups: {known_groups()}")
 
+
+NUMBERED = r"(\D+)([1-9]\d{0,3})(\D*)"  # such as C16z
 
 # what groups are called elsewhere, in small letters: what there is of it here; and words, whatever numbers stand beside them
 ALIKE = {"z": "SO2z", "flips": "D2h", "se2": "Shift16*C4", "e2": "Shift16*D4", "t2": "Shift16", "sim3": "Similarity"}

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from .._checks import check_whole
+from .._checks import MAX_SEED, check_positive, check_whole
 from .._optional import beside_torchvision
 from ..batching.calls import fitting_kinds, inputs_of, invoke, to_device
 from ..canonicalizers.product import ProductCanonicalizer
@@ -120,6 +120,9 @@ def fit(
     Raises ValueError or TypeError where the data, the options or the canonicalizer cannot be used.
     """
     _check_adapted(model)
+    check_whole(least=0, most=MAX_SEED, seed=seed)
+    if lr is not None:
+        check_positive(lr=lr)
     joint = task_loss is not None
     if isinstance(model.canonicalizer, ProductCanonicalizer) and not joint:
         alike = {"val": val, "teacher": teacher, "prior": prior, "epochs": epochs, "lr": lr, "weight_decay": weight_decay}
@@ -191,6 +194,7 @@ def fit_opinion(
     Clouds (b, n, 3) of continuous groups are turned by the rotations of the cube; prior: as in `fit`.
     """
     _check_adapted(model)
+    check_whole(least=0, most=MAX_SEED, seed=seed)
     objective = OBJECTIVES[looked_at(model.inputs)](model, prior)
     loader = batches(data, model.inputs, batch_size)
     back = inverse(objective.orbit())

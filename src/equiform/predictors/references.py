@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from .._checks import reason
+from .._checks import meant, reason
 from .._optional import optional
 from ..images.files import Normalisation
 from .efficientnet_lite import LITE0, LITE0_PIXELS, efficientnet_lite0
@@ -39,7 +39,7 @@ class Reference(NamedTuple):
 
 def parse_reference(ref: str) -> Reference:
     """The parts of a reference; nothing is imported or fetched. Raises ValueError for one of no known form."""
-    if ref == LITE0:
+    if meant(ref, [LITE0]):
         return Reference(LITE0, "")
     source, _, name = ref.partition(":")
     if source in LOADERS and source not in ("file", LITE0) and name:

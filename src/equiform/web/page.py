@@ -170,8 +170,8 @@ def check_host(host: str) -> None:
             listener.bind(address)
     except (OSError, ValueError) as error:  # ValueError: no name of a machine at all
         raise OSError(
-            f"the page cannot be served at {host!r}, which is no address of this machine ({reason(error)}): leave --host out, or "
-            "0.0.0.0 for all its addresses"
+            f"the page cannot be served at {host!r}, which is no address of this machine ({reason(error)}): leave --host out, "
+            "or 0.0.0.0 for all its addresses"
         ) from error
 
 
