@@ -65,7 +65,9 @@ def test_so_are_those_of_ready_made_canonicalizers(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     small(OrbitCanonicalizer("C4", resolution=8)).save("photos_c4_small")
     assert equiform.load("photos_c4_small", classify).canonicalizer.resolution == 8, "a folder of that name is that folder"
-    assert equiform.Upright("photos-c4-small").canonicalizer.resolution != 8
+    small(OrbitCanonicalizer("C4", resolution=8)).save("photos-c4-small")
+    assert equiform.Upright("photos-c4-small").canonicalizer.resolution != 8, "but for the name itself"
+    assert equiform.load("./photos-c4-small", classify).canonicalizer.resolution == 8
 
 
 @pytest.mark.parametrize(
