@@ -333,5 +333,8 @@ def test_a_function_that_is_not_there_is_found_at_once(tmp_path):
     (tmp_path / "broken.py").write_text("def net(:\n")
     with pytest.raises(ValueError, match=r"broken\.py is no Python file"):
         check_resolves(f"{tmp_path}/broken.py:net")
+    pytest.importorskip("transformers")
+    with pytest.raises(ValueError, match=r"^transformers:nope/nopenope cannot be loaded: "):
+        check_resolves("transformers:nope/nopenope")
     (tmp_path / "again.py").write_text("from os.path import *\n")  # control: it may be among these
     check_resolves(f"{tmp_path}/again.py:net")
