@@ -249,6 +249,9 @@ def test_answers_of_every_form_are_read():
     assert read(scores[3:], "mask").mask.tolist() == [[1, 0], [0, 0]]
     assert not read(0.4 * scores[3], "mask").mask.any(), "from one half on"
     assert not read(0.4 * scores[3:], "mask").mask.any()
+    assert read(9 * scores[3:] - 3, "mask").mask.tolist() == [[1, 0], [0, 0]], "logits: from 0 on"
+    assert read(0.3 - scores[3:], "mask").mask.tolist() == [[0, 1], [1, 1]], "logits"
+    assert read(torch.tensor([[[0, 3], [7, 0]]]), "mask").mask.tolist() == [[0, 3], [7, 0]], "labels with a channel axis"
     assert read(torch.ones(3), "invariant").sort == "nothing"
     boxes, masks = torch.tensor([[0.0, 0, 1, 1], [1, 1, 2, 2], [0, 0, 2, 2]]), torch.eye(2).expand(3, 1, 2, 2)
     leaves = {"boxes": boxes, "scores": torch.tensor([0.9, 0.8, 0.2]), "labels": torch.tensor([1, 7, 0]), "masks": masks[:, 0]}
@@ -317,6 +320,24 @@ def test_tight_boxes_are_those_of_the_ellipse():
         )
         least = torch.cat((moved.amin(0), moved.amax(0)))
         torch.testing.assert_close(answers._tight(g[0], boxes, around)[0], least, atol=1e-3, rtol=0)
+
+
+def test_masks_may_be_smaller_than_the_photo(photo):
+    own = setup(lambda x: bright(x)[:, ::4, ::4], "mask")
+    answers.first_answer(own)
+    curves = answers.by_angle(own, photo)
+    assert (curves.bare[0], min(curves.bare) < 0.9) == (1, True)
+    assert len(set(curves.adapted[::6])) == 1, "quarter turns lose nothing"
+    assert drawings.marked(photo, answers.compared(own, photo, 30).bare, own.side).size == (photos.SHOWN, photos.SHOWN)
+
+
+def test_photos_go_where_the_canonicalizer_is(photo):
+    """One without parameters too."""
+    own = setup(*CASES["classes"])
+    energy = equiform.adapt(Quadrants(), "C4", outputs="logits", canonicalizer=equiform.EnergyCanonicalizer("C4", Quadrants()))
+    for one in (own, own._replace(model=energy)):
+        one.model.to("meta")
+        assert answers._seen(one, photo[None]).device.type == "meta"
 
 
 def test_lists_are_normalised_where_that_is_asked_for(photo):
