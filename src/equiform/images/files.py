@@ -309,16 +309,16 @@ class LabelledImages(ImageFiles):
     def __init__(self, folder: Path, labels: Path | None, size: int):
         if not folder.is_dir():
             raise FileNotFoundError(f"no folder {folder}")
-        classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        inside = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        classes = [path for path in inside if path.is_dir()]
         if not classes:
             raise ValueError(f"{folder} has no subfolders: one for each class is expected, such as {folder}/cats/1.jpg")
         self.index = {path.name: i for i, path in enumerate(classes)}
         if labels is not None:
             self.index = read_labels(labels, list(self.index))
         rows = zip_longest(*([(file, self.index[path.name]) for file in find_images(path)] for path in classes))
-        beside = [
-            f"{folder / name}: in no subfolder, so it has no class" for name in walk(folder) if "/" not in name and name != "."
-        ]
+        images = [path for path in inside if path.suffix.lower() in SUFFIXES and path.is_file()]
+        beside = [f"{path}: in no subfolder, so it has no class" for path in images]
         super().__init__([pair for pair in chain(*rows) if pair is not None], size, beside)
 
 
