@@ -15,7 +15,7 @@ help:
 	@echo "make clean  remove $(VENV), $(VISION) and what was made"
 
 demo: $(VENV)/demo-installed
-	$(BIN)/equiform demo --out $(OUT)
+	$(BIN)/equiform demo --out $(OUT) --overwrite
 
 test: check $(VISION)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m ""

@@ -28,7 +28,7 @@ def table(figures: Figures) -> str:
         ("scanned pages, signs, labels", "`C4`", "[`text-c4`](text.md)", "no")
         + (
             f"{text['page']['cer'][2]:.1%} of letters wrong on pages upside down, upright {text['page']['cer'][0]:.1%}",
-            f"{times(text[name]['time'] for name in ('page', 'line'))} Tesseract",
+            f"{reading_times(figures)} Tesseract",
         ),
         ("images with an up, of a kind of their own (X-rays, satellite tiles with shadows)", "`C4`, `D4`", own, "yes, minutes")
         + ("as your data allow: `fit` ends with it", beside(figures, "default network")),
@@ -77,6 +77,13 @@ def poses(figures: Figures, name: str) -> str:
 def beside(figures: Figures, name: str) -> str:
     measured = figures("cost")["predictors"]
     return ", ".join(f"{measured[key]['batches']['1'][name]['ratio']:.2f}x {label}" for key, label in BESIDE.items())
+
+
+def reading_times(figures: Figures) -> str:
+    """The least and the most that reading pages, lines and signs took, over Tesseract's time."""
+    measured = figures("text")["figures"]["adapted"]
+    ratios = [measured[name]["time"] for name in ("page", "line", "sign")]
+    return times((min(ratios), max(ratios)))
 
 
 def times(ratios: Any) -> str:

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from choosing import reading_times
+
 Figures = Callable[[str], Any]  # from the name of a JSON under results/ to what it holds
 
 LITE0, ANY_ANGLE = "EfficientNet-Lite0", "efficientnet-lite0"
@@ -80,7 +82,7 @@ def gains(figures: Figures) -> str:
     vit, sure = f"{times:.1f}x a ViT-B's time", "photos-c4, coverage 0.9"
     any_angle = f"{around['bare']['mean']:.3f} → {around['SO(2), coverage 0.9']['mean']:.3f}"
     put_right = f"{careful['turned before']} → {careful['wrong after']}, {careful['upright and turned']} turned wrongly"
-    reading, letters = text["adapted"], [text[reader]["page"]["cer"][2] for reader in ("bare", "adapted")]
+    letters = [text[reader]["page"]["cer"][2] for reader in ("bare", "adapted")]
     dice = " → ".join(f"{volumes['dice'][model]['mean']:.3f}" for model in ("bare", "adapted"))
     errors = " → ".join(f"{nbody[model]['test_mse']:.4f}" for model in ("plain network", "adapted to E(3)"))
     clouds = f"{cloud['bare']['SO3']:.3f} → {cloud['search, frozen, 1 pose']['SO3']:.3f}"
@@ -114,7 +116,7 @@ def gains(figures: Figures) -> str:
         (
             "text on its side",
             '`load("text-c4", reader)`',
-            f"{reading['page']['time']:.2f}x to {reading['line']['time']:.2f}x Tesseract's time",
+            f"{reading_times(figures)} Tesseract's time",
             f"wrong letters of {figures('text')['pages']['page']} pages, upside down: {letters[0]:.1%} → {letters[1]:.1%}",
         ),
         (

@@ -178,7 +178,8 @@ def test_info_forges_no_row(monkeypatch):
 
 # ---------------------------------------------------------------------------------------------------------------- fit
 def test_what_fit_saves(home, tmp_path):
-    result = skipping(*fit(home, tmp_path / "a", "--val", home / "photos", "--group", "D4", "--seed", 3))
+    shutil.copytree(home / "photos", tmp_path / "others")
+    result = skipping(*fit(home, tmp_path / "a", "--val", tmp_path / "others", "--group", "D4", "--seed", 3))
     assert "skipped 2 files:" in result.stderr  # the text among the photos, and again among those held out
     assert str(home / "photos" / "top" / "text.jpg") in result.stderr
     assert "pose accuracy on" in result.stdout
@@ -226,11 +227,12 @@ def _weights(adapter):
 def test_fit_goes_on_from_a_checkpoint(home, tmp_path):
     """A finished run is given back without another step; other options are refused."""
     call = fit(home, tmp_path / "a", "--checkpoint", tmp_path / "run", "--epochs", 2)
-    skipping(*call)
+    assert "gone on" not in skipping(*call).stderr
     steps = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["global_step"]
-    skipping(*call)
+    assert "holds an adapter already" in error_of(*call), "whatever the checkpoint is of"
+    assert f"gone on from the run in {tmp_path / 'run'}" in skipping(*call, "--overwrite").stderr
     assert torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["global_step"] == steps
-    assert "with epochs=2, now 3" in error_of(*fit(home, tmp_path / "a", "--checkpoint", tmp_path / "run", "--epochs", 3))
+    assert "with epochs=2, now 3" in error_of(*fit(home, tmp_path / "b", "--checkpoint", tmp_path / "run", "--epochs", 3))
 
 
 def test_a_backbone_is_named_again_to_be_used(home, tmp_path):
@@ -483,7 +485,7 @@ def test_diagnose_says_what_to_do(home, tmp_path):
         (("--adapter", home / "adapter"), "agreement"),
         (("--labels", tmp_path / "labels.json"), "accuracy"),
     ]:
-        result = skipping(*call, *options, "--out", tmp_path / "found.json")
+        result = skipping(*call, *options, "--out", tmp_path / "found.json", "--overwrite")
         assert "skipped 1 file:" in result.stderr
         found = json.loads((tmp_path / "found.json").read_text())
         assert (found["metric"], found["num_samples"]) == (metric, 8)

@@ -16,6 +16,7 @@ from equiform import GroupConvCanonicalizer, OrbitCanonicalizer, adapt, fit
 from equiform.canonicalizers import UniformCanonicalizer
 from equiform.learning import Augmentation, Teacher, fit_opinion
 from equiform.learning.augmentation import random_crops, training_views
+from equiform.learning.data import Columns, fingerprint
 from equiform.learning.priors import uniform_prior
 from small_photos import skies
 from small_predictors import TopIsBright
@@ -385,6 +386,30 @@ def test_going_on_with_other_options_is_refused(tmp_path, options):
     fit(model(), skies(16), **{"epochs": 2, "checkpoint": tmp_path, **QUIET})
     with pytest.raises(ValueError, match=f"of a run with {next(iter(options))}="):
         fit(model(), skies(16), **{"epochs": 2, "checkpoint": tmp_path, **QUIET, **options})
+
+
+def test_going_on_with_other_data_is_refused(tmp_path):
+    """Or weights of other photos would be given back in silence."""
+    options = {"epochs": 1, "checkpoint": tmp_path, **QUIET}
+    fit(model(), skies(16), val=skies(8), **options)
+    for data, val, named in (
+        (skies(16, seed=1), skies(8), "data='16 inputs"),
+        (skies(12), skies(8), "now '12 inputs"),
+        (TensorDataset(skies(12)), skies(8), "now '12 inputs"),
+        (skies(16), skies(8, seed=1), "val='8 inputs"),
+        (skies(16), None, "now '0 inputs"),
+    ):
+        with pytest.raises(ValueError, match=named):
+            fit(model(), data, val=val, **options)
+    refused(ValueError, "augmentation=", lambda: fit(model(), skies(16), val=skies(8), augmentation=None, **options))
+    assert fit(model(), skies(16), val=skies(8), **options).history
+
+
+def test_clouds_of_many_sizes_are_told_apart_and_streams_are_not():
+    clouds = [torch.rand(n, 3) for n in (5, 7)]
+    assert fingerprint(Columns(clouds)) != fingerprint(Columns([clouds[1], clouds[0]]))
+    assert fingerprint(Columns(clouds, [0, 1])) == fingerprint(Columns(clouds, [1, 0])), "targets are not looked at"
+    assert fingerprint(iter(clouds)) == "a stream"
 
 
 def test_a_finished_run_is_given_back(tmp_path):

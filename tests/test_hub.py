@@ -16,7 +16,7 @@ from torch import nn
 import equiform
 from asserting import ran, refused
 from equiform import Boxes, EnergyCanonicalizer, Equivariant, OrbitCanonicalizer, Rows, adapt, saving
-from equiform._files import write
+from equiform._files import replaced, write
 from equiform.canonicalizers import Canonicalizer, CascadeCanonicalizer, UniformCanonicalizer
 from equiform.geometry import Image
 from equiform.geometry.kinds import as_kinds
@@ -389,9 +389,9 @@ def test_a_write_that_fails_or_stops_leaves_a_whole_save(saved, monkeypatch):
 
 
 def test_long_names_and_weights_that_are_no_numbers(tmp_path):
-    path = tmp_path / ("x" * 255)
-    write(path, b"data")
-    assert path.read_bytes() == b"data"
+    for name in ("x" * 255, "x." + "y" * 253):
+        write(tmp_path / name, b"data")
+        assert (tmp_path / name).read_bytes() == b"data"
     model = trained(orbit())
     with torch.no_grad():
         model.canonicalizer.get_parameter(BIAS).fill_(torch.nan)
@@ -400,6 +400,18 @@ def test_long_names_and_weights_that_are_no_numbers(tmp_path):
     model.canonicalizer.network.register_buffer("phase", torch.ones(2, dtype=torch.complex64))
     refused(ValueError, r"'network.phase' is of torch.complex64; .* real numbers", lambda: model.save(tmp_path / "adapter"))
     assert not (tmp_path / "adapter").exists()
+
+
+def test_what_is_being_written_has_another_name(tmp_path):
+    (tmp_path / "scratch").mkdir()
+    with replaced(tmp_path / "a.onnx", tmp_path / "scratch") as part:
+        assert (part.parent, part.suffix) == (tmp_path / "scratch", ".onnx")
+        part.write_bytes(b"data")
+        assert not (tmp_path / "a.onnx").exists()
+    assert (tmp_path / "a.onnx").read_bytes() == b"data"
+    with pytest.raises(RuntimeError, match="before anything"), replaced(tmp_path / "b.onnx"):
+        raise RuntimeError("before anything was written")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.onnx", "scratch"]
 
 
 KILLS = """

@@ -251,6 +251,16 @@ def test_floats_that_are_not_finite(tmp_path):
     assert (seen != whole).sum() == 3
 
 
+def test_images_beside_the_subfolders_are_told_of(tmp_path):
+    for name in ("cats/1.png", "dogs/1.png", "loose.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        in_mode("L").save(tmp_path / name)
+    data = LabelledImages(tmp_path, None, 4)
+    for _ in range(2):
+        assert len(list(data)) == 2
+        assert data.skipped == [f"{tmp_path / 'loose.png'}: in no subfolder, so it has no class"]
+
+
 def test_labelled_images(tmp_path):
     for name, value in (("dogs", 255), ("cats", 0)):
         (tmp_path / name).mkdir()

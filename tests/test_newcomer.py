@@ -65,7 +65,9 @@ def test_so_are_those_of_ready_made_canonicalizers(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     small(OrbitCanonicalizer("C4", resolution=8)).save("photos_c4_small")
     assert equiform.load("photos_c4_small", classify).canonicalizer.resolution == 8, "a folder of that name is that folder"
-    assert equiform.Upright("photos-c4-small").canonicalizer.resolution != 8
+    small(OrbitCanonicalizer("C4", resolution=8)).save("photos-c4-small")
+    assert equiform.Upright("photos-c4-small").canonicalizer.resolution != 8, "but for the name itself"
+    assert equiform.load("./photos-c4-small", classify).canonicalizer.resolution == 8
 
 
 @pytest.mark.parametrize(
@@ -385,5 +387,8 @@ def test_a_function_that_is_not_there_is_found_at_once(tmp_path):
     (tmp_path / "broken.py").write_text("def net(:\n")
     with pytest.raises(ValueError, match=r"broken\.py is no Python file"):
         check_resolves(f"{tmp_path}/broken.py:net")
+    pytest.importorskip("transformers")
+    with pytest.raises(ValueError, match=r"^transformers:nope/nopenope cannot be loaded: "):
+        check_resolves("transformers:nope/nopenope")
     (tmp_path / "again.py").write_text("from os.path import *\n")  # control: it may be among these
     check_resolves(f"{tmp_path}/again.py:net")

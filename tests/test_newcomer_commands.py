@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 import equiform
 from equiform import OrbitCanonicalizer
-from equiform.cli import web
+from equiform.cli import demo, web
 from equiform.cli.main import app
 from equiform.predictors import references
 
@@ -26,6 +26,9 @@ import torch
 def net():
     torch.manual_seed(0)
     return torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten(), torch.nn.Linear(12, 2))
+
+def masks():
+    return lambda x: (x.mean(1, keepdim=True) > 0.5).long()
 
 def named():
     network = net()
@@ -103,6 +106,66 @@ def test_the_exit_code_is_1_where_files_were_skipped(command, home, tmp_path):
     assert any((tmp_path / "some").iterdir()), "what could be done is done, and kept"
     done = run(command, *calls(home, tmp_path / "all")[command])
     assert (done.exit_code, "skipped" in done.stderr) == (0, False), "control"
+
+
+@pytest.mark.parametrize("command", ["fit", "evaluate", "diagnose", "predict", "upright", "export"])
+def test_earlier_results_are_replaced_where_that_is_said_alone(command, home, tmp_path, unchecked):
+    call = calls(home, tmp_path / "out")[command]
+    assert run(command, *call).exit_code == 0
+    other = {"fit": ("--seed", 5), "upright": ("--at-least", 0.99)}.get(command, ("--adapter", "photos-c4-small"))
+    written = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    done = run(command, *call, *other)
+    assert (done.exit_code, "--overwrite" in done.stderr) == (2, True), done.output
+    assert {path: path.read_bytes() for path in written} == written
+    assert run(command, *call, *other, "--overwrite").exit_code == 0, "control"
+
+
+def test_the_demo_replaces_its_reports_where_that_is_said_alone(tmp_path, monkeypatch):
+    ran = []
+    monkeypatch.setattr(demo, "run", lambda *given: ran.append(given))
+    for name in ("report.html", "digits.png"):
+        folder = tmp_path / name.partition(".")[0]
+        folder.mkdir()
+        (folder / name).write_text("mine")
+        assert f"{name} is there already: --overwrite replaces it" in run("demo", "--out", folder).stderr
+        assert run("demo", "--out", folder, "--overwrite").exit_code == 0
+    assert "is a file; a folder is needed" in run("demo", "--out", tmp_path / "digits" / "digits.png").stderr
+    assert len(ran) == 2
+
+
+@pytest.mark.parametrize("empty", [("--adapter", ""), ("--adapter=",), ("--device", "", "--size", 16)])
+def test_what_is_empty_is_not_left_out(empty, home, tmp_path):
+    """As of a variable of the shell that is not set: the default would answer in silence."""
+    done = run("predict", f"{home}/models.py:net", home / "photos", "--out", tmp_path / "a.csv", *empty)
+    assert done.exit_code == 2
+    assert f"nothing is given after {empty[0]}: is a variable of the shell not set?" in done.stderr
+    assert "nothing is given after upright" in run("upright", "", "--out", tmp_path / "out").stderr
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "message"),
+    [
+        ("fit", ("--size", 10), "--size is of the photos that --teacher and --opinion are shown"),
+        ("fit", ("--val", "photos"), "6 of its 6 photos lie in"),
+        ("fit", ("--val", "photos/a"), "3 of its 3 photos lie in"),
+        ("predict", ("--column", "anything"), "--column anything is for a table of paths, in .csv or .parquet"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(command, option, message, home, tmp_path):
+    option = (option[0], home / option[1]) if option[0] == "--val" else option
+    done = run(command, *calls(home, tmp_path / "out")[command], *option)
+    assert done.exit_code == 2
+    assert message in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_masks_in_a_csv_are_read_again(tmp_path, home):
+    """A mask of 224 x 224 has more characters than Python's reader takes unless told."""
+    call = ("predict", f"{home}/models.py:masks", home / "photos", "--out", tmp_path / "m.csv", "--outputs", "mask")
+    for _ in range(2):
+        done = run(*call, "--adapter", home / "fitted")
+        assert (done.exit_code, "6 images answered" in done.stdout) == (0, True), done.output
 
 
 @pytest.mark.parametrize("command", ADAPTED)

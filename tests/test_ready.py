@@ -180,6 +180,15 @@ def test_neither_noise_nor_another_save_tells_the_pose(monkeypatch, name, shared
     assert abs(probe.after_a_save(canonicalizer, photos)) <= 2 / 40
 
 
+def test_the_default_is_the_full_one_where_it_is_there(tmp_path, monkeypatch):
+    assert ready.DEFAULTS == {"C4": "photos-c4", "SO2": "photos-so2"}
+    assert [ready.default(name) for name in ("C4", "D4")] == ["photos-c4" if "photos-c4" in PHOTOS else None, None]
+    (tmp_path / "photos-c4").mkdir()
+    (tmp_path / "photos-c4" / "config.json").write_text("{}")
+    monkeypatch.setattr(ready.table, "FOLDER", tmp_path)
+    assert (ready.names(), ready.default("C4")) == ([], None), "a card without weights is none"
+
+
 @pytest.mark.skipif("photos-c4" not in PHOTOS, reason="no ready-made canonicalizer for photos in this checkout")
 def test_known_models_of_images_take_the_ready_made_one():
     transformers = pytest.importorskip("transformers")
@@ -188,6 +197,7 @@ def test_known_models_of_images_take_the_ready_made_one():
     vit = transformers.ViTForImageClassification(small_transformers.vit(patch_size=16)).eval()
     for group_name, name in ready.DEFAULTS.items():
         if name in PHOTOS:
-            assert adapt(vit, group_name).canonicalizer.fitted
+            canonicalizer = adapt(vit, group_name).canonicalizer
+            assert (canonicalizer.fitted, canonicalizer.group.name) == (True, group_name)
     assert not adapt(vit, "D4").canonicalizer.fitted, "there is none for flips"
     assert not adapt(classifier, "C4", outputs="logits").canonicalizer.fitted, "nor is a function known to take photos"

@@ -119,6 +119,9 @@ def test_intervals_by_the_book():
     # resamples that are too low by half a deviation: a normal value's interval moves up by twice that (the bias is in both)
     biased = np.concatenate([means[: n + 1], means[n + 1 :] - half / 4])
     assert np.mean(interval(biased, n)) == pytest.approx(x.mean() + half / 4, abs=0.03)
+    # of samples with the very same mean half are below it
+    coins, drawn = np.arange(20) % 2, drawn_weights(20, 4000)
+    assert interval(drawn @ coins / drawn.sum(1), 20) == pytest.approx([0.3, 0.7])
     # the mean of few skewed values reaches farther up
     few, drawn = rng.exponential(1, 20), drawn_weights(20, 4000)
     means = drawn @ few / drawn.sum(1)
@@ -126,6 +129,25 @@ def test_intervals_by_the_book():
     plain = np.percentile(means[21:], (2.5, 97.5))
     assert low > plain[0]
     assert high > plain[1]
+
+
+def test_intervals_are_those_of_scipy():
+    bootstrap = pytest.importorskip("scipy.stats").bootstrap
+    few, drawn = np.random.default_rng(0).exponential(1, 20), drawn_weights(20, 9999)
+    expected = bootstrap((few,), np.mean, method="BCa", random_state=np.random.default_rng(0)).confidence_interval
+    assert interval(drawn @ few / drawn.sum(1), 20) == pytest.approx(list(expected), abs=0.04)
+
+
+def test_samples_without_a_value_are_left_aside():
+    few, drawn = np.random.default_rng(0).exponential(1, 20), drawn_weights(20, 4000)
+    means = drawn @ few / drawn.sum(1)
+    assert interval(np.concatenate([means, [np.nan] * 500]), 20) == interval(means, 20)
+    means[1] = np.nan  # one that is left out takes the value with it: the others still say how skewed they are
+    assert interval(means, 20)[1] > np.percentile(means[21:], 97.5) + 0.05
+    means[21:] = np.nan
+    assert np.isnan(interval(means, 20)).all()
+    # no input matters: the middle 95 % of what was drawn
+    assert interval(np.concatenate([np.zeros(11), np.linspace(-1, 1, 1001)]), 10) == pytest.approx([-0.95, 0.95])
 
 
 def test_many_inputs_are_left_out_in_groups(monkeypatch):

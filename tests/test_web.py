@@ -1,7 +1,11 @@
 """What the page shows: turned photos, answers of every sort, curves by angle, drawings. The page itself: test_web_page.py."""
 
+import os
 import re
 import sys
+from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -12,10 +16,13 @@ from typer.testing import CliRunner
 
 import equiform
 from asserting import refused
+from equiform.cli import web as command
 from equiform.cli.main import app
 from equiform.geometry.groups import turn
 from equiform.images.files import ORIENTATION, UnreadableImage
 from equiform.predictors import class_names
+from equiform.predictors.efficientnet_lite import LITE0_PIXELS
+from equiform.second_opinion import Opinion
 from equiform.web import answers, drawings, page, photos
 from equiform.web.answers import Said, Setup
 from test_images import save_bad_images
@@ -74,6 +81,8 @@ def test_photos_turn_counter_clockwise_and_quarter_turns_by_index(photo):
     assert views.shape == (4, 3, photos.SHOWN, photos.SHOWN)
     assert not torch.equal(views[3], photo)
     assert views[3][:, :8, :8].min() > 0, "no black corner"
+    harsh = (torch.arange(photos.SHOWN) // 16 % 2).float().expand(3, photos.SHOWN, -1)
+    assert photos.turned(harsh, [30]).aminmax() == (0, 1), "pixels that can be drawn"
 
 
 def test_a_photo_is_read_as_its_central_square(tmp_path):
@@ -86,6 +95,14 @@ def test_a_photo_is_read_as_its_central_square(tmp_path):
     assert read[:, :, -200:].mean((1, 2)).tolist() == pytest.approx([0, 200 / 255, 0], abs=0.01)
     Image.fromarray(pixels.transpose(1, 0, 2)).save(tmp_path / "tall.png")
     assert torch.allclose(photos.read(tmp_path / "tall.png"), read.mT, atol=0.01)
+
+
+def test_what_is_fine_in_a_large_photo_stays_and_what_is_finer_is_grey(tmp_path):
+    stripes = (np.arange(1792) // 4 % 2 * 255).astype(np.uint8)[None].repeat(1200, 0)
+    Image.fromarray(stripes[:, :1200]).save(tmp_path / "fine.jpg", quality=95)
+    assert photos.read(tmp_path / "fine.jpg").std() > 0.2, "decoded at no fewer pixels than are shown"
+    Image.fromarray((np.arange(1500) % 2 * 255).astype(np.uint8)[None].repeat(1500, 0)).save(tmp_path / "finer.png")
+    assert photos.read(tmp_path / "finer.png").std() < 0.05, "no false pattern"
 
 
 def test_files_are_checked_as_everywhere(tmp_path):
@@ -179,6 +196,33 @@ def test_each_answer_stands_in_its_place_on_the_page(photo):
         assert (np.asarray(shown) == np.asarray(drawings.marked(found.view, said, own.side))).all()
 
 
+@pytest.mark.parametrize(("host", "port"), [("127.0.0.1", None), ("192.0.2.1", 7999)])
+def test_the_server_listens_where_it_is_told_and_is_not_shared(host, port, monkeypatch):
+    launched = []
+
+    def launch(**options):
+        launched.append(options | {"folder": Path(os.environ["GRADIO_TEMP_DIR"])})
+        assert launched[0]["folder"].is_dir()
+        return None, "http://here/", None
+
+    def until_ctrl_c(seconds):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.environ", dict(os.environ))
+    monkeypatch.setattr(page, "optional", lambda *names: MagicMock())
+    monkeypatch.setattr(
+        page, "page", lambda own: SimpleNamespace(launch=launch, close=lambda verbose: launched.append("closed"))
+    )
+    monkeypatch.setattr(page, "time", SimpleNamespace(sleep=until_ctrl_c))
+    said = []
+    page.serve(setup(*CASES["classes"]), host, port, said.append)
+    options, closed = launched
+    assert (options["server_name"], options["server_port"], options["share"]) == (host, port, False)
+    assert (options["max_file_size"], os.environ["GRADIO_ANALYTICS_ENABLED"]) == ("20mb", "False")
+    assert (closed, options["folder"].exists()) == ("closed", False), "uploads go when the page does"
+    assert said == ["toy\nopen http://here/   (Ctrl-C ends it)"]
+
+
 def test_the_model_is_shown_what_it_wants(photo):
     mean, deviation = [0.5, 0.4, 0.3], [0.2, 0.3, 0.4]
     own = setup(*CASES["classes"], normalisation=(mean, deviation))
@@ -196,12 +240,18 @@ def test_answers_of_every_form_are_read():
 
     assert read(torch.tensor([0.0, 0.0]), "logits").classes.tolist() == [0.5, 0.5]
     assert read(torch.tensor([0.0]), "logits").classes.tolist() == [0.5, 0.5]
+    assert read(torch.tensor([9.0]), "logits").classes[1] > 0.99, "yes is the second of the two"
     assert read(torch.tensor([0.0, 0.0, 0.0]), equiform.Logits(sigmoid=True)).classes.tolist() == [0.5, 0.5, 0.5]
     scores = torch.zeros(4, 2, 2)
     scores[3, 0, 0] = 1
     assert read(scores, "mask").mask.tolist() == [[3, 0], [0, 0]]
     assert read(scores[3], "mask").mask.tolist() == [[1, 0], [0, 0]]
     assert read(scores[3:], "mask").mask.tolist() == [[1, 0], [0, 0]]
+    assert not read(0.4 * scores[3], "mask").mask.any(), "from one half on"
+    assert not read(0.4 * scores[3:], "mask").mask.any()
+    assert read(9 * scores[3:] - 3, "mask").mask.tolist() == [[1, 0], [0, 0]], "logits: from 0 on"
+    assert read(0.3 - scores[3:], "mask").mask.tolist() == [[0, 1], [1, 1]], "logits"
+    assert read(torch.tensor([[[0, 3], [7, 0]]]), "mask").mask.tolist() == [[0, 3], [7, 0]], "labels with a channel axis"
     assert read(torch.ones(3), "invariant").sort == "nothing"
     boxes, masks = torch.tensor([[0.0, 0, 1, 1], [1, 1, 2, 2], [0, 0, 2, 2]]), torch.eye(2).expand(3, 1, 2, 2)
     leaves = {"boxes": boxes, "scores": torch.tensor([0.9, 0.8, 0.2]), "labels": torch.tensor([1, 7, 0]), "masks": masks[:, 0]}
@@ -209,6 +259,10 @@ def test_answers_of_every_form_are_read():
     said = answers._read([(kind(kinds[name]), leaf, f"output[0]['{name}']") for name, leaf in leaves.items()], ["sky", "cat"])
     assert (said.boxes.tolist(), said.labels) == (boxes[:2].tolist(), ["cat", "class 7"])
     assert said.mask.tolist() == [[2, 0], [0, 2]]
+    rows = [(kind("invariant"), ["a cat", "a dog"][i], f"output[0]['text_labels'][{i}]") for i in range(2)]
+    rows += [(kind(kinds[name]), leaves[name][:2], f"output[0]['{name}']") for name in ("boxes", "labels")]
+    assert answers._read(rows, ["sky", "cat"]).labels == ["a cat", "a dog"], "words before numbers, where a model gives both"
+    assert answers.name_of(["sky", "cat"], -1) == "class -1", "no name from the end"
     listed = equiform.Rows({"boxes": "boxes", "text_labels": "invariant", "scores": "invariant"})
     answer = [{"boxes": boxes, "text_labels": ["sky", "a cat", "dog"], "scores": [0.2, 0.9, 0.7]}] * 2
     own = setup(lambda x: answer, listed)
@@ -218,6 +272,8 @@ def test_answers_of_every_form_are_read():
 
 
 def test_agreement_in_worked_examples():
+    sure, other = Said(classes=torch.tensor([0.9, 0.1])), Said(classes=torch.tensor([0.2, 0.8]))
+    assert answers.agreement(other, sure, 90, 100) == pytest.approx(0.2), "of the upright answer, not of the likeliest"
     boxes = torch.tensor([[0.0, 0, 10, 10], [20, 20, 30, 30]])
     reference = Said(boxes=boxes, labels=["cat", "dog"])
     assert answers.matched(reference, reference) == 1
@@ -264,6 +320,24 @@ def test_tight_boxes_are_those_of_the_ellipse():
         )
         least = torch.cat((moved.amin(0), moved.amax(0)))
         torch.testing.assert_close(answers._tight(g[0], boxes, around)[0], least, atol=1e-3, rtol=0)
+
+
+def test_masks_may_be_smaller_than_the_photo(photo):
+    own = setup(lambda x: bright(x)[:, ::4, ::4], "mask")
+    answers.first_answer(own)
+    curves = answers.by_angle(own, photo)
+    assert (curves.bare[0], min(curves.bare) < 0.9) == (1, True)
+    assert len(set(curves.adapted[::6])) == 1, "quarter turns lose nothing"
+    assert drawings.marked(photo, answers.compared(own, photo, 30).bare, own.side).size == (photos.SHOWN, photos.SHOWN)
+
+
+def test_photos_go_where_the_canonicalizer_is(photo):
+    """One without parameters too."""
+    own = setup(*CASES["classes"])
+    energy = equiform.adapt(Quadrants(), "C4", outputs="logits", canonicalizer=equiform.EnergyCanonicalizer("C4", Quadrants()))
+    for one in (own, own._replace(model=energy)):
+        one.model.to("meta")
+        assert answers._seen(one, photo[None]).device.type == "meta"
 
 
 def test_lists_are_normalised_where_that_is_asked_for(photo):
@@ -317,16 +391,22 @@ def test_the_dial_points_where_the_photo_is_turned(photo):
     assert "confidence 100%" in svg
     (petal,) = points(svg, drawings.ADAPTED)
     assert petal[2] == (-drawings.RADIUS, 0), "90 degrees counter-clockwise from the top is left"
+    assert "mirrored" not in svg
+    flips = equiform.group("D4")
+    pose = type(found.pose)(flips.elements[5:6], torch.tensor([5]), torch.zeros(1, 8), flips.elements[None])
+    assert ", mirrored" in drawings.dial(found._replace(pose=pose), flips, 90)
 
 
 def test_curves_are_circles_where_answers_are_alike():
     degrees = list(range(0, 360, 15))
     found = answers.Curves(degrees, [float(angle < 90) for angle in degrees], [0.5] * 24, "probability of <b>")
-    svg = drawings.curves(found, 45, "classes")
+    svg = drawings.curves(found, 90, "classes")
+    assert "x1='0' y1='0' x2='-100.0' y2='-0.0'" in svg, "the line at the photo's angle"
+    assert re.findall(r"(bare|adapted)</b> ([\d.]+)", svg) == [("bare", "0.25"), ("adapted", "0.50")]
     (bare,), (adapted,) = points(svg, drawings.BARE), points(svg, drawings.ADAPTED)
     assert {round(float(np.hypot(*point))) for point in adapted} == {50}
     assert min(x for x, _ in bare) == pytest.approx(-96.6), "the quarter from the top to the left"
-    assert max(x for x, _ in bare) < 30
+    assert max(x for x, _ in bare) == pytest.approx(6.3), "between the last angle and the first too"
     assert "&lt;b&gt;" in svg
     assert "measuring" in drawings.curves(None, 45, "classes")
 
@@ -343,6 +423,9 @@ def test_boxes_and_masks_lie_where_they_were_found():
     assert (np.asarray(drawings.picture(view)) == 255).all()
     beyond = np.asarray(drawings.marked(view, said._replace(boxes=torch.tensor([[-9.0, 20.0, 99.0, 45.0]]), mask=None), 50))
     assert (beyond[60, [0, 99]] == blue).all(), "it ends at the border"
+    named = Said(mask=torch.arange(4).reshape(2, 2), labels=["road", "cat", "dog", "bus"])
+    drawn = np.asarray(drawings.marked(view, named, 2)) != np.asarray(drawings.marked(view, named._replace(labels=()), 2))
+    assert all(drawn[4 + 26 * i : 26 * i + 20].any() for i in range(3)), "names below one another"
     labels = Said(mask=torch.tensor([[0, 0, 0, 255], [1, 2, 2, 0]]))
     assert drawings._shown(labels) == [2, 1, 255], "the largest first; 0 is the background"
     assert drawings._shown(labels._replace(labels=["__background__", "cat", "dog"])) == [2, 1], "255 is no label"
@@ -376,6 +459,9 @@ def net():
 
 def adapted():
     return equiform.adapt(net(), "C4", outputs="logits", canonicalizer="photos-c4-small")
+
+def maps():
+    return lambda x: (x.mean(1) > 0.5).long()
 """
 
 
@@ -402,10 +488,42 @@ def test_the_command_builds_what_is_asked_for(tmp_path, monkeypatch):
     assert own.model.group.name == "C4"
     assert own.normalisation is not None
     assert "is adapted already: leave out --adapter" in error_of(f"{ref}adapted", "--adapter", "photos-c4")
+    assert "is adapted already: leave out --outputs" in error_of(f"{ref}adapted", "--outputs", "mask")
+    (own, *_), _ = built(f"{ref}maps", "--outputs", "mask")
+    assert (own.size, own.model.outputs.name) == (photos.SHOWN, "mask")
     for option in (("--size", 64), ("--normalize", "imagenet")):
         assert "--outputs, --size and --normalize are for a MODEL" in error_of(*option)
     assert "known forms: timm:NAME" in error_of("resnet")
     assert "no folder" in error_of("--adapter", tmp_path / "none")
+
+
+def test_an_adapter_goes_with_what_was_saved_beside_it(tmp_path):
+    model = equiform.adapt(Quadrants(), "C4", outputs="logits", canonicalizer="photos-c4-small", top_k=2)
+    model.opinion = Opinion(torch.arange(5.0))
+    model.save(tmp_path)
+    own = command._adapted(Quadrants(), str(tmp_path), None, None)
+    assert own.top_k == 2
+    assert torch.equal(own.opinion.weight, model.opinion.weight)
+
+
+def test_a_detector_that_normalises_photos_itself_is_shown_them_plain(monkeypatch):
+    loaded = equiform.adapt(Spots(), "C4", inputs=equiform.Rows("image"), outputs=CASES["boxes"][1])
+    monkeypatch.setattr(command, "load_reference", lambda ref: loaded)
+    name = "torchvision:fasterrcnn_resnet50_fpn"
+    assert command._of(name, None, None, None, None, "auto").normalisation is None
+    assert command._of(name, None, None, None, None, "imagenet").normalisation is not None, "unless told to"
+
+
+def test_the_default_model_is_shown_its_own_pixels_on_the_device(monkeypatch):
+    pytest.importorskip("efficientnet_lite_pytorch")
+    served = []
+    monkeypatch.setattr(command, "serve", lambda *arguments: served.append(arguments[0]))
+    monkeypatch.setattr(command, "first_answer", lambda own: Said())
+    monkeypatch.setattr(command, "device_of", torch.device)
+    result = CliRunner().invoke(app, ["web", "--device", "meta"])
+    assert result.exit_code == 0, result.output
+    assert served[0].normalisation == LITE0_PIXELS
+    assert {parameter.device.type for parameter in served[0].model.parameters()} == {"meta"}
 
 
 def test_without_its_packages(monkeypatch):

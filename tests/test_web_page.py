@@ -9,6 +9,7 @@ import re
 import signal
 from pathlib import Path
 from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
@@ -196,6 +197,11 @@ def test_files_that_are_no_photos_are_told_of(browser, served, tmp_path):
         before = classes(browser, "bare")
         send(browser, tmp_path / name)
         until(browser, lambda before=before: classes(browser, "bare") != before)
+
+
+def test_there_is_no_api_to_call(served):
+    with urlopen(f"{served.address}gradio_api/info") as answer:
+        assert json.load(answer) == {"named_endpoints": {}, "unnamed_endpoints": {}}
 
 
 def test_boxes_are_drawn(browser, served, tmp_path):

@@ -20,6 +20,8 @@ NUM_TEST = 597
 SIDE = 16
 ANGLES = list(range(0, 360, 15))  # of the picture: all that it shows is measured
 FEW = 200  # digits measured at all of them
+REPORTS, ACCURACY, DIGITS = ("report.html", "report.json", "report.csv"), "accuracy.png", "digits.png"
+WRITTEN = (*REPORTS, ACCURACY, DIGITS)
 
 
 class DigitClassifier(nn.Module):
@@ -107,16 +109,16 @@ def run(out: Path, seed: int = 0, *, classifier_epochs: int = 12, epochs: int = 
         "A classifier this small makes every canonicalizer look expensive; see the README for the cost on a real one.\n"
     )
     model.save(out / "adapter")
-    for name in ("report.html", "report.json", "report.csv"):
+    for name in REPORTS:
         report.save(out / name)
     few = tuple(part[:FEW] for part in test)
     console.print(f"[bold]4[/] Measuring {FEW} of them at {len(ANGLES)} angles, for the picture ...")
     around = evaluate(model, few, group=ANGLES, baselines=["bare"], others={"coverage 0.9": doubtful})
-    around.plot(out / "accuracy.png")
+    around.plot(out / ACCURACY)
     console.print(
         f"At {len(ANGLES)} angles: {around['bare'].mean:.1%} without, {around.mean:.1%} with it, "
         "since C4 undoes quarter turns alone."
     )
-    report.plot_samples(out / "digits.png")
+    report.plot_samples(out / DIGITS)
     console.print(f"Open [bold]{out / 'report.html'}[/] for the pictures. The adapter is in {out / 'adapter'}.")
     return report

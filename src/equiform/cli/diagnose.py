@@ -26,7 +26,7 @@ from .models import (
     first_answer,
     tell_of_pixels,
 )
-from .options import Adapter, Backbone, Device, Normalize, Predictor, Seed, Size
+from .options import Adapter, Backbone, Device, Normalize, Predictor, Replace, Seed, Size
 from .text import list_files, say
 
 
@@ -63,6 +63,7 @@ def diagnose_command(
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(metavar="FILE.json", help="Write what was found as JSON.")] = None,
     backbone: Backbone = None,
+    overwrite: Replace = False,
 ) -> int:
     """Say whether turning hurts a classifier, and what to do.
 
@@ -77,7 +78,7 @@ def diagnose_command(
     """
     normalize = named("normalization", normalize, NORMALISATIONS)
     if out is not None:
-        check_file("--out", out)
+        check_file("--out", out, overwrite)
     if labels is None:
         data = ImageFiles([(file, 0) for file in find_images(images)], size)
     else:

@@ -13,7 +13,7 @@ from ..exporting import FORMATS, export
 from ..images.files import normalised
 from ..predictors.references import check_reference, load_reference
 from .models import NORMALISATIONS, adapted, check_adapter, check_file, chosen_normalisation, no_predictor, restored
-from .options import MAX_SIDE, Adapter, Backbone
+from .options import MAX_SIDE, Adapter, Backbone, Replace
 from .text import say
 
 
@@ -34,6 +34,7 @@ def export_command(
         typer.Option(metavar="NAME", help="What the images are when they come: imagenet, none, or auto, as for `evaluate`."),
     ] = "auto",
     backbone: Backbone = None,
+    overwrite: Replace = False,
 ) -> None:
     """Write an adapted classifier as ONNX.
 
@@ -47,7 +48,7 @@ def export_command(
     """
     if file.suffix.lower() not in FORMATS:
         raise ValueError(f"an export ends in {' or '.join(FORMATS)}; got {file}")
-    check_file("FILE", file)
+    check_file("FILE", file, overwrite)
     normalize = named("normalization", normalize, NORMALISATIONS)
     adapter = adapter or ready.DEFAULTS["C4"]
     check_adapter(adapter, backbone)

@@ -15,7 +15,7 @@ from ..cli import demo
 from ..evaluation.evaluate import BASELINES, evaluate
 from ..evaluation.frames import FRAMES, uncropped
 from ..geometry.groups import group as group_of
-from ..images.files import LabelledImages, find_images
+from ..images.files import LabelledImages
 from ..learning.fitting import FURTHER_LR, FURTHER_STEPS, STEPS, fit
 from ..learning.objective import Objective
 from ..predictors.references import check_reference, check_resolves, load_reference
@@ -30,6 +30,7 @@ from .models import (
     begun,
     check_adapter,
     check_adapter_folder,
+    check_aside,
     check_file,
     check_folder,
     check_network,
@@ -43,13 +44,14 @@ from .models import (
     tell_of_poses,
     to_fit,
 )
-from .options import MAX_SIDE, Adapter, Backbone, Coverage, Device, Normalize, Predictor, Seed, Size, TopK
+from .options import MAX_SIDE, Adapter, Backbone, Coverage, Device, Normalize, Predictor, Replace, Seed, Size, TopK
 from .predicting import predict_command
 from .text import Commands, list_files, say, size_of
 from .turning import upright_command
 from .web import web_command
 
 REPORTS = (".html", ".json", ".csv")
+SHOWN = 224  # side of photos
 METRICS = ("accuracy", "top5_accuracy")  # those that a class index is enough for
 
 
@@ -98,6 +100,7 @@ def common(
 def demo_command(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the report goes.")] = Path("demo-report"),
     seed: Seed = 0,
+    overwrite: Replace = False,
 ) -> None:
     """See it work, on handwritten digits.
 
@@ -107,6 +110,9 @@ def demo_command(
     equiform demo
     equiform demo --out digits --seed 1
     """
+    check_folder("--out", out)
+    for name in demo.WRITTEN:
+        check_file("--out", out / name, overwrite)
     demo.run(out, seed)
 
 
@@ -171,11 +177,14 @@ def fit_command(
         ),
     ] = False,
     size: Annotated[
-        int,
+        int | None,
         typer.Option(
-            metavar="N", min=1, max=MAX_SIDE, help="Side in pixels of the photos that --teacher and --opinion are shown."
+            metavar="N",
+            min=1,
+            max=MAX_SIDE,
+            help=f"Side in pixels of the photos that --teacher and --opinion are shown. [default: {SHOWN}]",
         ),
-    ] = 224,
+    ] = None,
     val: Annotated[
         Path | None,
         typer.Option(
@@ -196,7 +205,7 @@ def fit_command(
         Path | None,
         typer.Option(metavar="DIR", help="Keep the state of the run here: the same command goes on where it was stopped."),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an adapter that is there already.")] = False,
+    overwrite: Replace = False,
 ) -> int:
     """Fit an adapter to a folder of photos.
 
@@ -214,12 +223,14 @@ def fit_command(
     """
     if lr is not None:
         check_positive(**{"--lr": lr})
+    if size is not None and teacher is None and not opinion:
+        raise ValueError("--size is of the photos that --teacher and --opinion are shown: without them the predictor sees none")
+    size = size or SHOWN
     group_of(group)
     for ref in filter(None, (predictor, backbone, teacher)):
         check_resolves(ref)
-    for folder in filter(None, (images, val)):
-        find_images(folder)
-    check_adapter_folder(out, overwrite or (checkpoint is not None and any(checkpoint.glob("*.ckpt"))))
+    check_aside(images, val)
+    check_adapter_folder(out, overwrite)
     if checkpoint is not None:
         check_folder("--checkpoint", checkpoint)
     torch.manual_seed(seed)  # the first weights are drawn here, not in fit
@@ -232,10 +243,13 @@ def fit_command(
     if opinion:  # first: it does not depend on the rest, and may be refused
         add_opinion(model, predictor, images, size, batch_size)
     photos, aside = (images, val) if val is not None else kept_aside(images, seed)
+    resumed = checkpoint is not None and any(checkpoint.rglob("*.ckpt"))
     result = fit(model, photos, val=aside, teacher=judge, enable_progress_bar=sys.stderr.isatty(), **options)
     model.save(out)
     list_files("skipped", result.skipped)
     say_reached(result, val, aside)
+    if resumed:
+        say(f"note: gone on from the run in {checkpoint}", err=True)
     what = canonicalizer.group.name + (f", going on from {further}," if further else "")
     say(f"fitted {what} in {time.monotonic() - began:.0f} s; saved in {out} ({size_of(out)})")
     return len(result.skipped)
@@ -284,7 +298,7 @@ def evaluate_command(
     batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Photos in a batch.")] = 32,
     device: Device = "cpu",
     out: Annotated[list[Path], typer.Option(metavar="FILE", help="Write the report as .html, .json or .csv. Repeatable.")] = [],  # noqa: B006  (typer copies it)
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace reports that are there already.")] = False,
+    overwrite: Replace = False,
     backbone: Backbone = None,
 ) -> int:
     """Measure an adapted predictor in every pose.
@@ -338,33 +352,13 @@ def evaluate_command(
     return len(data.skipped)
 
 
-# ----------------------------------------------------------------------------------------------------------- diagnose
+# ------------------------------------------------------------------------------------------------ those of other files
 
 
 app.command("diagnose")(diagnose_command)
-
-
-# ------------------------------------------------------------------------------------------------------------ upright
-
-
 app.command("upright")(upright_command)
-
-
-# ------------------------------------------------------------------------------------------------------------ predict
-
-
 app.command("predict")(predict_command)
-
-
-# ------------------------------------------------------------------------------------------------------------- export
-
-
 app.command("export")(export_command)
-
-
-# ---------------------------------------------------------------------------------------------------------------- web
-
-
 app.command("web")(web_command)
 
 

@@ -134,6 +134,19 @@ def check_network(canonicalizer: ImageCanonicalizer, backbone: str | None) -> No
         ) from error
 
 
+def check_aside(folder: Path, val: Path | None) -> None:
+    """Raise where there are no photos, or where those of `val` would be trained on too: they would say nothing."""
+    files = find_images(folder)
+    if val is None:
+        return
+    held_out = find_images(val)
+    if both := {file.resolve() for file in files} & {file.resolve() for file in held_out}:
+        raise ValueError(
+            f"--val {val}: {len(both)} of its {count(len(held_out), 'photo')} lie in {folder} too, and would be trained on; "
+            "keep them elsewhere, or leave --val out: a tenth is kept aside then"
+        )
+
+
 def kept_aside(folder: Path, seed: int) -> tuple[list[Path], list[Path] | None]:
     """The photos of a folder to train on, and a tenth of them kept aside, at most MOST_ASIDE; None where there are few."""
     files = find_images(folder)

@@ -43,4 +43,5 @@ Normalize = Annotated[
         "torchvision or transformers say, none for FILE.py.",
     ),
 ]
+Replace = Annotated[bool, typer.Option("--overwrite", help="Replace what is there already.")]
 Device = Annotated[str, typer.Option(metavar="NAME", help="Where to compute: cpu, cuda, cuda:1, mps, ...")]

@@ -118,6 +118,8 @@ def predict_command(
     part, where = shard_of(shard), engine_of(engine, workers, address, gpus=int(device.startswith("cuda")))
     if not inputs.exists():
         raise FileNotFoundError(f"no file or folder {inputs}")
+    if column is not None and inputs.suffix.lower() not in TABLES:
+        raise ValueError(f"--column {column} is for a table of paths, in {' or '.join(TABLES)}; {inputs} is none")
     place = Place("--out", out, part)
     check_reference(predictor)
     adapter = adapter or ready.DEFAULTS["C4"]

@@ -4,6 +4,7 @@ import contextlib
 import traceback
 import warnings
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,9 @@ class Commands(TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         # --debug is ours wherever it stands
         end = args.index("--") if "--" in args else len(args)
+        for before, arg in pairwise(["the command", *args]):
+            if not arg or (arg.startswith("--") and arg.endswith("=")):
+                ctx.fail(f"nothing is given after {arg or before}: is a variable of the shell not set?")
         debug = ["--debug"] if "--debug" in args[:end] else []
         return super().parse_args(ctx, [*debug, *[arg for arg in args[:end] if arg != "--debug"], *args[end:]])
 

@@ -276,18 +276,21 @@ def normalised(images: Tensor, normalisation: Normalisation | None) -> Tensor:
 
 
 class ImageFiles(IterableDataset):
-    """(thumbnail, label) of each file, a square in [0, 1], normalised; unreadable files are listed in `skipped`."""
+    """(thumbnail, label) of each file, a square in [0, 1], normalised; in `skipped` is a line for every other file.
 
-    def __init__(self, files: Sequence[tuple[Path, int]], size: int):
-        self.files, self.size = list(files), size
+    `left_out`: the lines of those that are not to be read.
+    """
+
+    def __init__(self, files: Sequence[tuple[Path, int]], size: int, left_out: Sequence[str] = ()):
+        self.files, self.size, self.left_out = list(files), size, left_out
         self.normalisation: Normalisation | None = None
-        self.skipped: list[str] = []
+        self.skipped: list[str] = [*left_out]
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __iter__(self) -> Iterator[tuple[Tensor, int]]:
-        self.skipped.clear()
+        self.skipped[:] = self.left_out
         for file, label in self.files:
             try:
                 image = read_square(file, self.size).float() / 255
@@ -298,19 +301,25 @@ class ImageFiles(IterableDataset):
 
 
 class LabelledImages(ImageFiles):
-    """The images of a folder with a subfolder for each class, with their class indices, class by class in turn."""
+    """The images of a folder with a subfolder for each class, with their class indices, class by class in turn.
+
+    Those beside the subfolders have no class, and are skipped.
+    """
 
     def __init__(self, folder: Path, labels: Path | None, size: int):
         if not folder.is_dir():
             raise FileNotFoundError(f"no folder {folder}")
-        classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        inside = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        classes = [path for path in inside if path.is_dir()]
         if not classes:
             raise ValueError(f"{folder} has no subfolders: one for each class is expected, such as {folder}/cats/1.jpg")
         self.index = {path.name: i for i, path in enumerate(classes)}
         if labels is not None:
             self.index = read_labels(labels, list(self.index))
         rows = zip_longest(*([(file, self.index[path.name]) for file in find_images(path)] for path in classes))
-        super().__init__([pair for pair in chain(*rows) if pair is not None], size)
+        images = [path for path in inside if path.suffix.lower() in SUFFIXES and path.is_file()]
+        beside = [f"{path}: in no subfolder, so it has no class" for path in images]
+        super().__init__([pair for pair in chain(*rows) if pair is not None], size, beside)
 
 
 def read_labels(path: Path, classes: list[str]) -> dict[str, int]:

@@ -11,6 +11,7 @@ from .._optional import optional
 from .job import Row
 
 NUMBER = ".7g"  # as many digits as float32 has
+LONGEST = 2**31 - 1  # characters of a field: a mask has many, of which Python's reader takes 131,072 unless told
 
 
 def as_csv(rows: Sequence[Row], columns: Mapping[str, str]) -> bytes:
@@ -60,6 +61,7 @@ def _pyarrow() -> tuple[Any, Any]:
 
 def read_csv(file: Path, names: Sequence[str]) -> Iterator[Row]:
     """Some columns of the rows of a CSV, as text."""
+    csv.field_size_limit(LONGEST)
     with file.open(newline="", encoding="utf-8", errors="surrogateescape") as lines:
         for row in csv.DictReader(lines):
             yield {name: row[name] for name in names}

@@ -65,6 +65,6 @@ def _check_same(
     for name, now in options.items():
         if theirs.get(name) != now:
             raise ValueError(
-                f"{path} is of a run with {name}={theirs.get(name)!r}, now {now!r}: call it with the same options, "
+                f"{path} is of a run with {name}={theirs.get(name)!r}, now {now!r}: call it with the same data and options, "
                 "choose another folder, or delete it to start afresh"
             )

@@ -1,5 +1,6 @@
 """From tensors, lists, Datasets and DataLoaders to batches of what a model takes."""
 
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, default_collate
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, TensorDataset, default_collate
 
 from ..batching.calls import check_sample, is_row_list
 from ..geometry.arrays import as_tensor
@@ -41,6 +42,22 @@ def batches(
         collate = listed if lists else stacked
     sampler = None if seed is None or stream else EpochSampler(data, seed)
     return DataLoader(data, batch_size, sampler=sampler, collate_fn=collate)
+
+
+def fingerprint(loader: Any) -> str:
+    """How many inputs a loader has, and of those in memory a checksum: what tells the data of one run from another's."""
+    data = getattr(loader, "dataset", loader)
+    try:
+        num = len(data)
+    except TypeError:
+        return "a stream"
+    columns = data.tensors if isinstance(data, TensorDataset) else data.columns if isinstance(data, Columns) else [[]]
+    checksum = 0
+    for row in [columns[0]] if isinstance(columns[0], Tensor) else columns[0]:
+        if isinstance(row, Tensor):
+            pixels = row.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+            checksum = zlib.crc32(pixels.data, checksum)
+    return f"{num} inputs ({checksum:08x})"
 
 
 def _columns(data: Any, inputs: Any) -> list[Any]:

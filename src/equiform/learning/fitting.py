@@ -24,7 +24,7 @@ from .advice import advice
 from .augmentation import Augmentation
 from .cloud_augmentation import CloudAugmentation
 from .cloud_objective import CloudObjective
-from .data import batches
+from .data import batches, fingerprint
 from .image_objective import ImageObjective
 from .objective import Objective
 from .teacher import Teacher
@@ -114,7 +114,7 @@ def fit(
     and their targets with them (`targets`: their kinds, by default those of the outputs): a group of space, or a protocol,
     "z/z", "z/SO3" or "SO3/SO3", of which this is the first part; `evaluate` takes the second.
 
-    checkpoint: a folder; a run that was killed resumes from it when called with the same options. All other options go to
+    checkpoint: a folder; a run that was killed resumes from it when called with the same data and options. All others go to
     `lightning.Trainer` (devices, strategy, precision, enable_progress_bar, max_time, ...). Two runs with one seed agree.
 
     Raises ValueError or TypeError where the data, the options or the canonicalizer cannot be used.
@@ -147,11 +147,12 @@ def fit(
     loader = batches(data, model.inputs, batch_size, seed=seed, collate=collate)
     epochs = epochs if epochs is not None else epochs_of(loader, FURTHER_STEPS if fitted else STEPS)
     lr = lr if lr is not None else FURTHER_LR if fitted else objective.lr
-    options = training.Options(epochs, lr, weight_decay, objective.augmentation(augmentation), seed)
     held_out = None
     if val is not None:
         val, skipped_too = objective.in_memory(val)
         held_out, skipped = batches(val, model.inputs, batch_size, collate=objective.collate), skipped + skipped_too
+    views, seen, judged = objective.augmentation(augmentation), fingerprint(loader), fingerprint(held_out or [])
+    options = training.Options(epochs, lr, weight_decay, views, seed, seen, judged)
     with quiet(), _restored(model, joint), torch.random.fork_rng():
         torch.manual_seed(seed)
         if task_loss is None:

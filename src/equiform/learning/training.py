@@ -32,13 +32,15 @@ MONITOR = "pose_accuracy"
 
 @dataclass(frozen=True)
 class Options:
-    """The numbers of a run."""
+    """The numbers of a run, and what tells its data from others."""
 
     epochs: int
     lr: float
     weight_decay: float
     augmentation: Augmentation | CloudAugmentation | VolumeAugmentation | None
     seed: int
+    data: str
+    val: str
 
 
 class PriorTraining(lightning.LightningModule):
@@ -53,9 +55,8 @@ class PriorTraining(lightning.LightningModule):
 
     def in_common(self) -> dict[str, Any]:
         """The options that a resumed run must share with the first."""
-        numbers = {name: getattr(self.options, name) for name in ("epochs", "lr", "weight_decay", "seed")}
-        learnt = self.objective
-        return numbers | {"side": learnt.side, "taught": learnt.taught, "prior": learnt.prior.tolist()}
+        learnt = {"side": self.objective.side, "taught": self.objective.taught, "prior": self.objective.prior.tolist()}
+        return vars(self.options) | {"augmentation": repr(self.options.augmentation)} | learnt
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[OURS] = {"options": self.in_common(), "best": self.best}
@@ -154,6 +155,11 @@ class JointTraining(PriorTraining):
             model.predictor.requires_grad_(train_predictor)
         elif train_predictor:
             raise TypeError(f"train_predictor needs a module, the predictor is a {type(model.predictor).__name__}")
+
+    def in_common(self) -> dict[str, Any]:
+        turning = None if self.turning is None else self.turning.name
+        joint = {"prior_weight": self.prior_weight, "train_predictor": self.train_predictor, "group": turning}
+        return super().in_common() | joint
 
     def _trained(self) -> dict[str, Tensor]:
         kept = super()._trained()

@@ -59,9 +59,10 @@ def check_reference(ref: str) -> None:
 
 
 def check_resolves(ref: str) -> None:
-    """Raise where a reference is wrong, as far as can be told without running, importing or fetching a predictor.
+    """Raise where a reference is wrong, as far as can be told without running a predictor or fetching its weights.
 
-    A file must define the function; timm and torchvision must be installed, and know the name.
+    A file must define the function; timm, torchvision and transformers must be installed, and know the name: transformers by
+    its configuration, which is fetched where it is not cached.
     """
     check_reference(ref)
     parsed = parse_reference(ref)
@@ -98,8 +99,14 @@ def _check_timm(ref: Reference) -> None:
         raise ValueError(f"timm knows no model {ref.name!r}: see timm.list_models()")
 
 
+def _check_transformers(ref: Reference) -> None:
+    transformers = optional("transformers", "transformers")
+    with _told(ref):
+        transformers.AutoConfig.from_pretrained(ref.name)
+
+
 PLAIN = (ast.FunctionDef, ast.ClassDef, ast.Expr, ast.Import, ast.ImportFrom)
-NAMED_IN = {"torchvision": _check_torchvision, "timm": _check_timm}
+NAMED_IN = {"torchvision": _check_torchvision, "timm": _check_timm, "transformers": _check_transformers}
 
 
 def load_reference(ref: str) -> Callable[..., Any]:

@@ -157,6 +157,7 @@ def agreement(said: Said, reference: Said, degrees: float, side: int) -> float:
         return matched(said, reference._replace(boxes=around), _tight(g[0], reference.boxes, around))
     assert reference.mask is not None  # the sort was checked
     assert said.mask is not None
+    side = said.mask.shape[-1]  # which may be smaller than the photo's
     inside = radius(side) < side / 2
     return mean_overlap(said.mask[inside], act(g, reference.mask[None], "mask")[0][inside])
 
@@ -217,7 +218,7 @@ def _both(setup: Setup, views: Tensor) -> tuple[list[Said], list[Said], Pose]:
 
 def _seen(setup: Setup, views: Tensor) -> Any:
     """The photos as the predictor takes them."""
-    device = next(setup.model.canonicalizer.parameters(), torch.zeros(0)).device
+    device = setup.model.canonicalizer.device
     if isinstance(setup.model.predictor, PhotoPredictor):
         return list((views * 255).round().byte())
     views = views if setup.size == SHOWN else squeezed(views, (setup.size, setup.size)).float()
@@ -283,10 +284,12 @@ def _probabilities(logits: Tensor, sigmoid: bool) -> Tensor:
 
 
 def _labels(mask: Tensor) -> Tensor:
-    """A map of labels (h, w), from labels or from one map of scores for each."""
+    """A map of labels (h, w): from labels, from one map of scores for each, or from shares or logits of yes."""
     if mask.ndim == 3:
-        return mask.argmax(0) if len(mask) > 1 else (mask[0] > 0.5).long()
-    return (mask > 0.5).long() if mask.dtype.is_floating_point else mask.long()
+        return mask.argmax(0) if len(mask) > 1 else _labels(mask[0])
+    if not mask.dtype.is_floating_point:
+        return mask.long()
+    return (mask > (0.5 if mask.min() >= 0 and mask.max() <= 1 else 0)).long()
 
 
 def _instances(masks: Tensor) -> Tensor | None:

@@ -98,7 +98,7 @@ def dial(found: Compared, group: Group, degrees: float) -> str:
         for i, (angle, share) in enumerate(zip(angles, shares, strict=True))
     )
     (angle,), (flip,) = group.angles(pose.g)
-    words = f"turned by {angle:.0f}°" + (", mirrored" if flip else "")
+    words = f"turned by {round(angle) % 360}°" + (", mirrored" if flip else "")
     sure = f"confidence {float(pose.confidence[0]):.0%}"
     return _circle(petals + _hand(degrees), f"<b>{words}</b>, {sure}<br>{DASHED}", "The pose that was found")
 
@@ -126,7 +126,7 @@ def _petal(degrees: float, share: float, colour: str) -> str:
     length = RADIUS * share
     half = math.degrees(math.atan2(7, max(length, 7)))
     points = " ".join(["0,0", _at(degrees - half, 0.8 * length), _at(degrees, length), _at(degrees + half, 0.8 * length)])
-    return f"<polygon points='{points}' fill='{colour}'><title>{degrees:.0f}°: {share:.0%}</title></polygon>"
+    return f"<polygon points='{points}' fill='{colour}'><title>{round(degrees) % 360}°: {share:.0%}</title></polygon>"
 
 
 def _hand(degrees: float) -> str:
