@@ -501,7 +501,7 @@ def test_an_adapter_goes_with_what_was_saved_beside_it(tmp_path):
     model = equiform.adapt(Quadrants(), "C4", outputs="logits", canonicalizer="photos-c4-small", top_k=2)
     model.opinion = Opinion(torch.arange(5.0))
     model.save(tmp_path)
-    own = command._adapted(Quadrants(), str(tmp_path), None, None)
+    own = command.around(Quadrants(), str(tmp_path), None, None, None)
     assert own.top_k == 2
     assert torch.equal(own.opinion.weight, model.opinion.weight)
 
