@@ -381,7 +381,7 @@ def test_streams_and_half_precision():
     m.canonicalizer(skies(2))
 
 
-@pytest.mark.parametrize("options", [{"epochs": 3}, {"lr": 1.0}, {"seed": 5}, {"prior": "uniform"}])
+@pytest.mark.parametrize("options", [{"epochs": 3}, {"lr": 1.0}, {"seed": 5}, {"batch_size": 4}, {"prior": "uniform"}])
 def test_going_on_with_other_options_is_refused(tmp_path, options):
     fit(model(), skies(16), **{"epochs": 2, "checkpoint": tmp_path, **QUIET})
     with pytest.raises(ValueError, match=f"of a run with {next(iter(options))}="):
@@ -408,7 +408,9 @@ def test_going_on_with_other_data_is_refused(tmp_path):
 def test_clouds_of_many_sizes_are_told_apart_and_streams_are_not():
     clouds = [torch.rand(n, 3) for n in (5, 7)]
     assert fingerprint(Columns(clouds)) != fingerprint(Columns([clouds[1], clouds[0]]))
-    assert fingerprint(Columns(clouds, [0, 1])) == fingerprint(Columns(clouds, [1, 0])), "targets are not looked at"
+    assert fingerprint(Columns(clouds, [0, 1])) != fingerprint(Columns(clouds, [1, 0])), "targets too"
+    labels = torch.tensor([0, 1])
+    assert fingerprint(TensorDataset(labels, labels)) != fingerprint(TensorDataset(labels, 1 - labels))
     assert fingerprint(iter(clouds)) == "a stream"
 
 

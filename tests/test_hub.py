@@ -337,6 +337,21 @@ def test_what_is_not_there_or_no_predictor(tmp_path, monkeypatch, unchecked):
     refused(TypeError, r"a predictor is a callable .*; got a int", lambda: equiform.load("text-c4", 3))
 
 
+def test_files_of_others_are_not_replaced(tmp_path):
+    """A model of transformers has files of the same names."""
+    foreign = {"config.json": b'{"model_type": "vit"}', "model.safetensors": safetensors.torch.save({"w": torch.ones(1)})}
+    for name, data in foreign.items():
+        folder = tmp_path / name.partition(".")[0]
+        folder.mkdir()
+        (folder / name).write_bytes(data)
+        refused(
+            FileExistsError, f"{folder / name} is there already, and equiform did not write it", trained(orbit()).save, folder
+        )
+        assert [(path.name, path.read_bytes()) for path in folder.iterdir()] == [(name, data)]
+    trained(orbit()).save(tmp_path / "own")
+    trained(orbit()).save(tmp_path / "own")  # control: its own are
+
+
 def test_only_what_can_be_loaded_is_saved_with_networks_asked_for(tmp_path):
     model = trained(orbit(network=Own()))
     model.save(tmp_path)

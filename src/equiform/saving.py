@@ -47,7 +47,8 @@ def save(
 
     `card`: a model card in plain JSON values: data, licences, figures, limits; else that of the canonicalizer.
 
-    Raises ValueError for what could not be loaded: a class that is not in the table, weights that are not finite.
+    Raises ValueError for what could not be loaded: a class that is not in the table, weights that are not finite;
+    FileExistsError where files of the same names are not of a save.
     """
     config = {"format": FORMAT, "format_version": FORMAT_VERSION, **_described(canonicalizer)}
     config |= {name: kinds.to_json(settings[name]) for name in KINDS} | {name: settings[name] for name in NUMBERS}
@@ -65,9 +66,31 @@ def save(
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"{folder} is a file; save needs a folder")
+    _check_ours(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write(folder / WEIGHTS, data)
     write(folder / CONFIG, (_text(config | {CHECKSUM: hashlib.sha256(text.encode()).hexdigest()}) + "\n").encode())
+
+
+def _check_ours(folder: Path) -> None:
+    """Raise FileExistsError where files of the same names are not of a save, but of a model of transformers, say."""
+    for path, ours in ((folder / CONFIG, _is_our_config), (folder / WEIGHTS, _are_our_weights)):
+        try:
+            known = ours(path)
+        except (OSError, ValueError):  # not there, or damaged: nothing that anyone could load is lost
+            continue
+        if not known:
+            raise FileExistsError(f"{path} is there already, and equiform did not write it: save in a folder of its own")
+
+
+def _is_our_config(path: Path) -> bool:
+    return _json(path, path.read_bytes()).get("format") == FORMAT
+
+
+def _are_our_weights(path: Path) -> bool:
+    with path.open("rb") as file:
+        size = min(int.from_bytes(file.read(8), "little"), MAX_HEADER)
+        return FORMAT in (_json(path, file.read(size)).get("__metadata__") or {})
 
 
 def _described(canonicalizer: Canonicalizer) -> dict[str, Any]:

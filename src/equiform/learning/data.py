@@ -45,19 +45,27 @@ def batches(
 
 
 def fingerprint(loader: Any) -> str:
-    """How many inputs a loader has, and of those in memory a checksum: what tells the data of one run from another's."""
+    """How many samples a loader has, and of those in memory a checksum: what tells the data of one run from another's.
+
+    Of a Dataset of someone else's it is the number alone.
+    """
     data = getattr(loader, "dataset", loader)
     try:
         num = len(data)
     except TypeError:
         return "a stream"
-    columns = data.tensors if isinstance(data, TensorDataset) else data.columns if isinstance(data, Columns) else [[]]
+    columns = data.tensors if isinstance(data, TensorDataset) else data.columns if isinstance(data, Columns) else []
     checksum = 0
-    for row in [columns[0]] if isinstance(columns[0], Tensor) else columns[0]:
-        if isinstance(row, Tensor):
-            pixels = row.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-            checksum = zlib.crc32(pixels.data, checksum)
+    for column in columns:
+        for entry in column if isinstance(column, list) else [column]:
+            checksum = zlib.crc32(_bytes(entry), checksum)
     return f"{num} inputs ({checksum:08x})"
+
+
+def _bytes(entry: Any) -> bytes | memoryview:
+    if not isinstance(entry, (Tensor, np.ndarray)):
+        return repr(entry).encode(errors="surrogateescape") if isinstance(entry, (bool, int, float, str)) else b""
+    return as_tensor(entry).detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
 def _columns(data: Any, inputs: Any) -> list[Any]:

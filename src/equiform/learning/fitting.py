@@ -152,7 +152,7 @@ def fit(
         val, skipped_too = objective.in_memory(val)
         held_out, skipped = batches(val, model.inputs, batch_size, collate=objective.collate), skipped + skipped_too
     views, seen, judged = objective.augmentation(augmentation), fingerprint(loader), fingerprint(held_out or [])
-    options = training.Options(epochs, lr, weight_decay, views, seed, seen, judged)
+    options = training.Options(epochs, lr, weight_decay, batch_size, views, seed, seen, judged)
     with quiet(), _restored(model, joint), torch.random.fork_rng():
         torch.manual_seed(seed)
         if task_loss is None:

@@ -37,6 +37,7 @@ class Options:
     epochs: int
     lr: float
     weight_decay: float
+    batch_size: int
     augmentation: Augmentation | CloudAugmentation | VolumeAugmentation | None
     seed: int
     data: str
