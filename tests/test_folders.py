@@ -38,6 +38,9 @@ def lists():
 
 def wrong():
     return lambda x: x.mean()
+
+def flat():
+    return torch.nn.Linear(64, 2)
 """
 
 
@@ -237,7 +240,8 @@ def test_a_table_of_paths_and_any_output(home, tmp_path):
 
 def test_predictors_that_do_not_fit_are_named_before_the_work(home, tmp_path):
     for model, message in [
-        ("wrong", "wrong fails on an image of 16 x 16 pixels (see --size): "),
+        ("wrong", "wrong runs, and its answer cannot be kept as 'logits': "),
+        ("flat", "flat fails on an image of 16 x 16 pixels (see --size): "),
         ("missing", "there is no function missing"),
     ]:
         result = run(*predicting(home, model, tmp_path / "a.csv"))
