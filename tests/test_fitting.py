@@ -405,6 +405,16 @@ def test_going_on_with_other_data_is_refused(tmp_path):
     assert fit(model(), skies(16), val=skies(8), **options).history
 
 
+def test_validation_data_may_be_a_stream(tmp_path):
+    class Stream(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            return iter(skies(8).float() / 255)
+
+    for checkpoint in (None, tmp_path):
+        stream = DataLoader(Stream(), 4)
+        assert "pose_accuracy" in fit(model(), skies(16), val=stream, epochs=1, checkpoint=checkpoint, **QUIET).history[0]
+
+
 def test_clouds_of_many_sizes_are_told_apart_and_streams_are_not():
     clouds = [torch.rand(n, 3) for n in (5, 7)]
     assert fingerprint(Columns(clouds)) != fingerprint(Columns([clouds[1], clouds[0]]))

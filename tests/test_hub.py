@@ -348,6 +348,10 @@ def test_files_of_others_are_not_replaced(tmp_path):
             FileExistsError, f"{folder / name} is there already, and equiform did not write it", trained(orbit()).save, folder
         )
         assert [(path.name, path.read_bytes()) for path in folder.iterdir()] == [(name, data)]
+    named = tmp_path / "named"
+    named.mkdir()
+    (named / "model.safetensors").write_bytes(safetensors.torch.save({"w": torch.ones(1)}, {"format": "pt"}))
+    refused(FileExistsError, "equiform did not write it", trained(orbit()).save, named)
     trained(orbit()).save(tmp_path / "own")
     trained(orbit()).save(tmp_path / "own")  # control: its own are
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from PIL import Image
 from typer.testing import CliRunner
@@ -118,6 +119,18 @@ def test_earlier_results_are_replaced_where_that_is_said_alone(command, home, tm
     assert (done.exit_code, "--overwrite" in done.stderr) == (2, True), done.output
     assert {path: path.read_bytes() for path in written} == written
     assert run(command, *call, *other, "--overwrite").exit_code == 0, "control"
+
+
+def test_a_model_of_others_is_found_before_the_fit_and_is_never_replaced(home, tmp_path, monkeypatch):
+    monkeypatch.setattr("equiform.cli.main.fit", lambda *given, **options: pytest.fail("was fitted"))
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "config.json").write_text('{"model_type": "vit"}')
+    (tmp_path / "adapter" / "model.safetensors").write_bytes(safetensors.torch.save({"w": torch.ones(1)}))
+    for call in (("fit", *calls(home, tmp_path / "adapter")["fit"]), ("demo", "--out", tmp_path)):
+        done = run(*call, "--overwrite")
+        assert (done.exit_code, "equiform did not write it: save in a folder of its own" in done.stderr) == (2, True), (
+            done.output
+        )
 
 
 def test_the_demo_replaces_its_reports_where_that_is_said_alone(tmp_path, monkeypatch):

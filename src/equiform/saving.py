@@ -66,20 +66,20 @@ def save(
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"{folder} is a file; save needs a folder")
-    _check_ours(folder)
+    check_ours(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write(folder / WEIGHTS, data)
     write(folder / CONFIG, (_text(config | {CHECKSUM: hashlib.sha256(text.encode()).hexdigest()}) + "\n").encode())
 
 
-def _check_ours(folder: Path) -> None:
+def check_ours(folder: Path) -> None:
     """Raise FileExistsError where files of the same names are not of a save, but of a model of transformers, say."""
-    for path, ours in ((folder / CONFIG, _is_our_config), (folder / WEIGHTS, _are_our_weights)):
+    for path, is_ours in ((folder / CONFIG, _is_our_config), (folder / WEIGHTS, _are_our_weights)):
         try:
-            known = ours(path)
+            ours = is_ours(path)
         except (OSError, ValueError):  # not there, or damaged: nothing that anyone could load is lost
             continue
-        if not known:
+        if not ours:
             raise FileExistsError(f"{path} is there already, and equiform did not write it: save in a folder of its own")
 
 
@@ -89,8 +89,7 @@ def _is_our_config(path: Path) -> bool:
 
 def _are_our_weights(path: Path) -> bool:
     with path.open("rb") as file:
-        size = min(int.from_bytes(file.read(8), "little"), MAX_HEADER)
-        return FORMAT in (_json(path, file.read(size)).get("__metadata__") or {})
+        return FORMAT in _header(path, file)[2]
 
 
 def _described(canonicalizer: Canonicalizer) -> dict[str, Any]:
@@ -214,14 +213,19 @@ def _opened(path_or_repo: str | Path) -> Iterator[Saved]:
         yield saved
 
 
-def _head(path: Path, file: BinaryIO) -> Saved:
-    """The header of a safetensors file, of bounded size."""
+def _header(path: Path, file: BinaryIO) -> tuple[int, dict[str, Any], dict[str, Any]]:
+    """The header of a safetensors file: its size, which is bounded, what it says of tensors, and its metadata."""
     size = int.from_bytes(file.read(8), "little")
     if size > MAX_HEADER:
         raise ValueError(f"{path} is damaged: its header has {size} bytes, more than {MAX_HEADER}")
     header = _json(path, file.read(size))
-    metadata = header.pop("__metadata__", None) or {}
-    if not isinstance(metadata, dict) or FORMAT not in metadata:
+    metadata = header.pop("__metadata__", None)
+    return size, header, metadata if isinstance(metadata, dict) else {}
+
+
+def _head(path: Path, file: BinaryIO) -> Saved:
+    size, header, metadata = _header(path, file)
+    if FORMAT not in metadata:
         early = "a release before format 2 saved it" if (path.parent / CONFIG).is_file() else "equiform did not write it"
         raise ValueError(f"{path} holds no config: {early}; save it anew with this release")
     try:

@@ -21,7 +21,7 @@ SIDE = 16
 ANGLES = list(range(0, 360, 15))  # of the picture: all that it shows is measured
 FEW = 200  # digits measured at all of them
 REPORTS, ACCURACY, DIGITS = ("report.html", "report.json", "report.csv"), "accuracy.png", "digits.png"
-WRITTEN = (*REPORTS, ACCURACY, DIGITS)
+WRITTEN, ADAPTER = (*REPORTS, ACCURACY, DIGITS), "adapter"
 
 
 class DigitClassifier(nn.Module):
@@ -108,7 +108,7 @@ def run(out: Path, seed: int = 0, *, classifier_epochs: int = 12, epochs: int = 
         "Some digits have no one pose (0, 1, 8; a turned 6 is a 9): no canonicalizer can be right about all of them.\n"
         "A classifier this small makes every canonicalizer look expensive; see the README for the cost on a real one.\n"
     )
-    model.save(out / "adapter")
+    model.save(out / ADAPTER)
     for name in REPORTS:
         report.save(out / name)
     few = tuple(part[:FEW] for part in test)
@@ -120,5 +120,5 @@ def run(out: Path, seed: int = 0, *, classifier_epochs: int = 12, epochs: int = 
         "since C4 undoes quarter turns alone."
     )
     report.plot_samples(out / DIGITS)
-    console.print(f"Open [bold]{out / 'report.html'}[/] for the pictures. The adapter is in {out / 'adapter'}.")
+    console.print(f"Open [bold]{out / 'report.html'}[/] for the pictures. The adapter is in {out / ADAPTER}.")
     return report

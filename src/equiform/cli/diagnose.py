@@ -26,7 +26,7 @@ from .models import (
     first_answer,
     tell_of_pixels,
 )
-from .options import Adapter, Backbone, Device, Normalize, Predictor, Replace, Seed, Size
+from .options import SIDE, Adapter, Backbone, Device, Normalize, Predictor, Replace, Seed, Size
 from .text import list_files, say
 
 
@@ -56,7 +56,7 @@ def diagnose_command(
         ),
     ] = None,
     num: Annotated[int, typer.Option(metavar="N", min=1, help="Images to look at, drawn with the seed.")] = 200,
-    size: Size = 224,
+    size: Size = SIDE,
     normalize: Normalize = "auto",
     batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Images in a batch.")] = 20,
     device: Device = "cpu",

@@ -13,7 +13,7 @@ from ..exporting import FORMATS, export
 from ..images.files import normalised
 from ..predictors.references import check_reference, load_reference
 from .models import NORMALISATIONS, adapted, check_adapter, check_file, chosen_normalisation, no_predictor, restored
-from .options import MAX_SIDE, Adapter, Backbone, Replace
+from .options import MAX_SIDE, SIDE, Adapter, Backbone, Replace
 from .text import say
 
 
@@ -28,7 +28,7 @@ def export_command(
     adapter: Adapter = None,
     size: Annotated[
         int, typer.Option(metavar="N", min=1, max=MAX_SIDE, help="Side in pixels of the square images that it will take.")
-    ] = 224,
+    ] = SIDE,
     normalize: Annotated[
         str,
         typer.Option(metavar="NAME", help="What the images are when they come: imagenet, none, or auto, as for `evaluate`."),

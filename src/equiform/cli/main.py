@@ -9,7 +9,7 @@ import rich
 import torch
 import typer
 
-from .. import __version__, ready
+from .. import __version__, ready, saving
 from .._checks import check_positive, named
 from ..cli import demo
 from ..evaluation.evaluate import BASELINES, evaluate
@@ -44,14 +44,13 @@ from .models import (
     tell_of_poses,
     to_fit,
 )
-from .options import MAX_SIDE, Adapter, Backbone, Coverage, Device, Normalize, Predictor, Replace, Seed, Size, TopK
+from .options import MAX_SIDE, SIDE, Adapter, Backbone, Coverage, Device, Normalize, Predictor, Replace, Seed, Size, TopK
 from .predicting import predict_command
 from .text import Commands, list_files, say, size_of
 from .turning import upright_command
 from .web import web_command
 
 REPORTS = (".html", ".json", ".csv")
-SHOWN = 224  # side of photos
 METRICS = ("accuracy", "top5_accuracy")  # those that a class index is enough for
 
 
@@ -111,6 +110,7 @@ def demo_command(
     equiform demo --out digits --seed 1
     """
     check_folder("--out", out)
+    saving.check_ours(out / demo.ADAPTER)
     for name in demo.WRITTEN:
         check_file("--out", out / name, overwrite)
     demo.run(out, seed)
@@ -182,7 +182,7 @@ def fit_command(
             metavar="N",
             min=1,
             max=MAX_SIDE,
-            help=f"Side in pixels of the photos that --teacher and --opinion are shown. [default: {SHOWN}]",
+            help=f"Side in pixels of the photos that --teacher and --opinion are shown. [default: {SIDE}]",
         ),
     ] = None,
     val: Annotated[
@@ -225,7 +225,7 @@ def fit_command(
         check_positive(**{"--lr": lr})
     if size is not None and teacher is None and not opinion:
         raise ValueError("--size is of the photos that --teacher and --opinion are shown: without them the predictor sees none")
-    size = size or SHOWN
+    size = size or SIDE
     group_of(group)
     for ref in filter(None, (predictor, backbone, teacher)):
         check_resolves(ref)
@@ -285,7 +285,7 @@ def evaluate_command(
     ] = ["bare"],  # noqa: B006  (typer copies it)
     top_k: TopK = None,
     coverage: Coverage = None,
-    size: Size = 224,
+    size: Size = SIDE,
     normalize: Normalize = "auto",
     frame: Annotated[
         str,

@@ -168,6 +168,7 @@ def say_reached(result: Fit, val: Path | None, aside: Any) -> None:
 def check_adapter_folder(out: Path, overwrite: bool) -> None:
     """Raise where no adapter could be saved, or, unless it may be, one would be replaced, before hours are spent."""
     check_folder("--out", out)
+    saving.check_ours(out)
     if out.is_dir() and any(out.iterdir()) and not (out / saving.WEIGHTS).is_file():
         raise FileExistsError(f"--out {out} holds other files; name a new folder, or one with an adapter to replace")
     if (out / saving.WEIGHTS).is_file() and not overwrite:

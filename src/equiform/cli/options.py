@@ -28,6 +28,7 @@ Coverage = Annotated[
     float | None,
     typer.Option(metavar="P", help="Answer with the mean over as many poses as are right with this probability."),
 ]
+SIDE = 224  # of the photos that classifiers are shown, unless something else is said
 MAX_SIDE = 8192  # of 16 photos with that side there are 13 GB
 Size = Annotated[
     int, typer.Option(metavar="N", min=1, max=MAX_SIDE, help="Side in pixels to which photos are squeezed for the predictor.")

@@ -19,9 +19,8 @@ from ..jobs.running import summed
 from ..predictors.class_names import class_names
 from ..predictors.pairs import PhotoPredictor
 from ..predictors.references import check_reference, load_reference
-from ..web.answers import takes_lists
 from .models import NORMALISATIONS, READERS, around, check_adapter, chosen_normalisation, device_of, for_readers, tell_of_pixels
-from .options import Adapter, Backbone, Coverage, Device, Normalize, Predictor, Size, TopK
+from .options import SIDE, Adapter, Backbone, Coverage, Device, Normalize, Predictor, Size, TopK
 from .running import (
     Address,
     EngineName,
@@ -89,7 +88,7 @@ def predict_command(
     ] = None,
     top_k: TopK = None,
     coverage: Coverage = None,
-    size: Size = 224,
+    size: Size = SIDE,
     normalize: Normalize = "auto",
     batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Photos in a batch.")] = 16,
     device: Device = "cpu",
@@ -167,14 +166,13 @@ def _answers(reader: Reader, plan: Plan, ref: str, adapter: str) -> dict[str, st
 
 def _failure(reader: Reader, photo: Tensor, ref: str, adapter: str, said: str) -> str:
     """What is wrong where no answer of a photo could be kept: the adapter, the size of the photo, or the kind of the answer."""
-    size, photos = " x ".join(map(str, photo.shape[1:])), photo[None].to(reader.device)
     if for_readers(reader.model.outputs):
         others = "for any other predictor take --adapter photos-c4, or say what it gives: --outputs logits, mask, ..."
         return f"{adapter} is {READERS}, and {ref} fails as one ({said}): {others}"
     try:
-        with torch.no_grad():
-            reader.model.predictor(photos if reader.stacked and not takes_lists(reader.model) else list(photos))
+        reader.bare([photo])
     except Exception:  # as above
+        size = " x ".join(map(str, photo.shape[1:]))
         return f"{ref} fails on an image of {size} pixels (see --size): {said}"
     return (
         f"{ref} runs, and its answer cannot be kept as {reader.model.outputs!r}: {said}; where it gives something else say so: "

@@ -15,10 +15,9 @@ from ..predictors.references import check_reference, load_reference, parse_refer
 from ..web.answers import SHOWN, Setup, first_answer, nothing, takes_lists
 from ..web.page import check_host, serve
 from .models import NORMALISATIONS, READERS, around, check_adapter, chosen_normalisation, device_of, for_readers, tell_of_pixels
-from .options import MAX_SIDE, Adapter, Backbone, Device
+from .options import MAX_SIDE, SIDE, Adapter, Backbone, Device
 from .text import say
 
-CLASSIFIER_SIDE = 224
 DEFAULT = ready.DEFAULTS["SO2"]
 
 
@@ -44,7 +43,7 @@ def web_command(
             metavar="N",
             min=16,
             max=MAX_SIDE,
-            help=f"Side in pixels of the photos that MODEL is shown. [default: {CLASSIFIER_SIDE}; for boxes and masks {SHOWN}]",
+            help=f"Side in pixels of the photos that MODEL is shown. [default: {SIDE}; for boxes and masks {SHOWN}]",
         ),
     ] = None,
     normalize: Annotated[
@@ -92,9 +91,9 @@ def _default(adapter: str, backbone: str | None) -> Setup:
         classifier = efficientnet_lite0()
     except ModuleNotFoundError:
         title = f"{_without_folder(adapter)}, no classifier"
-        return Setup(around(nothing, adapter, backbone, None, None, "invariant"), title, CLASSIFIER_SIDE)
+        return Setup(around(nothing, adapter, backbone, None, None, "invariant"), title, SIDE)
     model = around(classifier, adapter, backbone, None, None, "logits")
-    return Setup(model, f"EfficientNet-Lite0, {_without_folder(adapter)}", CLASSIFIER_SIDE, LITE0_PIXELS)
+    return Setup(model, f"EfficientNet-Lite0, {_without_folder(adapter)}", SIDE, LITE0_PIXELS)
 
 
 def _of(ref: str, adapter: str | None, backbone: str | None, outputs: str | None, size: int | None, normalize: str) -> Setup:
@@ -118,7 +117,7 @@ def _of(ref: str, adapter: str | None, backbone: str | None, outputs: str | None
     elif not isinstance(model.predictor, PhotoPredictor):
         tell_of_pixels(ref, normalize)
     wanted = chosen_normalisation(normalize, ref, model.predictor)
-    return Setup(model, title, size or (CLASSIFIER_SIDE if "logits" in repr(model.outputs) else SHOWN), wanted)
+    return Setup(model, title, size or (SIDE if "logits" in repr(model.outputs) else SHOWN), wanted)
 
 
 def _without_folder(name: str) -> str:

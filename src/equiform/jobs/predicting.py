@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ..batching.calls import fitting_kinds
 from ..equivariant import Equivariant
 from ..geometry import nested
 from ..geometry.arrays import as_tensor
 from ..geometry.kinds import Kind, Rows
+from ..geometry.moving import unstacked
 from ..geometry.nested import is_container
 from .job import Item, Row, Work, failed, told
 
@@ -34,9 +36,8 @@ class Reader(NamedTuple):
 
     def answers(self, photos: Sequence[Tensor]) -> list[Values]:
         """The pose and the answer of every photo."""
-        batch: Any = torch.stack(list(photos)).to(self.device) if self.stacked else list(photos)
         with torch.no_grad():
-            output, pose = self.model.predict(batch)
+            output, pose = self.model.predict(self._batch(photos))
         angles, flips = self.model.group.angles(pose.g) if self.model.group.dim == 2 else ([0.0], [0])
         rows = by_row(self.model.outputs, output, len(photos))
         if rows and rows[0].keys() >= {"class", "probability"} and (names := self.names(_num_classes(output))):
@@ -45,6 +46,15 @@ class Reader(NamedTuple):
             values = (float(found[0]), int(found[1]), round(found[2], 4))
             row |= {name: (POSE[name], value) for name, value in zip(POSE, values, strict=True)}
         return rows
+
+    def bare(self, photos: Sequence[Tensor]) -> Any:
+        """What the predictor itself says of photos as they lie."""
+        batch = self._batch(photos)
+        with torch.no_grad():
+            return self.model.predictor(unstacked(batch, fitting_kinds(self.model.inputs, batch)))
+
+    def _batch(self, photos: Sequence[Tensor]) -> Any:
+        return torch.stack(list(photos)).to(self.device) if self.stacked else list(photos)
 
 
 @dataclass(frozen=True)

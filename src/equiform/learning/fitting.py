@@ -151,8 +151,9 @@ def fit(
     if val is not None:
         val, skipped_too = objective.in_memory(val)
         held_out, skipped = batches(val, model.inputs, batch_size, collate=objective.collate), skipped + skipped_too
-    views, seen, judged = objective.augmentation(augmentation), fingerprint(loader), fingerprint(held_out or [])
-    options = training.Options(epochs, lr, weight_decay, batch_size, views, seed, seen, judged)
+    views = objective.augmentation(augmentation)
+    seen = ["" if checkpoint is None else fingerprint(part) for part in (loader, [] if held_out is None else held_out)]
+    options = training.Options(epochs, lr, weight_decay, batch_size, views, seed, *seen)
     with quiet(), _restored(model, joint), torch.random.fork_rng():
         torch.manual_seed(seed)
         if task_loss is None:

@@ -32,7 +32,7 @@ MONITOR = "pose_accuracy"
 
 @dataclass(frozen=True)
 class Options:
-    """The numbers of a run, and what tells its data from others."""
+    """The numbers of a run; of one with a checkpoint also what tells its data, and those for validation, from others."""
 
     epochs: int
     lr: float

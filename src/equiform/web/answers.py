@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .._checks import reason
+from ..batching.calls import fitting_kinds
 from ..batching.lists import with_lists
 from ..canonicalizers.poses import Pose
 from ..equivariant import Equivariant
@@ -16,7 +17,7 @@ from ..geometry import nested
 from ..geometry.arrays import as_tensor
 from ..geometry.groups import PlaneGroup, inverse, turn
 from ..geometry.kinds import Rows
-from ..geometry.moving import act
+from ..geometry.moving import act, unstacked
 from ..images.files import Normalisation, normalised
 from ..images.views import radius, squeezed
 from ..predictors.pairs import PhotoPredictor
@@ -206,8 +207,7 @@ def mean_overlap(labels: Tensor, reference: Tensor) -> float:
 
 def takes_lists(model: Equivariant) -> bool:
     """Whether the predictor takes a list of photos, as torchvision's detectors do."""
-    inputs = model.inputs
-    return isinstance(inputs[0] if isinstance(inputs, (list, tuple)) else inputs, Rows)
+    return isinstance(fitting_kinds(model.inputs, torch.zeros(1, 3, 1, 1)), Rows)
 
 
 def _both(setup: Setup, views: Tensor) -> tuple[list[Said], list[Said], Pose]:
@@ -223,7 +223,7 @@ def _seen(setup: Setup, views: Tensor) -> Any:
         return list((views * 255).round().byte())
     views = views if setup.size == SHOWN else squeezed(views, (setup.size, setup.size)).float()
     views = normalised(views, setup.normalisation).to(device)
-    return list(views) if takes_lists(setup.model) else views
+    return unstacked(views, fitting_kinds(setup.model.inputs, views))
 
 
 def _said(setup: Setup, answer: Any, n: int) -> list[Said]:
