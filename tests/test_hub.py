@@ -20,6 +20,7 @@ from equiform._files import replaced, write
 from equiform.canonicalizers import Canonicalizer, CascadeCanonicalizer, UniformCanonicalizer
 from equiform.geometry import Image
 from equiform.geometry.kinds import as_kinds
+from equiform.saving.reading import checksum_of
 from small_canonicalizers import CLOUDS, CONTINUOUS, IMAGES, SHIFTS
 from small_predictors import Classifier, CloudClassifier
 
@@ -184,7 +185,7 @@ def forge(tensors: dict[str, Any] | None = None, *, text: str | None = None, sig
         weights = {k: v for k, v in (weights | (tensors or {})).items() if v is not None}
         written = json.dumps(config) if text is None else text
         data = safetensors.torch.save(weights, {"equiform": written})
-        checksum = saving._checksum(written, data) if sign else "0" * 64
+        checksum = checksum_of(written, data) if sign else "0" * 64
         (folder / "config.json").unlink()
         (folder / "model.safetensors").write_bytes(safetensors.torch.save(weights, {"equiform": written, "sha256": checksum}))
 
@@ -401,7 +402,7 @@ def test_a_write_that_fails_or_stops_leaves_a_whole_save(saved, monkeypatch):
         write(path, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(saving, "write", stops)
+        patch.setattr(saving.writing, "write", stops)
         with pytest.raises(KeyboardInterrupt):
             other.save(folder)
     assert equiform.load(folder, other.predictor).canonicalizer.name == "group-conv"

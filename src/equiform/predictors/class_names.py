@@ -26,16 +26,18 @@ def class_names(ref: str | None, predictor: Any, num_classes: int) -> Sequence[s
     return imagenet() if num_classes == IMAGENET_CLASSES else ()
 
 
-@cache
 def imagenet() -> Sequence[str]:
     """ImageNet's classes as gradio lists them for its own examples; none where it does not."""
     spec = find_spec("gradio")
     places = [] if spec is None else spec.submodule_search_locations or []
-    for path in (Path(place, "media_assets", "data", "imagenet_labels.json") for place in places):
-        if path.is_file():
-            names = json.loads(path.read_text(encoding="utf-8"))
-            return told_apart(names) if len(names) == IMAGENET_CLASSES else ()
-    return ()
+    listed = (Path(place, "media_assets", "data", "imagenet_labels.json") for place in places)
+    return next((_listed(path) for path in listed if path.is_file()), ())
+
+
+@cache  # what was found, and not that there was nothing: a package may be installed meanwhile
+def _listed(path: Path) -> Sequence[str]:
+    names = json.loads(path.read_text(encoding="utf-8"))
+    return told_apart(names) if len(names) == IMAGENET_CLASSES else ()
 
 
 def told_apart(names: Sequence[str]) -> list[str]:
