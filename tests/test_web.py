@@ -535,3 +535,12 @@ def test_without_its_packages(monkeypatch):
     monkeypatch.undo()
     monkeypatch.setitem(sys.modules, "gradio", None)
     assert "pip install 'equiform[web]'" in error_of()
+
+
+def test_names_that_were_not_there_may_come(monkeypatch):
+    """A package that was missing once, as in a test, is not missing for good."""
+    pytest.importorskip("gradio")
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "gradio", None)
+        assert class_names.imagenet() == ()
+    assert len(class_names.imagenet()) == class_names.IMAGENET_CLASSES
